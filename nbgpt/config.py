@@ -1,0 +1,101 @@
+"""What a GPT-2 is made of: the sizes and switches of one architecture."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+ACTIVATIONS = ("gelu_new", "gelu", "relu")
+_SAME_ACTIVATION = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
+_LIMIT = 1 << 24  # no size of a real GPT-2 comes near: a larger number is a broken or hostile file
+
+
+@dataclass(frozen=True)
+class GPT2Config:
+    """Sizes and switches of a GPT-2; the names follow OpenAI's `hparams.json` and Hugging Face's `config.json`.
+
+    Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3.
+    """
+
+    n_layer: int
+    n_head: int
+    n_embd: int
+    n_ctx: int = 1024  # positions: the longest text the model can read
+    n_vocab: int = 50257
+    n_inner: int = 0  # width of the feed-forward layer; 0 stands for 4 * n_embd
+    activation: str = "gelu_new"
+    layer_norm_epsilon: float = 1e-5
+    scale_attn_weights: bool = True  # divide q @ k.T by sqrt(head_dim)
+    scale_attn_by_inverse_layer_idx: bool = False  # and by the number of the layer, counted from 1
+    tied_embeddings: bool = True  # logits come from wte, not from a matrix of their own
+    n_labels: int = 0  # outputs of a sequence classifier's `score.weight`; 0: there is none
+
+    def __post_init__(self) -> None:
+        """Raise ValueError that names the field, its value and what is allowed."""
+        if self.n_inner == 0:
+            object.__setattr__(self, "n_inner", 4 * self.n_embd)
+        for name in ("n_layer", "n_head", "n_embd", "n_ctx", "n_vocab", "n_inner"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value < _LIMIT:
+                raise ValueError(f"config: {name} is {value!r}; it must be a whole number from 1 to {_LIMIT - 1}")
+        if self.n_embd % self.n_head:
+            raise ValueError(f"config: n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"config: activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        if not isinstance(self.layer_norm_epsilon, float) or not 0 < self.layer_norm_epsilon < 1:
+            raise ValueError(f"config: layer_norm_epsilon is {self.layer_norm_epsilon!r}; it must be between 0 and 1")
+
+    @property
+    def head_dim(self) -> int:
+        return self.n_embd // self.n_head
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights and biases, the tied embedding counted once."""
+        block = 4 * self.n_embd**2 + 2 * self.n_embd * self.n_inner + 9 * self.n_embd + self.n_inner
+        embeddings = (self.n_vocab * (1 if self.tied_embeddings else 2) + self.n_ctx) * self.n_embd
+        return embeddings + self.n_layer * block + (2 + self.n_labels) * self.n_embd
+
+    def attention_scale(self, layer: int) -> float:
+        """What q @ k.T is multiplied by in a layer counted from 0."""
+        scale = self.head_dim**-0.5 if self.scale_attn_weights else 1.0
+        return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_hugging_face(cls, config: dict[str, Any]) -> GPT2Config:
+        """From a parsed `config.json`. Raises ValueError if it describes another architecture."""
+        kind = config.get("model_type", "gpt2")
+        if kind != "gpt2":
+            raise ValueError(f"config: model_type is {kind!r}; nbgpt runs GPT-2 only (model_type 'gpt2')")
+        missing = [name for name in ("n_layer", "n_head", "n_embd") if name not in config]
+        if missing:
+            raise ValueError(f"config: {', '.join(missing)} missing; is this the config.json of a GPT-2?")
+        if config.get("add_cross_attention"):
+            raise ValueError("config: add_cross_attention is true; nbgpt runs decoder-only GPT-2s")
+        activation = config.get("activation_function", "gelu_new")
+        return cls(
+            n_layer=config["n_layer"],
+            n_head=config["n_head"],
+            n_embd=config["n_embd"],
+            n_ctx=config.get("n_positions", config.get("n_ctx", 1024)),
+            n_vocab=config.get("vocab_size", 50257),
+            n_inner=config.get("n_inner") or 0,
+            activation=_SAME_ACTIVATION.get(activation, activation),
+            layer_norm_epsilon=config.get("layer_norm_epsilon", 1e-5),
+            scale_attn_weights=config.get("scale_attn_weights", True),
+            scale_attn_by_inverse_layer_idx=config.get("scale_attn_by_inverse_layer_idx", False),
+            tied_embeddings=config.get("tie_word_embeddings", True),
+        )
+
+
+OFFICIAL = {
+    "gpt2": GPT2Config(n_layer=12, n_head=12, n_embd=768),
+    "gpt2-medium": GPT2Config(n_layer=24, n_head=16, n_embd=1024),
+    "gpt2-large": GPT2Config(n_layer=36, n_head=20, n_embd=1280),
+    "gpt2-xl": GPT2Config(n_layer=48, n_head=25, n_embd=1600),
+    "distilgpt2": GPT2Config(n_layer=6, n_head=12, n_embd=768),
+}
+"""The published sizes by their names on the hub."""
