@@ -1,0 +1,79 @@
+"""A Hugging Face folder: config.json, and weights in one file or in the shards that an index lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..config import GPT2Config
+from . import Checkpoint, FormatError, names
+from .stored import Stored
+from .strict_json import read_object
+
+WEIGHT_FILES = (  # in the order in which they are preferred
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_TOKENIZER_FILES = {"vocab": "vocab.json", "merges": "merges.txt"}
+
+
+def open_hugging_face(weights: Path) -> Checkpoint:
+    """The model whose weights, or their index, are at this path, with `config.json` beside them.
+
+    Raises FormatError if a part is missing or broken, or if the config describes another architecture.
+    """
+    folder = weights.parent
+    config, tied = _read_config(folder / "config.json")
+    if weights.name.endswith(".index.json"):
+        placed = _read_index(weights)
+        files = [folder / shard for shard in sorted(set(placed.values()))]
+    else:
+        placed, files = {}, [weights]
+    stored: dict[str, Stored] = {}
+    for file in files:
+        tensors = _read_tensors(file)
+        twice = sorted(stored.keys() & tensors.keys())
+        if twice:
+            raise FormatError(f"{file}: {twice[0]} is stored in {stored[twice[0]].path.name} too")
+        stored |= tensors
+    for name, shard in placed.items():
+        if name not in stored or stored[name].path.name != shard:
+            raise FormatError(f"{weights}: says that {name} lies in {shard}; it does not")
+    weights_by_name = {name: place.tensor() for name, place in names.canonical(stored, folder).items()}
+    tokenizer_files = {kind: folder / name for kind, name in _TOKENIZER_FILES.items() if (folder / name).is_file()}
+    return names.assemble(config, weights_by_name, files, weights, tied=tied, tokenizer_files=tokenizer_files)
+
+
+def _read_config(path: Path) -> tuple[GPT2Config, bool | None]:
+    """The config, and what it says of tied embeddings, if it does."""
+    if not path.is_file():
+        raise FormatError(f"{path} is missing; it belongs beside the weights and says their architecture and sizes")
+    fields = read_object(path)
+    tied = fields.get("tie_word_embeddings")
+    try:
+        return GPT2Config.from_hugging_face(fields), None if tied is None else bool(tied)
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{path}: {error}") from None
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    """Tensor -> the shard that holds it: a file of this folder, though it may be a link, as in the hub's cache."""
+    weight_map: Any = read_object(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FormatError(f"{path}: expected a weight_map from tensors to files")
+    for shard in set(map(str, weight_map.values())):
+        if not shard or shard.startswith(".") or any(sign in shard for sign in "/\\:\0"):
+            raise FormatError(f"{path}: shard {shard!r:.80} is not the plain name of a file in this folder")
+        if not (path.parent / shard).is_file():
+            raise FormatError(f"{path}: shard {shard} is missing; fetch the whole model")
+    return {name: str(shard) for name, shard in weight_map.items()}
+
+
+def _read_tensors(path: Path) -> dict[str, Stored]:
+    if path.suffix == ".safetensors":
+        from .safetensors import read_tensors
+    else:
+        from .pytorch import read_tensors
+    return read_tensors(path)
