@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from nbgpt import paths
+
+
+def test_merges_are_shipped():
+    assert paths.shipped("vocab.bpe").is_file()
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["wheel", "checkout"])
+def test_shipped_in_a_wheel_and_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool):
+    package = tmp_path / "nbgpt"
+    folder = (package if installed else tmp_path) / "weights"
+    folder.mkdir(parents=True)
+    (folder / "model").touch()
+    monkeypatch.setattr(paths, "__file__", str(package / "paths.py"))
+    assert paths.shipped("model") == folder / "model"
+
+
+def test_the_package_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for folder in (tmp_path / "weights", tmp_path / "nbgpt" / "weights"):
+        folder.mkdir(parents=True)
+        (folder / "model").touch()
+    monkeypatch.setattr(paths, "__file__", str(tmp_path / "nbgpt" / "paths.py"))
+    assert paths.shipped("model") == tmp_path / "nbgpt" / "weights" / "model"
+
+
+def test_what_is_not_shipped_is_named():
+    with pytest.raises(FileNotFoundError, match=r"no-such-file is missing from .*weights; install nbgpt again"):
+        paths.shipped("no-such-file")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"NBGPT_HOME": "/models", "XDG_CACHE_HOME": "/cache"}, "/models"),
+        ({"NBGPT_HOME": "~/models"}, "/home/ada/models"),
+        ({"NBGPT_HOME": "", "XDG_CACHE_HOME": "/cache"}, "/cache/nbgpt"),
+        ({"XDG_CACHE_HOME": "relative"}, "/home/ada/.cache/nbgpt"),
+        ({"XDG_CACHE_HOME": ""}, "/home/ada/.cache/nbgpt"),
+        ({}, "/home/ada/.cache/nbgpt"),
+    ],
+)
+def test_home(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: str):
+    monkeypatch.delenv("NBGPT_HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/ada")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert paths.home() == Path(expected)
