@@ -1,0 +1,441 @@
+"""Downloads against a local server (hub_server.py), each in a process of its own, as the hub's client reads its
+environment when it is imported. The real hub is never asked.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_server import COMMIT, Hub
+from safetensors.numpy import load_file, save
+
+from nbgpt.download import RELEASES, DownloadError, Release, _hub_cache, fetch, locate
+
+pytest.importorskip("huggingface_hub", reason="the extra nbgpt[download] is not installed")
+
+N_EMBD, N_VOCAB, N_CTX = 16, 61, 32
+CONFIG = {"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": N_EMBD, "n_ctx": N_CTX, "vocab_size": N_VOCAB}
+
+# Waiting between attempts is cut short, and a chunk is small enough that a cut file has a first part to keep.
+CHILD = """
+import json, sys, time
+time.sleep = lambda seconds: None
+from huggingface_hub import constants
+constants.DOWNLOAD_CHUNK_SIZE = 1024
+from nbgpt import download
+name, releases = sys.argv[1], json.loads(sys.argv[2])
+download.RELEASES.update({short: download.Release(**release) for short, release in releases.items()})
+try:
+    print(download.fetch(name))
+except download.DownloadError as error:
+    sys.exit(f"DownloadError: {error}")
+"""
+
+
+def tiny_gpt2() -> dict[str, np.ndarray]:
+    shapes = {
+        "wte.weight": (N_VOCAB, N_EMBD),
+        "wpe.weight": (N_CTX, N_EMBD),
+        "h.0.ln_1.weight": (N_EMBD,),
+        "h.0.ln_1.bias": (N_EMBD,),
+        "h.0.attn.c_attn.weight": (N_EMBD, 3 * N_EMBD),
+        "h.0.attn.c_attn.bias": (3 * N_EMBD,),
+        "h.0.attn.c_proj.weight": (N_EMBD, N_EMBD),
+        "h.0.attn.c_proj.bias": (N_EMBD,),
+        "h.0.ln_2.weight": (N_EMBD,),
+        "h.0.ln_2.bias": (N_EMBD,),
+        "h.0.mlp.c_fc.weight": (N_EMBD, 4 * N_EMBD),
+        "h.0.mlp.c_fc.bias": (4 * N_EMBD,),
+        "h.0.mlp.c_proj.weight": (4 * N_EMBD, N_EMBD),
+        "h.0.mlp.c_proj.bias": (N_EMBD,),
+        "ln_f.weight": (N_EMBD,),
+        "ln_f.bias": (N_EMBD,),
+    }
+    random = np.random.default_rng(0)
+    return {name: random.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
+
+
+WEIGHTS = save(tiny_gpt2())
+SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
+SMALL_FILES = {"config.json": json.dumps(CONFIG).encode(), "vocab.json": b'{"a": 0}', "merges.txt": b"#version: 0.2\n"}
+TINY = Release("openai-community/gpt2", COMMIT, len(WEIGHTS), SHA256)
+WHOLE = ["config.json", "vocab.json", "merges.txt", "model.safetensors"]
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    other_weights = {"pytorch_model.bin": b"P" * 5000, "tf_model.h5": b"T" * 5000, "model.onnx": b"O" * 5000}
+    whole = SMALL_FILES | {"model.safetensors": WEIGHTS} | other_weights
+    with Hub({"openai-community/gpt2": dict(whole), "me/tiny": dict(whole)}) as hub:
+        yield hub
+
+
+class Client:
+    """A user with an empty cache, whose hub is the local one."""
+
+    def __init__(self, hub: Hub, home: Path) -> None:
+        self.cache = home / "hub"
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_"))}
+        kept = {key: value for key, value in kept.items() if not key.upper().endswith("_PROXY")}
+        settings = {"HF_HOME": str(home), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+        self.environment = kept | settings | {"HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def start(self, name: str, release: Release = TINY, **environment: str) -> subprocess.Popen[str]:
+        arguments = [sys.executable, "-c", CHILD, name, json.dumps({"gpt2": vars(release)})]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            arguments, env=self.environment | environment, stdout=pipe, stderr=pipe, encoding="utf-8"
+        )
+
+    def fetch(self, name: str, release: Release = TINY, **environment: str) -> Path:
+        child = self.start(name, release, **environment)
+        out, err = child.communicate(timeout=30)
+        assert child.returncode == 0, err
+        return Path(out.strip())
+
+    def fails(self, name: str, release: Release = TINY, **environment: str) -> str:
+        """The error's one line."""
+        child = self.start(name, release, **environment)
+        out, err = child.communicate(timeout=30)
+        assert (child.returncode, out) == (1, "")
+        lines = err.strip().split("\n")
+        assert lines[-1].startswith("DownloadError: "), err
+        assert "Traceback" not in err
+        return lines[-1].removeprefix("DownloadError: ")
+
+    def weight_blobs(self) -> list[int]:
+        """Sizes of what the cache holds beside the small files, half-written files too."""
+        sizes = [len(content) for content in SMALL_FILES.values()]
+        return [path.stat().st_size for path in self.cache.glob("*/blobs/*") if path.stat().st_size not in sizes]
+
+
+@pytest.fixture
+def client(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Client:
+    client = Client(hub, tmp_path)
+    for key in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(key, raising=False)
+        client.environment.pop(key, None)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))  # for locate() in this process
+    monkeypatch.setitem(RELEASES, "gpt2", TINY)
+    return client
+
+
+# What is fetched
+
+
+def test_official_model(hub: Hub, client: Client) -> None:
+    folder = client.fetch("gpt2")
+    assert sorted(path.name for path in folder.iterdir()) == sorted(WHOLE)
+    tensors = load_file(folder / "model.safetensors")
+    assert all(np.array_equal(tensors[name], expected) for name, expected in tiny_gpt2().items())
+    assert hub.fetched() == WHOLE
+    assert all(COMMIT in line for line in hub.requests if "/resolve/" in line)
+    assert locate("gpt2") == locate("openai-community/gpt2") == folder
+
+    hub.requests.clear()
+    assert client.fetch("gpt2") == client.fetch("openai-community/gpt2") == folder
+    assert hub.requests == []
+
+
+def test_any_repository_comes_from_main(hub: Hub, client: Client) -> None:
+    folder = client.fetch("me/tiny")
+    assert folder == client.cache / "models--me--tiny" / "snapshots" / COMMIT == locate("me/tiny")
+    assert hub.fetched() == WHOLE
+    assert "HEAD /me/tiny/resolve/main/config.json" in hub.requests
+
+    hub.requests.clear()
+    assert client.fetch("me/tiny") == folder
+    assert hub.requests == ["HEAD /me/tiny/resolve/main/config.json"]
+
+
+def test_shards(hub: Hub, client: Client) -> None:
+    parts = {"model-00001-of-00002.safetensors": b"1" * 4000, "model-00002-of-00002.safetensors": b"2" * 4000}
+    index = {"weight_map": {f"tensor.{i}": name for i, name in enumerate(parts)}}
+    repo = SMALL_FILES | parts | {"model.safetensors.index.json": json.dumps(index).encode(), "pytorch_model.bin": b"P"}
+    hub.repos["me/sharded"] = repo
+    folder = client.fetch("me/sharded")
+    assert hub.fetched() == [*WHOLE[:3], "model.safetensors.index.json", *parts]
+    assert all((folder / name).read_bytes() == content for name, content in parts.items())
+    assert locate("me/sharded") == folder
+
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    assert locate("me/sharded") is None
+
+    del repo["model-00002-of-00002.safetensors"]
+    assert "lacks model-00002-of-00002.safetensors" in client.fails("me/sharded", HF_HOME=str(client.cache / "new"))
+
+
+@pytest.mark.parametrize("weight_map", [{"wte": "../../escape"}, {"wte": 1}, {}, [], None])
+def test_index_that_names_no_files_beside_it(hub: Hub, client: Client, weight_map: object) -> None:
+    snapshot = client.cache / "models--me--odd" / "snapshots" / COMMIT
+    (snapshot.parents[1] / "refs").mkdir(parents=True)
+    (snapshot.parents[1] / "refs" / "main").write_text(COMMIT)
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(DownloadError, match="weight_map does not map"):
+        locate("me/odd")
+
+
+def test_pickle_without_tokenizer(hub: Hub, client: Client) -> None:
+    hub.repos["me/old"] = {"config.json": SMALL_FILES["config.json"], "pytorch_model.bin": b"P" * 5000}
+    folder = client.fetch("me/old")
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "pytorch_model.bin"]
+    assert locate("me/old") == folder
+
+
+def test_weights_are_not_fetched_in_vain(hub: Hub, client: Client) -> None:
+    hub.repos["me/llama"] = SMALL_FILES | {"config.json": b'{"model_type": "llama"}', "model.safetensors": WEIGHTS}
+    assert "model_type is 'llama'" in client.fails("me/llama")
+    hub.repos["me/list"] = SMALL_FILES | {"config.json": b"[]", "model.safetensors": WEIGHTS}
+    assert "me/list is no model for nbgpt: config.json holds a list" in client.fails("me/list")
+    assert "model.safetensors" not in hub.fetched()
+    hub.repos["me/keras"] = SMALL_FILES | {"tf_model.h5": b"T"}
+    assert "none of model.safetensors, " in client.fails("me/keras")
+    hub.repos["me/empty"] = {}
+    assert "has no config.json" in client.fails("me/empty")
+
+
+# Damage
+
+
+@pytest.mark.parametrize(
+    ("release", "complaint"),
+    [
+        (replace(TINY, sha256="0" * 64), f"expected SHA-256 {'0' * 64}, found {SHA256}"),
+        (replace(TINY, n_bytes=7), f"expected 7 bytes, found {len(WEIGHTS)}"),
+    ],
+)
+def test_other_file_than_the_table_says(hub: Hub, client: Client, release: Release, complaint: str) -> None:
+    error = client.fails("gpt2", release)
+    assert complaint in error
+    assert "removed from the cache" in error
+    assert client.weight_blobs() == []
+    assert locate("gpt2") is None
+    hub.requests.clear()
+    assert client.fetch("gpt2").is_dir()
+    assert hub.fetched() == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "me/tiny"])
+def test_corrupt_content(hub: Hub, client: Client, name: str) -> None:
+    hub.corrupt = True
+    error = client.fails(name)
+    assert f"expected SHA-256 {SHA256}, found " in error
+    assert client.weight_blobs() == []
+    hub.corrupt = False
+    folder = client.fetch(name)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_damage_in_the_cache(hub: Hub, client: Client) -> None:
+    weights = client.fetch("gpt2") / "model.safetensors"
+    weights.write_bytes(WEIGHTS[:-1])
+    assert f"expected {len(WEIGHTS)} bytes, found {len(WEIGHTS) - 1}" in client.fails("gpt2")
+    assert client.fetch("gpt2") == weights.parent
+    assert weights.read_bytes() == WEIGHTS
+
+
+def test_blob_in_the_store_that_repositories_share(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = client.cache / "blobs" / "ab" / ("ab" * 32)
+    store.parent.mkdir(parents=True)
+    store.write_bytes(b"damaged")
+    snapshot = client.cache / "models--me--tiny" / "snapshots" / COMMIT
+    blob = client.cache / "models--me--tiny" / "blobs" / SHA256
+    for folder in (snapshot, blob.parent, snapshot.parents[1] / "refs"):
+        folder.mkdir(parents=True)
+    (snapshot.parents[1] / "refs" / "main").write_text(COMMIT)
+    (snapshot / "config.json").write_bytes(SMALL_FILES["config.json"])
+    blob.symlink_to(f"../../blobs/ab/{store.name}")
+    (snapshot / "model.safetensors").symlink_to(f"../../blobs/{SHA256}")
+    monkeypatch.setattr("nbgpt.download._download", lambda release, present: present)
+    with pytest.raises(DownloadError, match=f"expected SHA-256 {SHA256}, found "):
+        fetch("me/tiny")
+    assert not any(path.is_symlink() or path.exists() for path in (snapshot / "model.safetensors", blob, store))
+
+
+def test_one_cut_is_mended(hub: Hub, client: Client) -> None:
+    """By the client itself or, by older ones, in the next run; either asks only for what is missing."""
+    hub.cuts = 1
+    client.start("me/tiny").communicate(timeout=30)
+    folder = client.fetch("me/tiny")
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert len(hub.ranges) == 1
+
+
+def test_cut_connection(hub: Hub, client: Client) -> None:
+    hub.cuts = 1000
+    error = client.fails("me/tiny")
+    assert "the download of model.safetensors from me/tiny" in error
+    assert "broke off" in error
+    assert "run the same command again" in error
+    assert locate("me/tiny") is None
+    assert len(WEIGHTS) not in client.weight_blobs()
+
+    hub.cuts = 0
+    hub.requests.clear()
+    folder = client.fetch("me/tiny")
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert hub.fetched() == ["model.safetensors"]
+
+
+def test_killed_half_way(hub: Hub, client: Client) -> None:
+    hub.stall = threading.Event()
+    child = client.start("me/tiny")
+    deadline = time.monotonic() + 20
+    while not client.weight_blobs() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    hub.stall.set()
+    assert locate("me/tiny") is None
+    folder = client.fetch("me/tiny")
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+# The hub says no, or nothing
+
+
+def test_repository_that_is_not_there(hub: Hub, client: Client) -> None:
+    error = client.fails("nobody/nothing")
+    assert error.startswith(f"no nobody/nothing at {hub.url}")
+    assert client.fails("openai/gpt2").endswith("did you mean gpt2?")
+
+
+def test_gated_repository(hub: Hub, client: Client) -> None:
+    hub.gated.add("me/tiny")
+    assert "me/tiny is gated: accept its terms at " in client.fails("me/tiny")
+
+
+def test_mirror_without_the_pinned_commit(client: Client) -> None:
+    error = client.fails("gpt2", replace(TINY, revision="1" * 40))
+    assert f"has no revision {'1' * 40}" in error
+
+
+def test_no_server(client: Client) -> None:
+    error = client.fails("me/tiny", HF_ENDPOINT="http://127.0.0.1:9")
+    assert "cannot get config.json of me/tiny from http://127.0.0.1:9" in error
+    assert "check the network" in error
+
+
+def test_endpoint_without_scheme(client: Client) -> None:
+    assert "at 127.0.0.1:9 broke off: " in client.fails("me/tiny", HF_ENDPOINT="127.0.0.1:9")
+
+
+def test_offline(hub: Hub, client: Client) -> None:
+    for name in ("gpt2", "me/tiny"):
+        error = client.fails(name, HF_HUB_OFFLINE="1")
+        assert error.startswith("HF_HUB_OFFLINE is set and ")
+        assert str(client.cache) in error
+    assert hub.requests == []
+    folders = [client.fetch(name) for name in ("gpt2", "me/tiny")]
+    hub.requests.clear()
+    assert [client.fetch(name, HF_HUB_OFFLINE="1") for name in ("gpt2", "me/tiny")] == folders
+    assert hub.requests == []
+
+
+def test_proxy(hub: Hub, client: Client) -> None:
+    folder = client.fetch("me/tiny", HF_ENDPOINT="http://hub.invalid", HTTP_PROXY=hub.url, http_proxy=hub.url)
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_full_disk(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*arguments: object, **options: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", write)
+    with pytest.raises(DownloadError, match=r"cannot write config.json to .*: No space left on device; make room"):
+        fetch("me/tiny")
+
+
+# Names and folders
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("gpt2-large ", "gpt2-large"),
+        ("gpt-2", "gpt2"),
+        ("gtp2", "gpt2"),
+        ("GPT2-XL", "gpt2-xl"),
+        ("distillgpt2", "disti"),
+    ],
+)
+def test_near_names(name: str, near: str) -> None:
+    with pytest.raises(DownloadError, match=rf"unknown model '{name}'; did you mean {near}"):
+        locate(name)
+
+
+@pytest.mark.parametrize("name", ["", "llama", "a/b/c", "../x", "a/..", "a--b/c", "/x", "a/", "a/b c", "a/b\n", "é/b"])
+def test_names_of_nothing(name: str) -> None:
+    with pytest.raises(DownloadError, match=r"it must be gpt2, .*OWNER/REPO"):
+        fetch(name)
+
+
+def test_official_weights_that_transformers_fetched_long_ago(hub: Hub, client: Client) -> None:
+    """Before 2024 the repository was `gpt2`, and its commit an older one; the file was the same."""
+    found = client.fetch("gpt2")
+    old = client.cache / "models--gpt2" / "snapshots" / ("0" * 40)
+    old.parent.mkdir(parents=True)
+    found.rename(old)
+    (client.cache / "models--openai-community--gpt2" / "blobs").rename(client.cache / "models--gpt2" / "blobs")
+    hub.requests.clear()
+    assert locate("gpt2") == old
+    assert client.fetch("gpt2") == old
+    assert hub.requests == []
+    (old / "model.safetensors").unlink()
+    assert locate("gpt2") is None
+
+
+@pytest.mark.parametrize("name", ["gpt2", "me/tiny"])
+def test_nothing_there(client: Client, name: str) -> None:
+    assert locate(name) is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"XDG_CACHE_HOME": "/xdg"},
+        {"XDG_CACHE_HOME": "/xdg", "HF_HOME": "~/hf"},
+        {"HF_HOME": "/hf", "HUGGINGFACE_HUB_CACHE": "/old"},
+        {"HF_HOME": "/hf", "HUGGINGFACE_HUB_CACHE": "/old", "HF_HUB_CACHE": "$HOME/cache"},
+    ],
+)
+def test_cache_folder_is_that_of_huggingface_hub(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]) -> None:
+    for key in ("XDG_CACHE_HOME", "HF_HOME", "HUGGINGFACE_HUB_CACHE", "HF_HUB_CACHE"):
+        monkeypatch.delenv(key, raising=False)
+    for key, value in settings.items():
+        monkeypatch.setenv(key, value)
+    program = "from huggingface_hub.constants import HF_HUB_CACHE; print(HF_HUB_CACHE)"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True).stdout
+    assert str(_hub_cache()) == out.strip()
+
+
+def test_without_the_package(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = client.fetch("gpt2")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert fetch("gpt2") == folder
+    with pytest.raises(DownloadError, match=r"pip install 'nbgpt\[download\]'"):
+        fetch("me/tiny")
+
+
+def test_official_table() -> None:
+    for short, release in RELEASES.items():
+        assert release.repo.endswith(f"/{short}")
+        assert len(release.revision) == 40
+        assert len(release.sha256 or "") == 64
