@@ -1,0 +1,82 @@
+"""Kernels to object files: the only module that makes Numba compile, run in a process of its own.
+
+    python -m nbgpt.compiler int8 -o FILE
+
+Numba only translates to LLVM here; the whole program is optimized once, at the end, since Numba would otherwise
+optimize every kernel again in each of its callers. An object file is one line of JSON (what it holds, for whom, its
+checksum) followed by ELF.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from .layout import HEAD_DTYPE
+
+def translate(dtype: str) -> tuple[str, Any]:
+    """The entry's name and the LLVM module, not optimized, of the kernels for one type of weights."""
+    os.environ["NUMBA_OPT"] = "0"
+    from numba import cfunc, types
+
+    from .kernels.forward import make_entries
+
+    entries = make_entries(dtype, HEAD_DTYPE[dtype])
+    run, serve = entries.run, entries.serve
+    cells = types.CPointer(types.int64)
+
+    @cfunc(types.void(cells, types.int64, types.int64), error_model="numpy")
+    def enter(team, me, seen):  # type: ignore[no-untyped-def]
+        if me == 0:
+            run(team)
+        else:
+            serve(team, me, seen)
+
+    return enter._wrapper_name, enter._library._final_module
+
+
+def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:
+    """Kernels for one type of weights, for the CPU that NUMBA_CPU_NAME says; facts go into the header."""
+    import llvmlite.binding as llvm
+
+    from .targets import current_target
+
+    entry, module = translate(dtype)
+    target = current_target()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=target.cpu, features=target.llvm_features, opt=3, jit=True
+    )
+    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    for function in module.functions:
+        if not function.is_declaration and function.name != entry:
+            function.linkage = "internal"
+    passes.getModulePassManager().run(module, passes)
+    elf = machine.emit_object(module)
+    undefined = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
+    header = {
+        **facts,
+        "entry": entry,
+        "undefined": sorted(undefined),
+        "bytes": len(elf),
+        "sha256": hashlib.sha256(elf).hexdigest(),
+    }
+    return json.dumps(header).encode() + b"\n" + elf
+
+
+def main() -> None:
+    """Compile for one type of weights and write the object file."""
+    parser = argparse.ArgumentParser(prog="python -m nbgpt.compiler", description=__doc__.split("\n", 1)[0])
+    parser.add_argument("dtype", choices=HEAD_DTYPE)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--facts", type=json.loads, default={}, help="JSON to keep in the header")
+    options = parser.parse_args()
+    options.output.write_bytes(compile_object(options.dtype, options.facts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

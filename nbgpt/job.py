@@ -1,0 +1,88 @@
+"""The record that the interpreter hands to compiled code: all of one forward pass in slots of eight bytes."""
+
+from __future__ import annotations
+
+import ctypes
+
+# Places in the cells of a team, int64 each, one to a cache line.
+ARRIVED, PASSED, TICKET, JOBS, PARKED, QUIT, JOB, N_CELLS = 0, 8, 16, 24, 32, 40, 48, 56
+
+_NUMBER, _POINTER, _FLOAT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
+
+_SLOTS: dict[str, type] = {
+    # the team
+    "cells": _POINTER,  # int64 [N_CELLS]
+    "n_threads": _NUMBER,
+    # the model
+    "n_layer": _NUMBER,
+    "n_head": _NUMBER,
+    "n_embd": _NUMBER,
+    "n_inner": _NUMBER,
+    "n_vocab": _NUMBER,
+    "activation": _NUMBER,  # place in config.ACTIVATIONS
+    "epsilon": _FLOAT,
+    "weights": _POINTER,  # bytes of the native file
+    "model_offsets": _POINTER,  # int64 [len(MODEL_TENSORS)], bytes from `weights`
+    "layer_offsets": _POINTER,  # int64 [n_layer, len(LAYER_TENSORS)]
+    "attention_scales": _POINTER,  # float32 [n_layer]
+    # the rows
+    "n_rows": _NUMBER,
+    "ids": _POINTER,  # int32 [n_rows]
+    "positions": _POINTER,  # int32 [n_rows]
+    "tables": _POINTER,  # int32 [n_rows]: where in page_tables the sequence of a row begins
+    "page_tables": _POINTER,  # int32: the pages of each sequence, in order
+    "n_logits": _NUMBER,
+    "logit_rows": _POINTER,  # int32 [n_logits]
+    "first_layer": _NUMBER,
+    "last_layer": _NUMBER,  # exclusive
+    # buffers, float32 with strides padded to whole groups; zero beyond what is used
+    "x": _POINTER,  # [n_rows, n_embd]: the residual stream
+    "ln_1": _POINTER,  # [n_rows, n_embd]: what the attention reads
+    "ln_2": _POINTER,  # [n_rows, n_embd]: what the feed-forward layer reads; at the end, what the logits read
+    "qkv": _POINTER,  # [n_rows, 3 n_embd]
+    "attended": _POINTER,  # [n_rows, n_embd]
+    "inner": _POINTER,  # [n_rows, n_inner]
+    "projected": _POINTER,  # [n_rows, n_embd]
+    "logits": _POINTER,  # [n_logits, n_vocab]
+    "scratch": _POINTER,  # [n_threads, scratch_stride]
+    "scratch_stride": _NUMBER,
+    "packed": _POINTER,  # bytes: the row tiles that a matmul reads
+    "packed_sums": _POINTER,
+    "packed_scales": _POINTER,
+    "pages": _POINTER,  # float32: the KV cache
+}
+
+
+class Job(ctypes.Structure):
+    """One forward pass; pointers are addresses of NumPy arrays that the caller keeps alive."""
+
+    _fields_ = list(_SLOTS.items())
+    _pack_ = 8
+
+
+SLOT = {name: getattr(Job, name).offset // 8 for name in _SLOTS}
+"""Place of each field, in units of eight bytes."""
+
+
+def _matrix(name: str) -> tuple[str, ...]:
+    return name + ".weight", name + ".weight.scale", name + ".weight.offset"
+
+
+def _layer_norm(name: str) -> tuple[str, ...]:
+    return name + ".weight", name + ".bias"
+
+
+MODEL_TENSORS = (*_matrix("wte"), "wpe.weight", *_layer_norm("ln_f"), *_matrix("lm_head"))
+LAYER_TENSORS = (
+    *_layer_norm("ln_1"),
+    *_matrix("attn.c_attn"),
+    "attn.c_attn.bias",
+    *_matrix("attn.c_proj"),
+    "attn.c_proj.bias",
+    *_layer_norm("ln_2"),
+    *_matrix("mlp.c_fc"),
+    "mlp.c_fc.bias",
+    *_matrix("mlp.c_proj"),
+    "mlp.c_proj.bias",
+)
+"""Tensors in the order of the tables of offsets; one that a model does not have has offset 0 and is not read."""

@@ -1,0 +1,1 @@
+"""The operations of a GPT-2 as serial functions on rows or tiles, one file each; `forward` composes them."""

@@ -1,0 +1,182 @@
+"""GPT-2 as compiled code: tokens in, logits out, by a team of threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numba import types
+
+from ..job import JOB, QUIT
+from ..simd import at, atomic_load, cast, kernel, pointer_in
+from .attention import QUERY_TILE
+from .embedding import EMBEDS
+from .matmul import MATMULS, Matmul
+from .phases import (
+    attended,
+    attention,
+    cells,
+    finish_inner,
+    finish_nothing,
+    finish_qkv,
+    inner,
+    make_finish_residual,
+    make_linear,
+    make_norm,
+    make_pack,
+    n_embd,
+    n_inner,
+    n_layer,
+    n_rows,
+    n_threads,
+    positions,
+    projected,
+    qkv,
+    stride_of,
+    x,
+)
+from .record import floats, layer_tensor, matrix, model_tensor, number_field, pointer_field, round_up
+from .team import announce_job, barrier, claim, wait_for_job
+
+_ln_1 = pointer_field("ln_1", types.float32)
+_ln_2 = pointer_field("ln_2", types.float32)
+_logits = pointer_field("logits", types.float32)
+_ids = pointer_field("ids", types.int32)
+_logit_rows = pointer_field("logit_rows", types.int32)
+_n_logits = number_field("n_logits")
+_n_vocab = number_field("n_vocab")
+_first_layer = number_field("first_layer")
+_last_layer = number_field("last_layer")
+
+
+@kernel
+def _same_row(job, row):
+    return row
+
+
+@kernel
+def _logit_row(job, row):
+    return types.int64(_logit_rows(job)[row])
+
+
+@kernel
+def _three_embd(job):
+    return 3 * n_embd(job)
+
+
+def _make_embed(embed_row: Any, group: int) -> Any:
+    wte, wpe = matrix("wte"), floats(model_tensor("wpe.weight"))
+
+    @kernel
+    def embed(job):
+        """x = wte[id] + wpe[position]."""
+        row = claim(cells(job))
+        while row < n_rows(job):
+            token, position = types.int64(_ids(job)[row]), types.int64(positions(job)[row])
+            place = at(wpe(job, 0), position * round_up(n_embd(job), 16))
+            out = at(x(job), row * stride_of(n_embd(job)))
+            embed_row(out, token, place, wte(job, 0), n_embd(job), round_up(n_embd(job), group))
+            row = claim(cells(job))
+        barrier(cells(job), n_threads(job))
+
+    return embed
+
+
+def _make_block(matmul: Matmul) -> Any:
+    """One layer: each half reads the residual stream through a LayerNorm and adds to it what it found."""
+
+    def norm(name: str, out: Any) -> Any:
+        gain, bias = (floats(layer_tensor(f"{name}.{part}")) for part in ("weight", "bias"))
+        return make_norm(matmul, gain, bias, out, n_rows, _same_row)
+
+    def linear(name: str, out: Any, n_in: Any, n_out: Any, finish: Any) -> Any:
+        return make_linear(matmul, matrix(name), out, n_rows, n_in, n_out, finish)
+
+    def residual(name: str) -> Any:
+        return make_finish_residual(floats(layer_tensor(name + ".bias")))
+
+    ln_1, ln_2 = norm("ln_1", _ln_1), norm("ln_2", _ln_2)
+    attn_c_attn = linear("attn.c_attn", qkv, n_embd, _three_embd, finish_qkv)
+    attn_c_proj = linear("attn.c_proj", projected, n_embd, n_embd, residual("attn.c_proj"))
+    mlp_c_fc = linear("mlp.c_fc", inner, n_embd, n_inner, finish_inner)
+    mlp_c_proj = linear("mlp.c_proj", projected, n_inner, n_embd, residual("mlp.c_proj"))
+    pack_attended, pack_inner = make_pack(matmul, attended, n_embd), make_pack(matmul, inner, n_inner)
+
+    @kernel
+    def block(job, layer, me):
+        ln_1(job, layer)
+        attn_c_attn(job, layer)
+        attention(job, layer, me)
+        pack_attended(job)
+        attn_c_proj(job, layer)
+        ln_2(job, layer)
+        mlp_c_fc(job, layer)
+        pack_inner(job)
+        mlp_c_proj(job, layer)
+
+    return block
+
+
+def _make_head(matmul: Matmul) -> Any:
+    """ln_f and the output embedding, for the rows that want logits."""
+    gain, bias = (floats(model_tensor(f"ln_f.{part}")) for part in ("weight", "bias"))
+    ln_f = make_norm(matmul, gain, bias, _ln_2, _n_logits, _logit_row)
+    project = make_linear(matmul, matrix("lm_head"), _logits, _n_logits, n_embd, _n_vocab, finish_nothing)
+
+    @kernel
+    def head(job):
+        ln_f(job, 0)
+        project(job, 0)
+
+    return head
+
+
+def make_forward(block_dtype: str, head_dtype: str) -> Any:
+    """The forward pass for one type of block weights and one of the token matrix."""
+    block, head = _make_block(MATMULS[block_dtype]), _make_head(MATMULS[head_dtype])
+    embed = _make_embed(EMBEDS[head_dtype], MATMULS[head_dtype].group)
+
+    @kernel
+    def forward(job, me):
+        if _first_layer(job) == 0:
+            embed(job)
+        for layer in range(_first_layer(job), _last_layer(job)):
+            block(job, layer, me)
+        if _last_layer(job) == n_layer(job) and _n_logits(job) > 0:
+            head(job)
+
+    return forward
+
+
+@dataclass(frozen=True)
+class Entries:
+    """What compiled code offers to the interpreter."""
+
+    run: Any  # (cells): the caller's share of the job in the cells, as thread 0
+    serve: Any  # (cells, me, seen): another thread's share of every job after `seen`, until the team is told to quit
+
+
+def make_entries(block_dtype: str, head_dtype: str) -> Entries:
+    """The forward pass, as the entries of a team."""
+    forward = make_forward(block_dtype, head_dtype)
+
+    @kernel
+    def run(team):
+        announce_job(team)
+        if atomic_load(team, QUIT) != 0:
+            return
+        job = pointer_in(cast(team, types.uint8), JOB, types.uint8)
+        forward(job, 0)
+        barrier(team, n_threads(job))
+
+    @kernel
+    def serve(team, me, seen):
+        while True:
+            seen = wait_for_job(team, seen)
+            if atomic_load(team, QUIT) != 0:
+                return
+            job = pointer_in(cast(team, types.uint8), JOB, types.uint8)
+            forward(job, me)
+            barrier(team, n_threads(job))
+
+    return Entries(run, serve)

@@ -1,0 +1,204 @@
+"""out = x @ w: tiles of outputs stay in registers while inputs and weights stream by.
+
+A panel is 16 outputs side by side, one register wide; a tile is some rows of activations by two panels. Weights lie in
+panels, [n_out / 16, n_in, 16], so that one load brings one input's weights for 16 outputs; activations lie in row
+tiles, [n_in, height], so that the scalars of one input are neighbours. Integer weights go four inputs at a time:
+[n_out / 16, n_in / 4, 16, 4] bytes against [n_in / 4, height, 4] bytes.
+
+Each output is one chain of additions over the inputs in their order, whatever tile it is computed in: the bits of a
+row do not depend on how many rows share the call.
+
+In the signatures x = (values, sums, scales) is a row tile and w = (values, scales, offsets) are panels, all pointers
+to bytes; a type of weights that has no use for one of them does not read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from numba import types
+
+from ..layout import GROUP_INT4, GROUP_INT8, LANES, PANELS, ROW_TILE
+from ..simd import (
+    absolute,
+    at,
+    cast,
+    dot_tile,
+    fma_tile,
+    high_nibbles,
+    kernel,
+    largest,
+    load,
+    load_tile,
+    low_nibbles,
+    maximum,
+    round_even,
+    scale_tile,
+    splat,
+    splat_tile,
+    store_quads,
+    store_tile,
+    total,
+    zero_int_tile,
+    zero_tile,
+)
+from ..simd.codegen import TARGET
+
+# Heights of tiles that fit the register file: 32 registers of 16 lanes with AVX-512, the equal of 8 without.
+FLOAT_HEIGHTS = (ROW_TILE, 4, 1) if TARGET.avx512 else (3, 2, 1)
+INTEGER_HEIGHTS = (6, 2, 1) if TARGET.avx512 else (3, 2, 1)
+
+
+@dataclass(frozen=True)
+class Matmul:
+    """What one type of weights needs, as compiled functions."""
+
+    pack_row: Any  # (x, row, height, source, n_in): a row of float32 takes its place in a row tile
+    multiply: Any  # (out, out_stride, x, height, w, n_in, panel): out [height, 32] = x @ w of two panels
+    group: int  # inputs are padded to a multiple of this many
+    value_bytes: int  # of a packed activation
+
+
+def _multiply(make_tile: Callable[[int], Any], heights: tuple[int, ...]) -> Any:
+    """Cover any height with the three tiles there are, tallest first."""
+    tallest, middle, low = heights
+    tallest_tile, middle_tile, low_tile = make_tile(tallest), make_tile(middle), make_tile(low)
+
+    @kernel
+    def multiply(out, out_stride, x, height, w, n_in, panel):
+        row = 0
+        while row + tallest <= height:
+            tallest_tile(out, out_stride, x, row, height, w, n_in, panel)
+            row += tallest
+        while row + middle <= height:
+            middle_tile(out, out_stride, x, row, height, w, n_in, panel)
+            row += middle
+        while row < height:
+            low_tile(out, out_stride, x, row, height, w, n_in, panel)
+            row += low
+
+    return multiply
+
+
+# --- float32, float16 ------------------------------------------------------------------------------------------------
+
+
+@kernel
+def pack_float_row(x, row, height, source, n_in):  # source [n_in]
+    """Copy a row into its tile."""
+    values = cast(x[0], types.float32)
+    for k in range(n_in):
+        values[k * height + row] = source[k]
+
+
+def _float_tile(dtype: Any) -> Callable[[int], Any]:
+    def make_tile(rows: int) -> Any:
+        @kernel
+        def tile(out, out_stride, x, row, height, w, n_in, panel):
+            values = at(cast(x[0], types.float32), row)
+            weights = at(cast(w[0], dtype), panel * n_in * LANES)
+            sums = zero_tile(rows, PANELS)
+            for k in range(n_in):
+                sums = fma_tile(sums, values, k * height, 1, load_tile(weights, k * LANES, 0, n_in * LANES, 1, PANELS))
+            store_tile(out, row * out_stride, out_stride, LANES, sums, PANELS)
+
+        return tile
+
+    return make_tile
+
+
+# --- int8, int4: activations in signed bytes, scaled by groups -------------------------------------------------------
+
+
+@kernel
+def _pack_group(values, row, height, source, group):
+    """Quantize the inputs of one group to -127..127; returns their scale and their sum."""
+    top = splat(types.float32(0))
+    for k in range(0, group, LANES):
+        top = maximum(top, absolute(load(source, k)))
+    amax = largest(top)
+    inverse = splat(types.float32(127) / amax if amax > types.float32(0) else types.float32(0))
+    sums = splat(types.float32(0))
+    for k in range(0, group, LANES):
+        numbers = round_even(load(source, k) * inverse)
+        sums = sums + numbers
+        store_quads(values, k * height + 4 * row, 4 * height, numbers)
+    return amax / types.float32(127), total(sums)
+
+
+@kernel
+def pack_int8_row(x, row, height, source, n_in):  # source [n_in], zero beyond the inputs that there are
+    """Quantize a row; a sum undoes the 128 that is added to each weight."""
+    sums, scales = cast(x[1], types.int32), cast(x[2], types.float32)
+    for g in range(n_in // GROUP_INT8):
+        start = g * GROUP_INT8
+        scale, number = _pack_group(at(x[0], start * height), row, height, at(source, start), GROUP_INT8)
+        scales[g * height + row] = scale
+        sums[g * height + row] = types.int32(-128) * types.int32(number)
+
+
+@kernel
+def pack_int4_row(x, row, height, source, n_in):  # source [n_in], zero beyond the inputs that there are
+    """Quantize a row; a sum, in units of the activations, is what the weights' offsets multiply."""
+    sums, scales = cast(x[1], types.float32), cast(x[2], types.float32)
+    for g in range(n_in // GROUP_INT4):
+        start = g * GROUP_INT4
+        scale, number = _pack_group(at(x[0], start * height), row, height, at(source, start), GROUP_INT4)
+        scales[g * height + row] = scale
+        sums[g * height + row] = scale * number
+
+
+def _int8_tile(rows: int) -> Any:
+    @kernel
+    def tile(out, out_stride, x, row, height, w, n_in, panel):
+        groups = n_in // GROUP_INT8
+        values, sums = at(x[0], 4 * row), at(cast(x[1], types.int32), row)
+        x_scales = at(cast(x[2], types.float32), row)
+        weights = at(w[0], panel * n_in * LANES)
+        w_scales = at(cast(w[1], types.uint16), panel * groups * LANES)
+        result = zero_tile(rows, PANELS)
+        for g in range(groups):
+            dots = splat_tile(sums, g * height, 1, rows, PANELS)
+            for k in range(g * GROUP_INT8, (g + 1) * GROUP_INT8, 4):
+                dots = dot_tile(dots, values, k * height, 4, load_tile(weights, k * LANES, 0, n_in * LANES, 1, PANELS))
+            scales = load_tile(w_scales, g * LANES, 0, groups * LANES, 1, PANELS)
+            result = scale_tile(result, dots, x_scales, g * height, 1, scales)
+        store_tile(out, row * out_stride, out_stride, LANES, result, PANELS)
+
+    return tile
+
+
+def _int4_tile(rows: int) -> Any:
+    @kernel
+    def tile(out, out_stride, x, row, height, w, n_in, panel):
+        groups = n_in // GROUP_INT4
+        values, sums = at(x[0], 4 * row), at(cast(x[1], types.float32), row)
+        x_scales = at(cast(x[2], types.float32), row)
+        weights = at(w[0], panel * n_in * LANES // 2)
+        w_scales = at(cast(w[1], types.uint16), panel * groups * LANES)
+        w_offsets = at(cast(w[2], types.uint16), panel * groups * LANES)
+        result = zero_tile(rows, PANELS)
+        for g in range(groups):
+            dots = zero_int_tile(rows, PANELS)
+            for k in range(g * GROUP_INT4, (g + 1) * GROUP_INT4, 8):
+                both = load_tile(weights, k * LANES // 2, 0, n_in * LANES // 2, 1, PANELS)
+                dots = dot_tile(dots, values, k * height, 4, low_nibbles(both))
+                dots = dot_tile(dots, values, (k + 4) * height, 4, high_nibbles(both))
+            scales = load_tile(w_scales, g * LANES, 0, groups * LANES, 1, PANELS)
+            offsets = load_tile(w_offsets, g * LANES, 0, groups * LANES, 1, PANELS)
+            result = fma_tile(result, sums, g * height, 1, offsets)
+            result = scale_tile(result, dots, x_scales, g * height, 1, scales)
+        store_tile(out, row * out_stride, out_stride, LANES, result, PANELS)
+
+    return tile
+
+
+MATMULS = {
+    "float32": Matmul(pack_float_row, _multiply(_float_tile(types.float32), FLOAT_HEIGHTS), 1, 4),
+    "float16": Matmul(pack_float_row, _multiply(_float_tile(types.uint16), FLOAT_HEIGHTS), 1, 4),
+    "int8": Matmul(pack_int8_row, _multiply(_int8_tile, INTEGER_HEIGHTS), GROUP_INT8, 1),
+    "int4": Matmul(pack_int4_row, _multiply(_int4_tile, INTEGER_HEIGHTS), GROUP_INT4, 1),
+}
+"""By the type of the weights."""

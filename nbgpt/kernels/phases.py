@@ -1,0 +1,253 @@
+"""The phases of a forward pass: operations spread over the rows, columns and heads of a team of threads.
+
+Every phase is a list of items that threads claim one by one, and ends in a barrier. Who computes an item never
+changes its bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+
+from ..layout import LANES, PAGE, PANELS, ROW_TILE
+from ..simd import at, cast, float32_in, kernel, pointer_in
+from .attention import QUERY_TILE, append_key, append_value, make_attend
+from .gelu import activate
+from .layernorm import layer_norm
+from .matmul import Matmul
+from .record import SLOT, floats, layer_tensor, number_field, pointer_field, round_up
+from .residual import add_bias, add_residual
+from .team import barrier, claim
+
+_COLUMNS = LANES * PANELS
+_CACHED = 400_000  # bytes of packed activations that a thread keeps at hand while weights stream by
+
+cells = pointer_field("cells", types.int64)
+n_threads = number_field("n_threads")
+n_rows = number_field("n_rows")
+n_embd = number_field("n_embd")
+n_inner = number_field("n_inner")
+n_head = number_field("n_head")
+n_layer = number_field("n_layer")
+activation = number_field("activation")
+positions = pointer_field("positions", types.int32)
+tables = pointer_field("tables", types.int32)
+page_tables = pointer_field("page_tables", types.int32)
+pages = pointer_field("pages", types.float32)
+x = pointer_field("x", types.float32)
+qkv = pointer_field("qkv", types.float32)
+inner = pointer_field("inner", types.float32)
+projected = pointer_field("projected", types.float32)
+attended = pointer_field("attended", types.float32)
+_EPSILON = SLOT["epsilon"]
+_PACKED, _PACKED_SUMS, _PACKED_SCALES = SLOT["packed"], SLOT["packed_sums"], SLOT["packed_scales"]
+
+
+@kernel
+def stride_of(n):
+    """Floats between rows of n: whole groups, whatever the type of the weights."""
+    return round_up(n, 64)
+
+
+def _packed_tile(matmul: Matmul) -> Any:
+    """A kernel (job, tile, n_in) -> the row tile (values, sums, scales) that a matmul reads."""
+    group, value_bytes = matmul.group, matmul.value_bytes
+
+    @kernel
+    def packed_tile(job, tile, n_in):
+        row = tile * ROW_TILE
+        values = at(pointer_in(job, _PACKED, types.uint8), row * n_in * value_bytes)
+        sums = at(pointer_in(job, _PACKED_SUMS, types.uint8), row * (n_in // group) * 4)
+        scales = at(pointer_in(job, _PACKED_SCALES, types.uint8), row * (n_in // group) * 4)
+        return values, sums, scales
+
+    return packed_tile
+
+
+def make_norm(matmul: Matmul, gain: Any, bias: Any, out: Any, count: Any, source_row: Any) -> Any:
+    """LayerNorm of some rows of the residual stream, packed for the matmul that reads them."""
+    packed_tile, pack_row, group = _packed_tile(matmul), matmul.pack_row, matmul.group
+
+    @kernel
+    def norm(job, layer):
+        n, stride, rows = n_embd(job), stride_of(n_embd(job)), count(job)
+        n_in = round_up(n, group)
+        row = claim(cells(job))
+        while row < rows:
+            normed = at(out(job), row * stride)
+            residual = at(x(job), source_row(job, row) * stride)
+            layer_norm(normed, residual, gain(job, layer), bias(job, layer), n, float32_in(job, _EPSILON))
+            tile = row // ROW_TILE
+            height = min(ROW_TILE, rows - tile * ROW_TILE)
+            pack_row(packed_tile(job, tile, n_in), row % ROW_TILE, height, normed, n_in)
+            row = claim(cells(job))
+        barrier(cells(job), n_threads(job))
+
+    return norm
+
+
+def make_pack(matmul: Matmul, source: Any, width: Any) -> Any:
+    """Rows of a buffer, packed for the matmul that reads them."""
+    packed_tile, pack_row, group = _packed_tile(matmul), matmul.pack_row, matmul.group
+
+    @kernel
+    def pack(job):
+        rows, stride = n_rows(job), stride_of(width(job))
+        n_in = round_up(width(job), group)
+        row = claim(cells(job))
+        while row < rows:
+            tile = row // ROW_TILE
+            height = min(ROW_TILE, rows - tile * ROW_TILE)
+            pack_row(packed_tile(job, tile, n_in), row % ROW_TILE, height, at(source(job), row * stride), n_in)
+            row = claim(cells(job))
+        barrier(cells(job), n_threads(job))
+
+    return pack
+
+
+def make_linear(matmul: Matmul, weights: Any, out: Any, count: Any, n_inputs: Any, n_outputs: Any, finish: Any) -> Any:
+    """out = packed rows @ weights, in items of some row tiles by some columns; finish(...) completes each item."""
+    packed_tile, multiply, group, value_bytes = _packed_tile(matmul), matmul.multiply, matmul.group, matmul.value_bytes
+
+    @kernel
+    def linear(job, layer):
+        rows, n_in = count(job), round_up(n_inputs(job), group)
+        stride = stride_of(n_outputs(job))
+        pairs = round_up(n_outputs(job), _COLUMNS) // _COLUMNS
+        pairs_an_item = max(1, min(4, pairs // (4 * n_threads(job))))
+        tiles = round_up(rows, ROW_TILE) // ROW_TILE
+        tiles_an_item = max(1, _CACHED // (ROW_TILE * n_in * value_bytes))
+        columns = round_up(pairs, pairs_an_item) // pairs_an_item
+        n_items = round_up(tiles, tiles_an_item) // tiles_an_item * columns
+        w, result = weights(job, layer), out(job)
+        item = claim(cells(job))
+        while item < n_items:
+            first_tile = item // columns * tiles_an_item
+            first_pair = item % columns * pairs_an_item
+            last_tile = min(tiles, first_tile + tiles_an_item)
+            last_pair = min(pairs, first_pair + pairs_an_item)
+            for pair in range(first_pair, last_pair):
+                for tile in range(first_tile, last_tile):
+                    height = min(ROW_TILE, rows - tile * ROW_TILE)
+                    corner = at(result, tile * ROW_TILE * stride + pair * _COLUMNS)
+                    multiply(corner, stride, packed_tile(job, tile, n_in), height, w, n_in, pair * PANELS)
+            for row in range(first_tile * ROW_TILE, min(rows, last_tile * ROW_TILE)):
+                finish(job, layer, row, first_pair * _COLUMNS, last_pair * _COLUMNS)
+            item = claim(cells(job))
+        barrier(cells(job), n_threads(job))
+
+    return linear
+
+
+# --- What completes the columns first..last of a row ----------------------------------------------------------------
+
+
+@kernel
+def finish_nothing(job, layer, row, first, last):
+    """Logits are done as they are."""
+
+
+def make_finish_residual(bias: Any) -> Any:
+    """The projection joins the residual stream."""
+
+    @kernel
+    def finish(job, layer, row, first, last):
+        start = row * stride_of(n_embd(job)) + first
+        add_residual(at(x(job), start), at(projected(job), start), at(bias(job, layer), first), last - first)
+
+    return finish
+
+
+_c_fc_bias = floats(layer_tensor("mlp.c_fc.bias"))
+
+
+@kernel
+def finish_inner(job, layer, row, first, last):
+    """The feed-forward layer's activation."""
+    start = row * stride_of(n_inner(job)) + first
+    activate(at(inner(job), start), at(_c_fc_bias(job, layer), first), last - first, activation(job))
+
+
+@kernel
+def head_in_cache(job, layer, row, head):
+    """(pages, table, page_stride, keys, values, head_dim, value_dim) of a row's sequence: see attention.py."""
+    head_dim = n_embd(job) // n_head(job)
+    value_dim = round_up(head_dim, LANES)
+    layer_stride = n_head(job) * PAGE * (head_dim + value_dim)
+    keys = layer * layer_stride + head * PAGE * head_dim
+    values = layer * layer_stride + n_head(job) * PAGE * head_dim + head * PAGE * value_dim
+    table = at(page_tables(job), types.int64(tables(job)[row]))
+    return pages(job), table, n_layer(job) * layer_stride, keys, values, head_dim, value_dim
+
+
+_c_attn_bias = floats(layer_tensor("attn.c_attn.bias"))
+
+
+@kernel
+def finish_qkv(job, layer, row, first, last):
+    """Queries stay where they are; keys and values go into the cache, head by head."""
+    start = row * stride_of(3 * n_embd(job))
+    add_bias(at(qkv(job), start + first), at(_c_attn_bias(job, layer), first), last - first)
+    head_dim = n_embd(job) // n_head(job)
+    position = types.int64(positions(job)[row])
+    column = max(first, n_embd(job))
+    while column < min(last, 3 * n_embd(job)):
+        head, d = (column % n_embd(job)) // head_dim, column % head_dim
+        count = min(head_dim - d, last - column)
+        memory, table, page_stride, keys, values, _, value_dim = head_in_cache(job, layer, row, head)
+        page = at(memory, types.int64(table[position // PAGE]) * page_stride)
+        if column < 2 * n_embd(job):
+            append_key(at(page, keys + d * PAGE), at(qkv(job), start + column), position, count)
+        else:
+            append_value(at(page, values + d), at(qkv(job), start + column), position, count, value_dim)
+        column += count
+
+
+# --- Attention -------------------------------------------------------------------------------------------------------
+
+_attend_tile, _attend_one = make_attend(QUERY_TILE), make_attend(1)
+_scratch, _scratch_stride = pointer_field("scratch", types.float32), number_field("scratch_stride")
+_scales = pointer_field("attention_scales", types.float32)
+
+
+@kernel
+def consecutive(job, row, count):
+    """Are these rows neighbours in one sequence?"""
+    for r in range(row + 1, row + count):
+        if tables(job)[r] != tables(job)[row] or positions(job)[r] != positions(job)[row] + r - row:
+            return False
+    return True
+
+
+@kernel
+def attend_rows(job, layer, me, first, last, head):
+    """Attention of one head for the rows first..last."""
+    head_dim = n_embd(job) // n_head(job)
+    stride, out_stride = stride_of(3 * n_embd(job)), stride_of(n_embd(job))
+    scratch, scale = at(_scratch(job), me * _scratch_stride(job)), _scales(job)[layer]
+    row = first
+    while row < last:
+        queries = at(qkv(job), row * stride + head * head_dim)
+        out = at(attended(job), row * out_stride + head * head_dim)
+        place = head_in_cache(job, layer, row, head)
+        position = types.int64(positions(job)[row])
+        if last - row == QUERY_TILE and consecutive(job, row, QUERY_TILE):
+            _attend_tile(out, out_stride, queries, stride, position, place, scale, scratch)
+            row += QUERY_TILE
+        else:
+            _attend_one(out, out_stride, queries, stride, position, place, scale, scratch)
+            row += 1
+
+
+@kernel
+def attention(job, layer, me):
+    """Every head of every row, the longest pasts first."""
+    rows, heads = n_rows(job), n_head(job)
+    tiles = round_up(rows, QUERY_TILE) // QUERY_TILE
+    item = claim(cells(job))
+    while item < tiles * heads:
+        first = (tiles - 1 - item // heads) * QUERY_TILE
+        attend_rows(job, layer, me, first, min(rows, first + QUERY_TILE), item % heads)
+        item = claim(cells(job))
+    barrier(cells(job), n_threads(job))

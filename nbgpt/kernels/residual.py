@@ -1,0 +1,20 @@
+"""Addition to the residual stream."""
+
+from __future__ import annotations
+
+from ..layout import LANES
+from ..simd import kernel, load, store
+
+
+@kernel
+def add_residual(x, branch, bias, n):  # x, branch, bias [n], n a multiple of 16
+    """x += branch + bias: what a sublayer computed joins the stream that it read from (He et al. 2016)."""
+    for k in range(0, n, LANES):
+        store(x, k, load(x, k) + (load(branch, k) + load(bias, k)))
+
+
+@kernel
+def add_bias(x, bias, n):  # x, bias [n], n a multiple of 16
+    """x += bias."""
+    for k in range(0, n, LANES):
+        store(x, k, load(x, k) + load(bias, k))

@@ -1,0 +1,63 @@
+"""exp on registers, and one row of a softmax that sees its keys a page at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import types
+
+from ..layout import LANES, PAGE
+from ..simd import first, fma, keep_first, kernel, largest, load, maximum, minimum, round_even, scale_by_power
+from ..simd import splat, store, total
+
+_F = np.float32
+_LOG2_E = _F(1 / math.log(2))
+_LN2_HIGH = _F(0.693359375)  # few bits: n * _LN2_HIGH is exact for the n that occur
+_LN2_LOW = _F(math.log(2) - 0.693359375)
+_LOWEST, _HIGHEST = _F(-87.0), _F(88.0)  # where float32 stops being normal
+_COEFFICIENTS = tuple(_F(1 / math.factorial(n)) for n in (7, 6, 5, 4, 3, 2, 1, 0))
+_MINUS_INFINITY = _F(-np.inf)
+
+
+@kernel
+def exp(x):
+    """e^x for each lane, within 2 units in the last place; x is clamped to -87..88.
+
+    x = n ln 2 + r with |r| <= ln(2) / 2, and a Taylor series of degree 7 whose remainder is 5e-9.
+    """
+    x = minimum(maximum(x, splat(_LOWEST)), splat(_HIGHEST))
+    n = round_even(x * splat(_LOG2_E))
+    r = fma(n, splat(-_LN2_LOW), fma(n, splat(-_LN2_HIGH), x))
+    c7, c6, c5, c4, c3, c2, c1, c0 = _COEFFICIENTS
+    p = fma(splat(c7), r, splat(c6))
+    p = fma(p, r, splat(c5))
+    p = fma(p, r, splat(c4))
+    p = fma(p, r, splat(c3))
+    p = fma(p, r, splat(c2))
+    p = fma(p, r, splat(c1))
+    return scale_by_power(fma(p, r, splat(c0)), n)
+
+
+@kernel
+def softmax_page(scores, n_keys, running):
+    """Turn the scores of a page into weights, given what earlier pages held; returns the factor for earlier sums.
+
+    scores [PAGE] becomes exp(score - maximum so far), 0 beyond the first n_keys;
+    running [2] is the maximum and the sum of all weights so far.
+    Source: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax".
+    """
+    hidden = splat(_MINUS_INFINITY)
+    top = splat(running[0])
+    for k in range(0, PAGE, LANES):
+        top = maximum(top, keep_first(load(scores, k), n_keys - k, hidden))
+    new_max = largest(top)
+    weights = splat(types.float32(0))
+    for k in range(0, PAGE, LANES):
+        weight = keep_first(exp(load(scores, k) - splat(new_max)), n_keys - k, splat(types.float32(0)))
+        store(scores, k, weight)
+        weights = weights + weight
+    factor = first(exp(splat(running[0] - new_max)))
+    running[0] = new_max
+    running[1] = running[1] * factor + total(weights)
+    return factor

@@ -1,0 +1,27 @@
+"""How matrices lie in the native file and activations in memory: the numbers that quantization and kernels share."""
+
+LANES = 16
+"""Outputs in a panel: as many as a register has lanes of 32 bits."""
+PANELS = 2
+"""Panels in a tile; a matrix is padded with zeros to whole pairs of panels."""
+ROW_TILE = 12
+"""Rows of activations that are packed together, the height of the tallest tile."""
+GROUP_INT8 = 64
+GROUP_INT4 = 32
+"""Inputs that share a scale."""
+PAGE = 64
+"""Positions in a page of the KV cache, the attention kernel's tile of keys."""
+
+VALUE_REGISTERS = 4
+"""Registers of a head's values that attention sums side by side: a head of 64."""
+
+
+def padded(n: int, multiple: int) -> int:
+    """n rounded up to a multiple."""
+    return -(-n // multiple) * multiple
+
+
+HEAD_DTYPE = {"float32": "float32", "float16": "float16", "int8": "int8", "int4": "int8"}
+"""Type of the token matrix by the type of the blocks: a 4-bit model keeps 8 bits where words come in and go out."""
+GROUP = {"float32": 1, "float16": 1, "int8": GROUP_INT8, "int4": GROUP_INT4}
+"""Inputs are padded with zeros to a multiple of this many."""

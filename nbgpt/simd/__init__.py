@@ -1,0 +1,90 @@
+"""SIMD registers, pointers and atomics as Numba values, so that kernels read as plain Python.
+
+A vector has 16 lanes of 32 bits whatever the CPU: LLVM maps it to one AVX-512, two AVX2 or four NEON registers. Only
+what LLVM does not find by itself (integer dot products, half floats) looks at the features of the target, which is the
+CPU that Numba compiles for and not always the one it runs on.
+
+Every operation has one order of evaluation and is fused where it says `fma` and nowhere else, so a result has the same
+bits on every instruction set (a target without FMA, which rounds twice, is the one exception).
+"""
+
+from numba import njit
+
+from .atomics import atomic_add, atomic_load, atomic_store, futex_wait, futex_wake, relax, yield_cpu
+from .lanes import (
+    absolute,
+    first,
+    fma,
+    half_at,
+    keep_first,
+    largest,
+    load,
+    maximum,
+    minimum,
+    round_even,
+    scale_by_power,
+    splat,
+    store,
+    store_quads,
+    total,
+)
+from .pointers import at, cast, data, float32_in, int64_in, pointer_in
+from .tiles import (
+    dot_tile,
+    fma_tile,
+    high_nibbles,
+    load_tile,
+    low_nibbles,
+    scale_rows,
+    scale_tile,
+    splat_tile,
+    store_tile,
+    zero_int_tile,
+    zero_tile,
+)
+
+kernel = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""The one set of compiler flags: no fast-math, since the bits of a result must not depend on who compiles it."""
+
+__all__ = [
+    "absolute",
+    "at",
+    "atomic_add",
+    "atomic_load",
+    "atomic_store",
+    "cast",
+    "data",
+    "dot_tile",
+    "float32_in",
+    "fma",
+    "fma_tile",
+    "futex_wait",
+    "futex_wake",
+    "half_at",
+    "high_nibbles",
+    "first",
+    "int64_in",
+    "keep_first",
+    "kernel",
+    "largest",
+    "load",
+    "load_tile",
+    "low_nibbles",
+    "maximum",
+    "minimum",
+    "pointer_in",
+    "relax",
+    "round_even",
+    "scale_by_power",
+    "scale_rows",
+    "scale_tile",
+    "splat",
+    "splat_tile",
+    "store",
+    "store_quads",
+    "store_tile",
+    "total",
+    "yield_cpu",
+    "zero_int_tile",
+    "zero_tile",
+]

@@ -1,0 +1,106 @@
+"""Atomic cells of int64 and what a waiting thread can do: all that a team of threads needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_I64 = ir.IntType(64)
+
+
+@intrinsic
+def atomic_add(typing: Any, cells: Any, index: Any, value: Any) -> Any:
+    """cells[index] += value; returns what was there before."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", builder.gep(args[0], [args[1]]), args[2], "seq_cst")
+
+    return types.int64(cells, types.intp, types.int64), generate
+
+
+@intrinsic
+def atomic_load(typing: Any, cells: Any, index: Any) -> Any:
+    """cells[index], and all that was written before it was."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load_atomic(builder.gep(args[0], [args[1]]), "acquire", 8)
+
+    return types.int64(cells, types.intp), generate
+
+
+@intrinsic
+def atomic_store(typing: Any, cells: Any, index: Any, value: Any) -> Any:
+    """cells[index] = value, after all that was written before."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store_atomic(args[2], builder.gep(args[0], [args[1]]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(cells, types.intp, types.int64), generate
+
+
+def _call(builder: Any, result: Any, name: str, *arguments: Any) -> Any:
+    signature = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), arguments)
+
+
+@intrinsic
+def relax(typing: Any) -> Any:
+    """Tell the core that this is a spin loop."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if context.codegen()._llvm_module.triple.startswith("x86_64"):
+            _call(builder, ir.VoidType(), "llvm.x86.sse2.pause")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def yield_cpu(typing: Any) -> Any:
+    """Let another thread run on this core (sched_yield of the C library)."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _call(builder, ir.IntType(32), "sched_yield")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+_FUTEX_NUMBER = {"x86_64": 202, "aarch64": 98}  # of the system call, by architecture
+_FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE, _EVERYONE = 128, 129, 0x7FFFFFFF
+
+
+def _futex(context: Any, builder: Any, address: Any, operation: int, value: Any) -> Any:
+    """futex(2) on the low half of a cell (little-endian), through the C library's syscall()."""
+    architecture = context.codegen()._llvm_module.triple.split("-")[0]
+    signature = ir.FunctionType(_I64, [_I64], var_arg=True)
+    syscall = cgutils.get_or_insert_function(builder.module, signature, "syscall")
+    no_timeout = ir.Constant(address.type, None)
+    number = _I64(_FUTEX_NUMBER[architecture])
+    builder.call(syscall, [number, address, _I64(operation), value, no_timeout, no_timeout, _I64(0)])
+    return context.get_dummy_value()
+
+
+@intrinsic
+def futex_wait(typing: Any, cells: Any, index: Any, seen: Any) -> Any:
+    """Sleep until somebody wakes this cell, unless it no longer holds what was seen."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _futex(context, builder, builder.gep(args[0], [args[1]]), _FUTEX_WAIT_PRIVATE, args[2])
+
+    return types.void(cells, types.intp, types.int64), generate
+
+
+@intrinsic
+def futex_wake(typing: Any, cells: Any, index: Any) -> Any:
+    """Wake all who sleep on this cell."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _futex(context, builder, builder.gep(args[0], [args[1]]), _FUTEX_WAKE_PRIVATE, _I64(_EVERYONE))
+
+    return types.void(cells, types.intp), generate

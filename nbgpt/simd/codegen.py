@@ -1,0 +1,124 @@
+"""Fragments of LLVM code that several intrinsics emit, and the Numba types of vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import models, register_model
+
+from ..layout import LANES
+from ..targets import current_target
+
+TARGET = current_target()
+
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+F32 = ir.FloatType()
+F32X16, I32X16, I16X16, I16X32, I8X16, I8X64 = (
+    ir.VectorType(element, n)
+    for element, n in ((F32, LANES), (I32, LANES), (I16, LANES), (I16, 32), (I8, LANES), (I8, 64))
+)
+
+
+class Vector(types.Type):
+    """A register: 16 float32, 16 int32, or 64 bytes that dot products take four to a lane."""
+
+    def __init__(self, name: str, llvm_type: ir.VectorType) -> None:
+        super().__init__(name=name)
+        self.llvm_type = llvm_type
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    """Held as the LLVM vector itself."""
+
+    def __init__(self, manager: Any, numba_type: Vector) -> None:
+        super().__init__(manager, numba_type, numba_type.llvm_type)
+
+
+f32x16 = Vector("f32x16", F32X16)
+i32x16 = Vector("i32x16", I32X16)
+u8x64 = Vector("u8x64", I8X64)
+
+# The register that `load` fills from a pointer, the vector that lies in memory, its alignment. Numba has no float16
+# arithmetic on CPUs: half floats travel as uint16 and widen when loaded.
+MEMORY = {
+    types.float32: (f32x16, F32X16, 4),
+    types.uint16: (f32x16, I16X16, 2),
+    types.uint8: (u8x64, I8X64, 1),
+}
+
+
+def constant(vector: ir.VectorType, value: float) -> ir.Constant:
+    return ir.Constant(vector, [value] * vector.count)
+
+
+def call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
+    """Call an LLVM intrinsic; Numba's own `declare_intrinsic` takes no vectors."""
+    signature = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), arguments)
+
+
+def element_at(builder: Any, pointer: Any, index: Any, kind: Any, align: int) -> Any:
+    """Load a value of type kind from pointer + index elements."""
+    value = builder.load(builder.bitcast(builder.gep(pointer, [index]), kind.as_pointer()))
+    value.align = align
+    return value
+
+
+def register_at(builder: Any, dtype: Any, pointer: Any, index: Any) -> Any:
+    _, in_memory, align = MEMORY[dtype]
+    value = element_at(builder, pointer, index, in_memory, align)
+    return widen_halves(builder, value) if dtype == types.uint16 else value
+
+
+def splat(builder: Any, scalar: Any) -> Any:
+    vector = ir.VectorType(scalar.type, LANES)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, I32(0))
+    return shuffle(builder, first, [0] * LANES)
+
+
+def shuffle(builder: Any, vector: Any, lanes: list[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(I32, len(lanes)), lanes)
+    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
+
+
+def fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
+    """x * y + z: without the instruction LLVM would call libm for each lane, so such a target rounds twice."""
+    if not TARGET.fma:
+        return builder.fadd(builder.fmul(x, y), z)
+    return call(builder, "llvm.fma.v16f32", F32X16, x, y, z)
+
+
+def widen_halves(builder: Any, halves: Any) -> Any:
+    """<16 x i16> that holds float16 -> <16 x float>, exactly (finite values)."""
+    if TARGET.f16c:
+        return builder.fpext(builder.bitcast(halves, ir.VectorType(ir.HalfType(), LANES)), F32X16)
+    # Put exponent and mantissa in their place; multiplying by 2^112 repairs the exponent's bias.
+    bits = builder.zext(halves, I32X16)
+    magnitude = builder.shl(builder.and_(bits, constant(I32X16, 0x7FFF)), constant(I32X16, 13))
+    sign = builder.shl(builder.and_(bits, constant(I32X16, 0x8000)), constant(I32X16, 16))
+    value = builder.fmul(builder.bitcast(magnitude, F32X16), constant(F32X16, 2.0**112))
+    return builder.bitcast(builder.or_(builder.bitcast(value, I32X16), sign), F32X16)
+
+
+def broadcast4(builder: Any, pointer: Any, index: Any) -> Any:
+    """The four bytes at pointer + index, in each of the 16 lanes."""
+    return builder.bitcast(splat(builder, element_at(builder, pointer, index, I32, 1)), I8X64)
+
+
+def dot4(builder: Any, total: Any, left: Any, right: Any) -> Any:
+    """total[i] + sum over j < 4 of left[4i+j] * right[4i+j]: left unsigned bytes, right signed, exact."""
+    if TARGET.vnni:
+        argument = I8X64 if llvm.llvm_version_info[0] >= 22 else I32X16
+        operands = (builder.bitcast(side, argument) for side in (left, right))
+        return call(builder, "llvm.x86.avx512.vpdpbusd.512", I32X16, total, *operands)
+    for j in range(4):
+        lanes = list(range(j, 64, 4))
+        unsigned = builder.zext(shuffle(builder, left, lanes), I32X16)
+        signed = builder.sext(shuffle(builder, right, lanes), I32X16)
+        total = builder.add(total, builder.mul(unsigned, signed))
+    return total

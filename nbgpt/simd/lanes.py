@@ -1,0 +1,180 @@
+"""Arithmetic on registers of 16 lanes."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload
+
+from . import codegen
+from .codegen import F32X16, I8X16, I32, I32X16, LANES, MEMORY, constant, f32x16
+
+
+@intrinsic
+def load(typing: Any, pointer: Any, index: Any) -> Any:
+    """16 float32 from pointer + index (float16 behind a uint16 pointer widens), or 64 bytes behind a uint8 one."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return codegen.register_at(builder, pointer.dtype, *args)
+
+    return MEMORY[pointer.dtype][0](pointer, types.intp), generate
+
+
+@intrinsic
+def store(typing: Any, pointer: Any, index: Any, value: Any) -> Any:
+    """Write 16 float32 to pointer + index."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        where = builder.bitcast(builder.gep(args[0], [args[1]]), F32X16.as_pointer())
+        builder.store(args[2], where).align = 4
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, f32x16), generate
+
+
+@intrinsic
+def splat(typing: Any, scalar: Any) -> Any:
+    """One float32 in every lane."""
+    return f32x16(types.float32), lambda context, builder, sig, args: codegen.splat(builder, args[0])
+
+
+@intrinsic
+def first(typing: Any, x: Any) -> Any:
+    """The first lane."""
+    return types.float32(f32x16), lambda context, builder, sig, args: builder.extract_element(args[0], I32(0))
+
+
+@intrinsic
+def half_at(typing: Any, pointer: Any, index: Any) -> Any:
+    """One float16, behind a uint16 pointer, as float32."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = codegen.element_at(builder, *args, codegen.I16, 2)
+        return builder.extract_element(codegen.widen_halves(builder, codegen.splat(builder, bits)), I32(0))
+
+    return types.float32(pointer, types.intp), generate
+
+
+@intrinsic
+def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
+    """x * y + z, rounded once."""
+    return f32x16(f32x16, f32x16, f32x16), lambda context, builder, sig, args: codegen.fma(builder, *args)
+
+
+def _define_operator(python_operator: Any, method: str) -> None:
+    @intrinsic
+    def operation(typing: Any, x: Any, y: Any) -> Any:
+        return f32x16(f32x16, f32x16), lambda context, builder, sig, args: getattr(builder, method)(*args)
+
+    @overload(python_operator)
+    def on_vectors(x, y):  # type: ignore[no-untyped-def]  # Numba wants the names and annotations of the lambda
+        if isinstance(x, codegen.Vector) and isinstance(y, codegen.Vector):
+            return lambda x, y: operation(x, y)
+        return None
+
+
+_define_operator(operator.add, "fadd")
+_define_operator(operator.sub, "fsub")
+_define_operator(operator.mul, "fmul")
+_define_operator(operator.truediv, "fdiv")
+
+
+def _pick(builder: Any, comparison: str, x: Any, y: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(comparison, x, y), x, y)
+
+
+@intrinsic
+def maximum(typing: Any, x: Any, y: Any) -> Any:
+    """The larger of two values, lane by lane."""
+    return f32x16(f32x16, f32x16), lambda context, builder, sig, args: _pick(builder, ">", *args)
+
+
+@intrinsic
+def minimum(typing: Any, x: Any, y: Any) -> Any:
+    """The smaller of two values, lane by lane."""
+    return f32x16(f32x16, f32x16), lambda context, builder, sig, args: _pick(builder, "<", *args)
+
+
+@intrinsic
+def absolute(typing: Any, x: Any) -> Any:
+    """|x|, lane by lane."""
+    return f32x16(f32x16), lambda context, builder, sig, args: codegen.call(
+        builder, "llvm.fabs.v16f32", F32X16, args[0]
+    )
+
+
+@intrinsic
+def keep_first(typing: Any, x: Any, count: Any, rest: Any) -> Any:
+    """The first count lanes of x, then those of rest; count may be below 0 or above 16."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        lanes = ir.Constant(I32X16, list(range(LANES)))
+        limit = codegen.splat(builder, builder.trunc(args[1], I32))
+        return builder.select(builder.icmp_signed("<", lanes, limit), args[0], args[2])
+
+    return f32x16(f32x16, types.int64, f32x16), generate
+
+
+def _over_lanes(builder: Any, value: Any, combine: Any) -> Any:
+    """A tree in one fixed order: LLVM's own reductions leave the order to the target."""
+    for half in (8, 4, 2, 1):
+        lower = codegen.shuffle(builder, value, list(range(half)))
+        value = combine(lower, codegen.shuffle(builder, value, list(range(half, 2 * half))))
+    return builder.extract_element(value, I32(0))
+
+
+@intrinsic
+def total(typing: Any, x: Any) -> Any:
+    """Sum of the lanes."""
+    return types.float32(f32x16), lambda context, builder, sig, args: _over_lanes(builder, args[0], builder.fadd)
+
+
+@intrinsic
+def largest(typing: Any, x: Any) -> Any:
+    """The largest lane."""
+    return types.float32(f32x16), lambda context, builder, sig, args: _over_lanes(
+        builder, args[0], lambda low, high: _pick(builder, ">", low, high)
+    )
+
+
+@intrinsic
+def round_even(typing: Any, x: Any) -> Any:
+    """The nearest whole number, halves to even; |x| must stay below 2^22."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        magic = constant(F32X16, 1.5 * 2.0**23)  # leaves no room in the mantissa for a fraction
+        return builder.fsub(builder.fadd(args[0], magic), magic)
+
+    return f32x16(f32x16), generate
+
+
+@intrinsic
+def scale_by_power(typing: Any, x: Any, exponent: Any) -> Any:
+    """x * 2^exponent for a whole exponent; the result must be a normal number."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        shift = builder.shl(builder.fptosi(args[1], I32X16), constant(I32X16, 23))
+        return builder.bitcast(builder.add(builder.bitcast(args[0], I32X16), shift), F32X16)
+
+    return f32x16(f32x16, f32x16), generate
+
+
+@intrinsic
+def store_quads(typing: Any, pointer: Any, start: Any, stride: Any, value: Any) -> Any:
+    """Write 16 whole numbers in -128..127 as signed bytes: four to pointer + start, four a stride further, ..."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer_value, start, stride, numbers = args
+        quads = builder.bitcast(
+            builder.trunc(builder.fptosi(numbers, I32X16), I8X16), ir.VectorType(I32, LANES // 4)
+        )
+        for quad in range(LANES // 4):
+            index = builder.add(start, builder.mul(stride, codegen.I64(quad)))
+            where = builder.bitcast(builder.gep(pointer_value, [index]), I32.as_pointer())
+            builder.store(builder.extract_element(quads, I32(quad)), where).align = 1
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, types.intp, f32x16), generate

@@ -1,0 +1,202 @@
+"""Tiles: tuples of registers, some rows of activations by some registers of outputs, that stay in the register file.
+
+A tile of `rows` x `columns` is a flat tuple, row after row; `weights` is one row of `columns` registers. Both counts
+are constants to the compiler. A scalar of a row lies at `start + row * stride`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from . import codegen
+from .codegen import F32, F32X16, I32, I32X16, I64, MEMORY, f32x16, i32x16
+
+
+def _offset(builder: Any, start: Any, stride: Any, count: int) -> Any:
+    return builder.add(start, builder.mul(stride, I64(count)))
+
+
+def _undefined(context: Any, tile_type: Any) -> Any:
+    return ir.Constant(context.get_value_type(tile_type), ir.Undefined)
+
+
+def _cells(tile_type: Any, weights_type: Any) -> Iterator[tuple[int, int, int]]:
+    """(row, column, place in the tuple) of a tile that is as wide as the weights."""
+    for place in range(tile_type.count):
+        row, column = divmod(place, weights_type.count)
+        yield row, column, place
+
+
+@intrinsic(prefer_literal=True)
+def zero_tile(typing: Any, rows: Any, columns: Any) -> Any:
+    """A tile of float32 zeros."""
+    return _zeros(f32x16, codegen.constant(F32X16, 0.0), rows, columns)
+
+
+@intrinsic(prefer_literal=True)
+def zero_int_tile(typing: Any, rows: Any, columns: Any) -> Any:
+    """A tile of int32 zeros."""
+    return _zeros(i32x16, codegen.constant(I32X16, 0), rows, columns)
+
+
+def _zeros(register: Any, zero: Any, rows: Any, columns: Any) -> Any:
+    tile_type = types.UniTuple(register, rows.literal_value * columns.literal_value)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return ir.Constant(context.get_value_type(tile_type), [zero] * tile_type.count)
+
+    return tile_type(rows, columns), generate
+
+
+@intrinsic(prefer_literal=True)
+def splat_tile(typing: Any, values: Any, start: Any, stride: Any, rows: Any, columns: Any) -> Any:
+    """A tile of int32 whose rows begin as values[start + row * stride] in every lane."""
+    tile_type = types.UniTuple(i32x16, rows.literal_value * columns.literal_value)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values, start, stride = args[:3]
+        tile = _undefined(context, tile_type)
+        for place in range(tile_type.count):
+            index = _offset(builder, start, stride, place // columns.literal_value)
+            value = codegen.splat(builder, codegen.element_at(builder, values, index, I32, 4))
+            tile = builder.insert_value(tile, value, place)
+        return tile
+
+    return tile_type(values, types.intp, types.intp, rows, columns), generate
+
+
+@intrinsic(prefer_literal=True)
+def load_tile(typing: Any, pointer: Any, start: Any, stride: Any, step: Any, rows: Any, columns: Any) -> Any:
+    """The registers at pointer + start + row * stride + column * step; what `load` makes of them."""
+    tile_type = types.UniTuple(MEMORY[pointer.dtype][0], rows.literal_value * columns.literal_value)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer_value, start, stride, step = args[:4]
+        tile = _undefined(context, tile_type)
+        for place in range(tile_type.count):
+            row, column = divmod(place, columns.literal_value)
+            index = _offset(builder, _offset(builder, start, stride, row), step, column)
+            register = codegen.register_at(builder, pointer.dtype, pointer_value, index)
+            tile = builder.insert_value(tile, register, place)
+        return tile
+
+    return tile_type(pointer, types.intp, types.intp, types.intp, rows, columns), generate
+
+
+@intrinsic(prefer_literal=True)
+def store_tile(typing: Any, pointer: Any, start: Any, stride: Any, step: Any, tile: Any, columns: Any) -> Any:
+    """Write a float32 tile to pointer + start + row * stride + column * step."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer_value, start, stride, step, registers = args[:5]
+        for place in range(tile.count):
+            row, column = divmod(place, columns.literal_value)
+            index = _offset(builder, _offset(builder, start, stride, row), step, column)
+            where = builder.bitcast(builder.gep(pointer_value, [index]), F32X16.as_pointer())
+            builder.store(builder.extract_value(registers, place), where).align = 4
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, types.intp, types.intp, tile, columns), generate
+
+
+@intrinsic
+def fma_tile(typing: Any, tile: Any, x: Any, start: Any, stride: Any, weights: Any) -> Any:
+    """tile[row, column] += x[start + row * stride] * weights[column]: one step along the inputs."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        result, x_value, start, stride, registers = args
+        for row, column, place in _cells(tile, weights):
+            if column == 0:
+                scalar = codegen.element_at(builder, x_value, _offset(builder, start, stride, row), F32, 4)
+                broadcast = codegen.splat(builder, scalar)
+            weight = builder.extract_value(registers, column)
+            value = codegen.fma(builder, broadcast, weight, builder.extract_value(result, place))
+            result = builder.insert_value(result, value, place)
+        return result
+
+    return tile(tile, x, types.intp, types.intp, weights), generate
+
+
+@intrinsic
+def dot_tile(typing: Any, tile: Any, x: Any, start: Any, stride: Any, weights: Any) -> Any:
+    """Four steps along the inputs at once: signed bytes x[start + row * stride ...] by unsigned bytes of weights."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        result, x_value, start, stride, registers = args
+        for row, column, place in _cells(tile, weights):
+            if column == 0:
+                four = codegen.broadcast4(builder, x_value, _offset(builder, start, stride, row))
+            weight = builder.extract_value(registers, column)
+            value = codegen.dot4(builder, builder.extract_value(result, place), weight, four)
+            result = builder.insert_value(result, value, place)
+        return result
+
+    return tile(tile, x, types.intp, types.intp, weights), generate
+
+
+@intrinsic
+def scale_tile(typing: Any, tile: Any, dots: Any, x_scale: Any, start: Any, stride: Any, w_scale: Any) -> Any:
+    """tile[row, column] += dots[row, column] * (x_scale[start + row * stride] * w_scale[column])."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        result, sums, x_value, start, stride, registers = args
+        for row, column, place in _cells(tile, w_scale):
+            if column == 0:
+                scalar = codegen.element_at(builder, x_value, _offset(builder, start, stride, row), F32, 4)
+                broadcast = codegen.splat(builder, scalar)
+            scale = builder.fmul(broadcast, builder.extract_value(registers, column))
+            dot = builder.sitofp(builder.extract_value(sums, place), F32X16)
+            value = codegen.fma(builder, dot, scale, builder.extract_value(result, place))
+            result = builder.insert_value(result, value, place)
+        return result
+
+    return tile(tile, dots, x_scale, types.intp, types.intp, w_scale), generate
+
+
+@intrinsic(prefer_literal=True)
+def scale_rows(typing: Any, tile: Any, factors: Any, start: Any, stride: Any, columns: Any) -> Any:
+    """tile[row, column] *= factors[start + row * stride]."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        result, factors_value, start, stride, _ = args
+        for place in range(tile.count):
+            row = place // columns.literal_value
+            scalar = codegen.element_at(builder, factors_value, _offset(builder, start, stride, row), F32, 4)
+            value = builder.fmul(builder.extract_value(result, place), codegen.splat(builder, scalar))
+            result = builder.insert_value(result, value, place)
+        return result
+
+    return tile(tile, factors, types.intp, types.intp, columns), generate
+
+
+def _nibbles(name: str, take: Any) -> Any:
+    @intrinsic
+    def of_tile(typing: Any, tile: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            result = args[0]
+            for place in range(tile.count):
+                result = builder.insert_value(result, take(builder, builder.extract_value(args[0], place)), place)
+            return result
+
+        return tile(tile), generate
+
+    of_tile.__doc__ = f"The {name} four bits of each byte of a tile."
+    return of_tile
+
+
+def _high(builder: Any, register: Any) -> Any:
+    words = builder.lshr(builder.bitcast(register, codegen.I16X32), codegen.constant(codegen.I16X32, 4))
+    return _low(builder, builder.bitcast(words, codegen.I8X64))  # x86 shifts words, not bytes
+
+
+def _low(builder: Any, register: Any) -> Any:
+    return builder.and_(register, codegen.constant(codegen.I8X64, 15))
+
+
+low_nibbles = _nibbles("lower", _low)
+high_nibbles = _nibbles("upper", _high)

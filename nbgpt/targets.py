@@ -1,0 +1,86 @@
+"""The CPU that kernels are compiled for, and what it can do.
+
+`NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` choose another one than the host, as they do for Numba.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+_V3 = ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "popcnt")
+_V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+_KNOWN = {
+    "generic": (),
+    "x86-64": (),
+    "haswell": _V3,
+    "x86-64-v3": _V3,
+    "x86-64-v4": _V4,
+    "skylake-avx512": _V4,
+    "cascadelake": (*_V4, "avx512vnni"),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A CPU by LLVM's name for it, with the features that it has."""
+
+    cpu: str
+    features: frozenset[str]
+
+    @property
+    def fma(self) -> bool:
+        return bool({"fma", "avx512f", "neon"} & self.features)
+
+    @property
+    def f16c(self) -> bool:
+        return bool({"f16c", "avx512f", "neon"} & self.features)
+
+    @property
+    def avx512(self) -> bool:
+        return {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= self.features
+
+    @property
+    def vnni(self) -> bool:
+        return self.avx512 and "avx512vnni" in self.features
+
+    @property
+    def llvm_features(self) -> str:
+        """What LLVM wants to hear: every feature of the host said yes or no, or nothing for a CPU that it knows."""
+        return ",".join(f"+{name}" for name in sorted(self.features))
+
+    @property
+    def summary(self) -> str:
+        """The features that the kernels use, for people."""
+        used = [name for name in ("fma", "f16c", "avx512", "vnni") if getattr(self, name)]
+        return f"{self.cpu} ({', '.join(used) or 'no SIMD extensions used'})"
+
+
+SHIPPED = (
+    Target("x86-64-v4", frozenset((*_V4, "avx512vnni"))),
+    Target("x86-64-v3", frozenset(_V3)),
+)
+"""Targets whose objects a wheel carries, best first."""
+
+
+def host_target() -> Target:
+    """The CPU this runs on."""
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features()
+    return Target(llvm.get_host_cpu_name(), frozenset(name for name, has in features.items() if has))
+
+
+def current_target() -> Target:
+    """The CPU to compile for: `NUMBA_CPU_NAME`, else the host. Raises ValueError for a name not known."""
+    name = os.environ.get("NUMBA_CPU_NAME")
+    if not name:
+        return host_target()
+    chosen = os.environ.get("NUMBA_CPU_FEATURES", "").split(",")
+    added = {feature[1:] for feature in chosen if feature.startswith("+")}
+    if name not in _KNOWN and not added:
+        host = host_target()
+        if name != host.cpu:
+            raise ValueError(f"NUMBA_CPU_NAME is {name!r}; choose one of {', '.join(_KNOWN)}, or name its features too")
+        return host
+    return Target(name, frozenset(added | set(_KNOWN.get(name, ()))))
