@@ -1,0 +1,79 @@
+"""The paged KV cache: keys and values of past positions, in pages of 64 positions that sequences can share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .config import GPT2Config
+from .layout import LANES, PAGE, padded
+
+
+@dataclass
+class Sequence:
+    """A text in the cache: the pages that hold its past, in order, and how many positions are filled."""
+
+    pages: list[int] = field(default_factory=list)
+    length: int = 0
+
+
+class KVCache:
+    """Pages of keys and values of all layers; see kernels/attention.py for what a page holds."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        head_dim = config.head_dim
+        self.page_floats = config.n_layer * config.n_head * PAGE * (head_dim + padded(head_dim, LANES))
+        self.memory = np.zeros(0, np.float32)  # [n_pages * page_floats]
+        self._users: list[int] = []  # of each page, how many sequences hold it
+        self._free: list[int] = []
+
+    @property
+    def bytes_in_use(self) -> int:
+        return 4 * self.page_floats * (len(self._users) - len(self._free))
+
+    def extend(self, sequence: Sequence, length: int) -> None:
+        """Make room for positions up to length, the last page no longer shared if it is going to be written to."""
+        if sequence.length < length and sequence.length % PAGE and self._users[sequence.pages[-1]] > 1:
+            shared = sequence.pages.pop()
+            self._users[shared] -= 1
+            own = self._take()
+            self._page(own)[:] = self._page(shared)
+            sequence.pages.append(own)
+        while len(sequence.pages) * PAGE < length:
+            sequence.pages.append(self._take())
+
+    def fork(self, sequence: Sequence) -> Sequence:
+        """Another sequence with the same past, which costs nothing until one of them goes on."""
+        for page in sequence.pages:
+            self._users[page] += 1
+        return Sequence(list(sequence.pages), sequence.length)
+
+    def truncate(self, sequence: Sequence, length: int) -> None:
+        """Forget the positions from length on."""
+        keep = -(-length // PAGE)
+        for page in sequence.pages[keep:]:
+            self._users[page] -= 1
+            if not self._users[page]:
+                self._free.append(page)
+        del sequence.pages[keep:]
+        sequence.length = min(sequence.length, length)
+
+    def _page(self, page: int) -> np.ndarray:
+        return self.memory[page * self.page_floats : (page + 1) * self.page_floats]
+
+    def _take(self) -> int:
+        if not self._free:
+            self._grow()
+        page = self._free.pop()
+        self._users[page] = 1
+        return page
+
+    def _grow(self) -> None:
+        n_pages = len(self._users)
+        wanted = max(16, 2 * n_pages)
+        memory = np.zeros(wanted * self.page_floats, np.float32)  # the system hands out pages when they are touched
+        memory[: len(self.memory)] = self.memory
+        self.memory = memory
+        self._users += [0] * (wanted - n_pages)
+        self._free += range(wanted - 1, n_pages - 1, -1)

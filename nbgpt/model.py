@@ -1,0 +1,161 @@
+"""One forward pass over rows: each row is a token with its place in a sequence, and some rows want logits.
+
+Prefill is many rows of one sequence, decoding one row of each, a batch rows of several: it is all the same pass, and a
+row's bits do not depend on its company.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Ids
+
+import numpy as np
+
+from .config import ACTIVATIONS
+from .job import Job
+from .kv_cache import KVCache, Sequence
+from .layout import GROUP, HEAD_DTYPE, LANES, PAGE, ROW_TILE, padded
+from .runtime import load_kernels
+from .team import Team, default_threads
+from .weights import Weights
+
+MAX_ROWS = 512
+"""Rows of one pass; a longer prefill takes several."""
+MAX_LOGIT_ROWS = 128
+"""Rows of one pass when every one of them wants logits: 50257 numbers each."""
+_STRIDE = 64  # floats that rows of a buffer are padded to: see stride_of in kernels/phases.py
+_QUERY_TILE = 6  # the most rows that the attention kernel takes at once
+
+
+class GPT2:
+    """Weights, a KV cache and a team of threads: ids in, logits out.
+
+    Not safe for several threads at once; `nbgpt.Model` is.
+    """
+
+    def __init__(self, weights: Weights, n_threads: int | None = None) -> None:
+        """Raises KernelError if the kernels cannot be compiled, ValueError if n_threads is no positive number."""
+        if n_threads is not None and n_threads < 1:
+            raise ValueError(f"threads is {n_threads}; it must be at least 1")
+        self.weights = weights
+        self.config = weights.config
+        self.cache = KVCache(self.config)
+        self.team = Team(load_kernels(weights.dtype), n_threads or default_threads())
+        self._buffers: dict[str, np.ndarray] = {}
+        self._job = Job()
+        self._set_model()
+        self._capacity = self._logit_capacity = 0
+
+    def new_sequence(self) -> Sequence:
+        """An empty text in the cache."""
+        return Sequence()
+
+    def free(self, sequence: Sequence) -> None:
+        """Give the pages of a sequence back."""
+        self.cache.truncate(sequence, 0)
+
+    def prefill(self, sequence: Sequence, ids: Ids[int], every: bool = False) -> np.ndarray:
+        """Append ids to a sequence; logits float32 [n_vocab] after the last, or [n, n_vocab] after every one.
+
+        Raises ValueError if the sequence would grow past the context.
+        """
+        results = []
+        rows = MAX_LOGIT_ROWS if every else MAX_ROWS
+        for start in range(0, len(ids), rows):
+            part = ids[start : start + rows]
+            last = start + rows >= len(ids)
+            wants = range(len(part)) if every else [len(part) - 1] if last else []
+            results.append(self.forward(part, [sequence] * len(part), wants).copy())
+        return np.concatenate(results) if every else results[-1][0]
+
+    def decode(self, sequences: list[Sequence], ids: Ids[int]) -> np.ndarray:
+        """One more token for each sequence -> logits float32 [n, n_vocab], valid until the next pass."""
+        return self.forward(ids, sequences, range(len(ids)))
+
+    def forward(
+        self, ids: Ids[int], sequences: list[Sequence], wants: Ids[int], layers: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """Append each row's id to its sequence -> logits float32 [len(wants), n_vocab] of the rows in wants.
+
+        Rows of one sequence stand in their order. The result is a view of a buffer that the next pass overwrites.
+        layers: run these alone, first and last exclusive, on what the pass before left in the residual stream.
+        """
+        n_rows, job = len(ids), self._job
+        positions = self._place(ids, sequences)
+        tables: dict[int, int] = {}
+        page_table: list[int] = []
+        for sequence in sequences:
+            if id(sequence) not in tables:
+                tables[id(sequence)] = len(page_table)
+                page_table += sequence.pages
+        self._reserve(n_rows, len(wants))
+        rows = {
+            "ids": ids,
+            "positions": positions,
+            "tables": [tables[id(sequence)] for sequence in sequences],
+            "page_tables": page_table,
+            "logit_rows": wants,
+        }
+        arrays = {name: np.array(values, np.int32) for name, values in rows.items()}
+        for name, array in arrays.items():
+            setattr(job, name, array.ctypes.data)
+        job.n_rows, job.n_logits = n_rows, len(wants)
+        job.first_layer, job.last_layer = layers or (0, self.config.n_layer)
+        job.pages = self.cache.memory.ctypes.data
+        self.team.run(job)
+        return self._buffers["logits"][: len(wants), : self.config.n_vocab]
+
+    def _place(self, ids: Ids[int], sequences: list[Sequence]) -> list[int]:
+        """Positions of the rows; the sequences grow by them."""
+        n_vocab, n_ctx = self.config.n_vocab, self.config.n_ctx
+        if len(ids) and not 0 <= min(ids) <= max(ids) < n_vocab:
+            raise ValueError(f"token {max(ids) if min(ids) >= 0 else min(ids)} is not in 0..{n_vocab - 1}")
+        positions = []
+        for sequence in sequences:
+            if sequence.length >= n_ctx:
+                raise ValueError(f"the text is longer than {n_ctx} tokens, the context of this model")
+            self.cache.extend(sequence, sequence.length + 1)
+            positions.append(sequence.length)
+            sequence.length += 1
+        return positions
+
+    def _set_model(self) -> None:
+        """The part of the job that every pass shares."""
+        job, weights, config = self._job, self.weights, self.config
+        self._attention_scales = np.array([config.attention_scale(i) for i in range(config.n_layer)], np.float32)
+        job.n_layer, job.n_head, job.n_embd = config.n_layer, config.n_head, config.n_embd
+        job.n_inner, job.n_vocab = config.n_inner, config.n_vocab
+        job.activation = ACTIVATIONS.index(config.activation)
+        job.epsilon = config.layer_norm_epsilon
+        job.weights = weights.block.ctypes.data
+        job.model_offsets = weights.model_offsets.ctypes.data
+        job.layer_offsets = weights.layer_offsets.ctypes.data
+        job.attention_scales = self._attention_scales.ctypes.data
+
+    def _reserve(self, n_rows: int, n_logits: int) -> None:
+        """Buffers for so many rows; they stay, so that the steady state allocates nothing."""
+        if n_rows <= self._capacity and n_logits <= self._logit_capacity:
+            return
+        self._capacity = rows = max(padded(n_rows, ROW_TILE), self._capacity)
+        self._logit_capacity = logits = max(n_logits, self._logit_capacity)
+        config = self.config
+        n_embd, n_inner = padded(config.n_embd, _STRIDE), padded(config.n_inner, _STRIDE)
+        widest = max(n_embd, n_inner)
+        finest = min(GROUP[self.weights.dtype], GROUP[HEAD_DTYPE[self.weights.dtype]])
+        groups = padded(max(rows, logits), ROW_TILE) * widest // finest
+        value_dim = padded(config.head_dim, LANES)
+        self._job.scratch_stride = padded(_QUERY_TILE * (config.head_dim + value_dim + PAGE + 3), LANES)
+        shapes = {
+            **{name: (rows, n_embd) for name in ("x", "ln_1", "attended", "projected")},
+            "ln_2": (max(rows, logits), n_embd),
+            "qkv": (rows, padded(3 * config.n_embd, _STRIDE)),
+            "inner": (rows, n_inner),
+            "logits": (logits, padded(config.n_vocab, _STRIDE)),
+            "scratch": (self.team.n_threads, self._job.scratch_stride),
+            "packed": (padded(max(rows, logits), ROW_TILE) * widest * (4 if finest == 1 else 1) // 4,),
+            "packed_sums": (groups,),
+            "packed_scales": (groups,),
+        }
+        for name, shape in shapes.items():
+            self._buffers[name] = np.zeros(shape, np.float32)
+            setattr(self._job, name, self._buffers[name].ctypes.data)
+

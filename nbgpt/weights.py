@@ -1,0 +1,151 @@
+"""The native file: a safetensors file whose tensors lie as the kernels stream through them, mapped into memory.
+
+Its metadata carry the config, the type of the weights, the version of the layout, whether a text starts with
+<|endoftext|>, and the name and checksum of what it was made from.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .config import GPT2Config
+from .formats import FormatError
+from .formats.safetensors import Entry, read_header
+from .job import LAYER_TENSORS, MODEL_TENSORS
+from .layout import GROUP, HEAD_DTYPE, LANES, PANELS, padded
+
+LAYOUT = "1"
+"""Version of the layout, in the metadata of every native file."""
+DTYPES = tuple(HEAD_DTYPE)
+
+
+def matrix_shapes(name: str, dtype: str, n_in: int, n_out: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> (safetensors dtype, shape) of the tensors that hold a matrix [n_out, n_in]."""
+    panels = padded(n_out, LANES * PANELS) // LANES
+    inputs = padded(n_in, GROUP[dtype])
+    if dtype in ("float32", "float16"):
+        return {name: ("F32" if dtype == "float32" else "F16", (panels, inputs, LANES))}
+    groups = ("F16", (panels, inputs // GROUP[dtype], LANES))
+    if dtype == "int8":
+        return {name: ("U8", (panels, inputs // 4, LANES, 4)), name + ".scale": groups}
+    values = ("U8", (panels, inputs // 8, LANES, 4))
+    return {name: values, name + ".scale": groups, name + ".offset": groups}
+
+
+def matrices(config: GPT2Config) -> dict[str, tuple[int, int]]:
+    """(n_in, n_out) of the matrices of one layer, by their names within it."""
+    n_embd, n_inner = config.n_embd, config.n_inner
+    return {
+        "attn.c_attn.weight": (n_embd, 3 * n_embd),
+        "attn.c_proj.weight": (n_embd, n_embd),
+        "mlp.c_fc.weight": (n_embd, n_inner),
+        "mlp.c_proj.weight": (n_inner, n_embd),
+    }
+
+
+def native_shapes(config: GPT2Config, dtype: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Every tensor of a native file in its order: name -> (safetensors dtype, shape)."""
+
+    def vector(name: str, n: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+        return {name: ("F32", (padded(n, LANES * PANELS),))}
+
+    def norm(name: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+        return {**vector(name + ".weight", config.n_embd), **vector(name + ".bias", config.n_embd)}
+
+    head = HEAD_DTYPE[dtype]
+    shapes = matrix_shapes("wte.weight", head, config.n_embd, config.n_vocab)
+    shapes["wpe.weight"] = ("F32", (config.n_ctx, padded(config.n_embd, LANES)))
+    for layer in range(config.n_layer):
+        prefix = f"h.{layer}."
+        shapes |= norm(prefix + "ln_1") | norm(prefix + "ln_2")
+        for name, (n_in, n_out) in matrices(config).items():
+            shapes |= matrix_shapes(prefix + name, dtype, n_in, n_out)
+            shapes |= vector(prefix + name.replace(".weight", ".bias"), n_out)
+    shapes |= norm("ln_f")
+    if not config.tied_embeddings:
+        shapes |= matrix_shapes("lm_head.weight", head, config.n_embd, config.n_vocab)
+    if config.n_labels:
+        shapes["score.weight"] = ("F32", (config.n_labels, padded(config.n_embd, LANES)))
+    return shapes
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A native file mapped into memory: one block and tables of where each tensor begins."""
+
+    path: Path
+    config: GPT2Config
+    dtype: str
+    bos: bool  # texts start with <|endoftext|>
+    metadata: dict[str, str]
+    block: np.ndarray  # uint8 [bytes of the file], read-only
+    entries: dict[str, Entry]
+    layer_offsets: np.ndarray  # int64 [n_layer, len(LAYER_TENSORS)]
+    model_offsets: np.ndarray  # int64 [len(MODEL_TENSORS)]
+
+    @property
+    def tokenizer(self) -> bytes | None:
+        """The vocabulary that the file brings along, unless it is GPT-2's own."""
+        entry = self.entries.get("tokenizer")
+        return None if entry is None else self.block[entry.start : entry.stop].tobytes()
+
+
+def is_native(path: Path) -> bool:
+    """Is this one of our files?"""
+    try:
+        return path.is_file() and read_header(path)[1].get("format") == "nbgpt"
+    except FormatError:
+        return False
+
+
+def load(path: Path) -> Weights:
+    """Map a native file. Raises FormatError unless it holds all tensors of its config, OSError if it is not there."""
+    entries, metadata = read_header(path)
+    if metadata.get("format") != "nbgpt":
+        raise FormatError(f"{path} is not a native file: run `python -m nbgpt convert {path.parent}` on its folder")
+    if metadata.get("layout") != LAYOUT:
+        raise FormatError(f"{path}: layout {metadata.get('layout')}, this nbgpt reads {LAYOUT}: convert it again")
+    config, dtype = _config(path, metadata)
+    for name, (kind, shape) in native_shapes(config, dtype).items():
+        entry = entries.get(name)
+        if entry is None or (entry.dtype, entry.shape) != (kind, shape):
+            found = "is missing" if entry is None else f"is {entry.dtype} {list(entry.shape)}"
+            raise FormatError(f"{path}: {name} {found}; expected {kind} {list(shape)}: convert it again")
+        if entry.start % 64:
+            raise FormatError(f"{path}: {name} begins at byte {entry.start}, no multiple of 64: convert it again")
+    with path.open("rb") as file:
+        block = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+
+    def offset(name: str) -> int:
+        return entries[name].start if name in entries else 0
+
+    layers = [[offset(f"h.{layer}.{name}") for name in LAYER_TENSORS] for layer in range(config.n_layer)]
+    head = "wte" if config.tied_embeddings else "lm_head"
+    model = [offset(name.replace("lm_head", head)) for name in MODEL_TENSORS]
+    return Weights(
+        path,
+        config,
+        dtype,
+        metadata.get("bos") == "true",
+        metadata,
+        block,
+        entries,
+        np.array(layers, np.int64),
+        np.array(model, np.int64),
+    )
+
+
+def _config(path: Path, metadata: dict[str, str]) -> tuple[GPT2Config, str]:
+    try:
+        config = GPT2Config(**json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path}: its config cannot be read ({error}): convert it again") from error
+    dtype = metadata.get("dtype", "")
+    if dtype not in DTYPES:
+        raise FormatError(f"{path}: dtype {dtype!r} is not one of {', '.join(DTYPES)}: convert it again")
+    return config, dtype
