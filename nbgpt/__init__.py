@@ -1,0 +1,41 @@
+"""GPT-2 on CPUs: official weights in, text out, kernels compiled by Numba.
+
+    import nbgpt
+    model = nbgpt.load()
+    for piece in model.stream("It was a dark and stormy night"):
+        print(piece, end="", flush=True)
+
+Names are imported when they are first used, so that `import nbgpt` costs milliseconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .formats import FormatError
+    from .library import ModelNotFoundError
+    from .runtime import KernelError
+    from .text import Completion, Model, Stream, Usage, load
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Completion": "text",
+    "FormatError": "formats",
+    "KernelError": "runtime",
+    "Model": "text",
+    "ModelNotFoundError": "library",
+    "Stream": "text",
+    "Usage": "text",
+    "load": "text",
+}
+
+__all__ = ["Completion", "FormatError", "KernelError", "Model", "ModelNotFoundError", "Stream", "Usage", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'nbgpt' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

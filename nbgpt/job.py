@@ -33,6 +33,9 @@ _SLOTS: dict[str, type] = {
     "page_tables": _POINTER,  # int32: the pages of each sequence, in order
     "n_logits": _NUMBER,
     "logit_rows": _POINTER,  # int32 [n_logits]
+    "n_sampled": _NUMBER,  # of the first rows of logits, how many draw an id
+    "sampling": _POINTER,  # float64 [n_sampled, 4]: temperature, top_k, top_p, uniform number
+    "sampled": _POINTER,  # int32 [n_sampled]: the ids that were drawn
     "first_layer": _NUMBER,
     "last_layer": _NUMBER,  # exclusive
     # buffers, float32 with strides padded to whole groups; zero beyond what is used
@@ -44,6 +47,8 @@ _SLOTS: dict[str, type] = {
     "inner": _POINTER,  # [n_rows, n_inner]
     "projected": _POINTER,  # [n_rows, n_embd]
     "logits": _POINTER,  # [n_logits, n_vocab]
+    "buckets": _POINTER,  # float64 [n_threads, SAMPLING_BUCKETS]
+    "candidates": _POINTER,  # [n_threads, n_vocab]: what sampling weighs
     "scratch": _POINTER,  # [n_threads, scratch_stride]
     "scratch_stride": _NUMBER,
     "packed": _POINTER,  # bytes: the row tiles that a matmul reads

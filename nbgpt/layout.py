@@ -14,6 +14,8 @@ PAGE = 64
 
 VALUE_REGISTERS = 4
 """Registers of a head's values that attention sums side by side: a head of 64."""
+SAMPLING_BUCKETS = 2048
+"""Sums that the search for a top-k or top-p threshold keeps."""
 
 
 def padded(n: int, multiple: int) -> int:

@@ -6,6 +6,8 @@ row's bits do not depend on its company.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from collections.abc import Sequence as Ids
 
 import numpy as np
@@ -13,11 +15,13 @@ import numpy as np
 from .config import ACTIVATIONS
 from .job import Job
 from .kv_cache import KVCache, Sequence
-from .layout import GROUP, HEAD_DTYPE, LANES, PAGE, ROW_TILE, padded
+from .layout import GROUP, HEAD_DTYPE, LANES, PAGE, ROW_TILE, SAMPLING_BUCKETS, padded
 from .runtime import load_kernels
 from .team import Team, default_threads
 from .weights import Weights
 
+Options = tuple[float, float, float, float]
+"""Temperature, top_k, top_p and a uniform number in [0, 1): see kernels/sampling.py."""
 MAX_ROWS = 512
 """Rows of one pass; a longer prefill takes several."""
 MAX_LOGIT_ROWS = 128
@@ -29,7 +33,7 @@ _QUERY_TILE = 6  # the most rows that the attention kernel takes at once
 class GPT2:
     """Weights, a KV cache and a team of threads: ids in, logits out.
 
-    Not safe for several threads at once; `nbgpt.Model` is.
+    `next_id`, `logits` and `free` may be called from several threads: passes take turns.
     """
 
     def __init__(self, weights: Weights, n_threads: int | None = None) -> None:
@@ -41,42 +45,69 @@ class GPT2:
         self.cache = KVCache(self.config)
         self.team = Team(load_kernels(weights.dtype), n_threads or default_threads())
         self._buffers: dict[str, np.ndarray] = {}
+        self._lock = threading.Lock()
         self._job = Job()
         self._set_model()
         self._capacity = self._logit_capacity = 0
 
-    def new_sequence(self) -> Sequence:
-        """An empty text in the cache."""
-        return Sequence()
-
     def free(self, sequence: Sequence) -> None:
         """Give the pages of a sequence back."""
-        self.cache.truncate(sequence, 0)
+        with self._lock:
+            self.cache.truncate(sequence, 0)
 
-    def prefill(self, sequence: Sequence, ids: Ids[int], every: bool = False) -> np.ndarray:
-        """Append ids to a sequence; logits float32 [n_vocab] after the last, or [n, n_vocab] after every one.
-
-        Raises ValueError if the sequence would grow past the context.
-        """
-        results = []
-        rows = MAX_LOGIT_ROWS if every else MAX_ROWS
-        for start in range(0, len(ids), rows):
-            part = ids[start : start + rows]
-            last = start + rows >= len(ids)
-            wants = range(len(part)) if every else [len(part) - 1] if last else []
-            results.append(self.forward(part, [sequence] * len(part), wants).copy())
-        return np.concatenate(results) if every else results[-1][0]
+    def prefill(self, sequence: Sequence, ids: Ids[int]) -> np.ndarray:
+        """Append ids to a sequence -> logits float32 [n_vocab] after the last, valid until the next pass."""
+        for start in range(0, len(ids), MAX_ROWS):
+            part = ids[start : start + MAX_ROWS]
+            wants = [len(part) - 1] if start + MAX_ROWS >= len(ids) else []
+            result = self.forward(part, [sequence] * len(part), wants)
+        return result[0]
 
     def decode(self, sequences: list[Sequence], ids: Ids[int]) -> np.ndarray:
         """One more token for each sequence -> logits float32 [n, n_vocab], valid until the next pass."""
         return self.forward(ids, sequences, range(len(ids)))
 
+    def next_id(self, sequence: Sequence, ids: Ids[int], options: Options) -> int:
+        """Append ids to a sequence and draw the id that follows."""
+        with self._lock:
+            for start in range(0, len(ids), MAX_ROWS):
+                part = ids[start : start + MAX_ROWS]
+                last = start + MAX_ROWS >= len(ids)
+                self.forward(part, [sequence] * len(part), [len(part) - 1] if last else [], [options] if last else [])
+            return int(self._sampled[0])
+
+    def logits(self, ids: Ids[int], first: int = 0) -> Iterator[np.ndarray]:
+        """Read ids from an empty context -> logits float32 [n, n_vocab] after the ids from `first` on, part by part.
+
+        A part is valid until the next one is asked for.
+        """
+        sequence = Sequence()
+        with self._lock:
+            try:
+                start = 0
+                while start < len(ids):
+                    rows = min(MAX_ROWS, first - start) if start < first else MAX_LOGIT_ROWS
+                    part = ids[start : start + rows]
+                    wants = range(len(part)) if start >= first else []
+                    result = self.forward(part, [sequence] * len(part), wants)
+                    if start >= first:
+                        yield result
+                    start += rows
+            finally:
+                self.cache.truncate(sequence, 0)
+
     def forward(
-        self, ids: Ids[int], sequences: list[Sequence], wants: Ids[int], layers: tuple[int, int] | None = None
+        self,
+        ids: Ids[int],
+        sequences: list[Sequence],
+        wants: Ids[int],
+        sampling: Ids[Options] = (),
+        layers: tuple[int, int] | None = None,
     ) -> np.ndarray:
         """Append each row's id to its sequence -> logits float32 [len(wants), n_vocab] of the rows in wants.
 
         Rows of one sequence stand in their order. The result is a view of a buffer that the next pass overwrites.
+        sampling: options for the first rows of logits, which draw an id each.
         layers: run these alone, first and last exclusive, on what the pass before left in the residual stream.
         """
         n_rows, job = len(ids), self._job
@@ -98,7 +129,10 @@ class GPT2:
         arrays = {name: np.array(values, np.int32) for name, values in rows.items()}
         for name, array in arrays.items():
             setattr(job, name, array.ctypes.data)
-        job.n_rows, job.n_logits = n_rows, len(wants)
+        options = np.array(sampling, np.float64)
+        self._sampled = np.empty(len(sampling), np.int32)
+        job.sampling, job.sampled = options.ctypes.data, self._sampled.ctypes.data
+        job.n_rows, job.n_logits, job.n_sampled = n_rows, len(wants), len(sampling)
         job.first_layer, job.last_layer = layers or (0, self.config.n_layer)
         job.pages = self.cache.memory.ctypes.data
         self.team.run(job)
@@ -151,6 +185,8 @@ class GPT2:
             "inner": (rows, n_inner),
             "logits": (logits, padded(config.n_vocab, _STRIDE)),
             "scratch": (self.team.n_threads, self._job.scratch_stride),
+            "candidates": (self.team.n_threads, padded(config.n_vocab, _STRIDE)),
+            "buckets": (self.team.n_threads, 2 * SAMPLING_BUCKETS),  # float64
             "packed": (padded(max(rows, logits), ROW_TILE) * widest * (4 if finest == 1 else 1) // 4,),
             "packed_sums": (groups,),
             "packed_scales": (groups,),

@@ -8,8 +8,8 @@ from typing import Any
 from numba import types
 
 from ..job import JOB, QUIT
+from ..layout import SAMPLING_BUCKETS
 from ..simd import at, atomic_load, cast, kernel, pointer_in
-from .attention import QUERY_TILE
 from .embedding import EMBEDS
 from .matmul import MATMULS, Matmul
 from .phases import (
@@ -36,6 +36,7 @@ from .phases import (
     x,
 )
 from .record import floats, layer_tensor, matrix, model_tensor, number_field, pointer_field, round_up
+from .sampling import sample
 from .team import announce_job, barrier, claim, wait_for_job
 
 _ln_1 = pointer_field("ln_1", types.float32)
@@ -76,6 +77,8 @@ def _make_embed(embed_row: Any, group: int) -> Any:
             place = at(wpe(job, 0), position * round_up(n_embd(job), 16))
             out = at(x(job), row * stride_of(n_embd(job)))
             embed_row(out, token, place, wte(job, 0), n_embd(job), round_up(n_embd(job), group))
+            for k in range(n_embd(job), stride_of(n_embd(job))):
+                out[k] = types.float32(0)  # a pass that overflowed may have left NaN here
             row = claim(cells(job))
         barrier(cells(job), n_threads(job))
 
@@ -131,6 +134,24 @@ def _make_head(matmul: Matmul) -> Any:
     return head
 
 
+_n_sampled = number_field("n_sampled")
+_sampling, _sampled = pointer_field("sampling", types.float64), pointer_field("sampled", types.int32)
+_buckets, _candidates = pointer_field("buckets", types.float64), pointer_field("candidates", types.float32)
+
+
+@kernel
+def sample_rows(job, me):
+    """An id for each row of logits that wants one."""
+    n, stride = _n_vocab(job), stride_of(_n_vocab(job))
+    buckets, weights = at(_buckets(job), me * SAMPLING_BUCKETS), at(_candidates(job), me * stride)
+    row = claim(cells(job))
+    while row < _n_sampled(job):
+        options = at(_sampling(job), 4 * row)
+        _sampled(job)[row] = sample(at(_logits(job), row * stride), n, options, buckets, weights)
+        row = claim(cells(job))
+    barrier(cells(job), n_threads(job))
+
+
 def make_forward(block_dtype: str, head_dtype: str) -> Any:
     """The forward pass for one type of block weights and one of the token matrix."""
     block, head = _make_block(MATMULS[block_dtype]), _make_head(MATMULS[head_dtype])
@@ -144,6 +165,8 @@ def make_forward(block_dtype: str, head_dtype: str) -> Any:
             block(job, layer, me)
         if _last_layer(job) == n_layer(job) and _n_logits(job) > 0:
             head(job)
+        if _n_sampled(job) > 0:
+            sample_rows(job, me)
 
     return forward
 

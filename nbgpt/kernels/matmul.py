@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numba import types
 
 from ..layout import GROUP_INT4, GROUP_INT8, LANES, PANELS, ROW_TILE
@@ -111,6 +112,7 @@ def _float_tile(dtype: Any) -> Callable[[int], Any]:
 
 # --- int8, int4: activations in signed bytes, scaled by groups -------------------------------------------------------
 
+_SMALLEST = np.float32(1e-30)  # a group below it is zeros: the inverse of its scale would overflow
 
 @kernel
 def _pack_group(values, row, height, source, group):
@@ -119,7 +121,7 @@ def _pack_group(values, row, height, source, group):
     for k in range(0, group, LANES):
         top = maximum(top, absolute(load(source, k)))
     amax = largest(top)
-    inverse = splat(types.float32(127) / amax if amax > types.float32(0) else types.float32(0))
+    inverse = splat(types.float32(127) / amax if amax > _SMALLEST else types.float32(0))
     sums = splat(types.float32(0))
     for k in range(0, group, LANES):
         numbers = round_even(load(source, k) * inverse)

@@ -1,0 +1,100 @@
+"""How well a model predicts a text: perplexity by two protocols."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .model import GPT2
+
+Protocol = Literal["llama.cpp", "strided"]
+PROTOCOLS = ("llama.cpp", "strided")
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """exp of the mean negative log-likelihood of the tokens that were scored."""
+
+    protocol: str
+    window: int  # tokens read at once
+    stride: int  # tokens between windows
+    n_scored: int
+    nll: float  # nats a token
+    perplexity: float
+    standard_error: float  # of the perplexity, as if tokens were independent
+
+
+def windows(n_tokens: int, protocol: Protocol, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
+    """(start, stop, first): read tokens start..stop and score those from `first` on; positions in the text.
+
+    llama.cpp: windows that do not overlap, the second half of each is scored (examples/perplexity).
+    strided: each window scores what the one before has not (Hugging Face, "Perplexity of fixed-length models").
+    """
+    if protocol == "llama.cpp":
+        for start in range(0, n_tokens - window + 1, window):
+            yield start, start + window, start + window // 2 + 1
+        return
+    scored = 1  # nothing predicts the first token
+    for start in range(0, n_tokens, stride):
+        stop = min(start + window, n_tokens)
+        if stop > scored:
+            yield start, stop, scored
+        scored = stop
+        if stop == n_tokens:
+            return
+
+
+def token_nll(model: GPT2, ids: list[int], first: int) -> np.ndarray:
+    """Negative log-likelihood float64 [len(ids) - first] of the ids from `first` (at least 1) on."""
+    results, position = [], first
+    for logits in model.logits(ids[:-1], first - 1):
+        top = logits.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(logits - top).sum(axis=1, dtype=np.float64)) + top[:, 0]
+        targets = ids[position : position + len(logits)]
+        results.append(log_sum - logits[np.arange(len(logits)), targets])
+        position += len(logits)
+    return np.concatenate(results)
+
+
+def perplexity(
+    model: GPT2,
+    ids: list[int],
+    protocol: Protocol = "llama.cpp",
+    window: int | None = None,
+    stride: int | None = None,
+    bos_id: int | None = None,
+    progress: Callable[[int], object] = lambda n_tokens: None,
+) -> Perplexity:
+    """Perplexity of a text's ids.
+
+    window: the model's context if None; stride (strided only): half a window if None.
+    bos_id: put this in place of the first token of each window, as llama.cpp does for models that want it.
+    Raises ValueError for a text that is shorter than a window (llama.cpp) or than two tokens, and for bad sizes.
+    """
+    n_ctx = model.config.n_ctx
+    window = n_ctx if window is None else window
+    if not 4 <= window <= n_ctx:
+        raise ValueError(f"window is {window}; it must be from 4 to {n_ctx}, the context of this model")
+    if protocol == "llama.cpp" and stride not in (None, window):
+        raise ValueError(f"stride is {stride}; protocol llama.cpp has none: leave it out or choose protocol strided")
+    stride = window if protocol == "llama.cpp" else window // 2 if stride is None else stride
+    if not 1 <= stride <= window:
+        raise ValueError(f"stride is {stride}; it must be from 1 to {window}, the window")
+    needed = window if protocol == "llama.cpp" else 2
+    if len(ids) < needed:
+        raise ValueError(f"the text has {len(ids)} tokens; this needs at least {needed}: choose a smaller window")
+    scores = []
+    for start, stop, first in windows(len(ids), protocol, window, stride):
+        part = ids[start:stop]
+        if bos_id is not None:
+            part = [bos_id, *part[1:]]
+        scores.append(token_nll(model, part, first - start))
+        progress(stop - first)
+    nll = np.concatenate(scores)
+    mean = float(nll.mean())
+    error = float(nll.std()) / math.sqrt(max(1, len(nll) - 1))
+    return Perplexity(protocol, window, stride, len(nll), mean, math.exp(mean), math.exp(mean) * error)

@@ -1,0 +1,97 @@
+"""From logits to an id: temperature, then top-k, then top-p, then one draw."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from ..layout import LANES, SAMPLING_BUCKETS
+from ..simd import cast, keep_first, kernel, largest, load, maximum, splat, store
+from .softmax import exp
+
+_MASK = SAMPLING_BUCKETS - 1
+_BITS = _MASK.bit_length()
+_ROUNDS = 3  # 3 * 11 bits cover a float32
+_MINUS_INFINITY = np.float32(-np.inf)
+
+
+@kernel
+def largest_of(x, n):
+    """Maximum of x [n]."""
+    top = splat(_MINUS_INFINITY)
+    for i in range(0, n, LANES):
+        top = maximum(top, keep_first(load(x, i), n - i, top))
+    return largest(top)
+
+
+@kernel
+def kept_bits(weights, n, goal, by_count, least, buckets):
+    """Bits of the largest t such that the weights >= t, or their number, add up to the goal.
+
+    A radix search: positive floats are ordered as their bits are, so three rounds of 2048 buckets find t exactly.
+    Weights whose bits are below `least` do not count.
+    """
+    prefix = types.int64(0)
+    reached = 0.0
+    for round_ in range(_ROUNDS):
+        shift = _BITS * (_ROUNDS - 1 - round_)
+        for bucket in range(_MASK + 1):
+            buckets[bucket] = 0.0
+        bits = cast(weights, types.int32)
+        for i in range(n):
+            key = types.int64(bits[i])
+            if key >> (shift + _BITS) == prefix and key >= least:
+                buckets[(key >> shift) & _MASK] += 1.0 if by_count else types.float64(weights[i])
+        bucket = _MASK
+        while bucket > 0 and reached + buckets[bucket] < goal:
+            reached += buckets[bucket]
+            bucket -= 1
+        prefix = (prefix << _BITS) | bucket
+    return max(prefix, least)
+
+
+@kernel
+def sum_kept(weights, n, least):
+    """Sum of the weights whose bits are at least `least`."""
+    bits, result = cast(weights, types.int32), 0.0
+    for i in range(n):
+        if bits[i] >= least:
+            result += types.float64(weights[i])
+    return result
+
+
+@kernel
+def draw(weights, n, least, uniform):
+    """The id at which the running sum of the kept weights passes uniform * their sum."""
+    bits, goal, last = cast(weights, types.int32), uniform * sum_kept(weights, n, least), 0
+    for i in range(n):
+        if bits[i] >= least:
+            goal -= types.float64(weights[i])
+            last = i
+            if goal < 0.0:
+                return i
+    return last  # rounding has left a crumb of the goal
+
+
+@kernel
+def sample(logits, n, options, buckets, weights):  # logits [n], weights [n padded to 16], buckets [2048]
+    """The id that options = (temperature, top_k, top_p, uniform in [0, 1)) draw from logits.
+
+    Temperature 0 takes the largest logit, the first among equals; top_k 0 and top_p 1 keep everything. Top-p keeps the
+    token that crosses p, as Hugging Face does (Holtzman et al. 2020); equal weights are kept or dropped together.
+    """
+    temperature, top_k, top_p, uniform = options[0], options[1], options[2], options[3]
+    top = largest_of(logits, n)
+    if temperature == 0.0:
+        for i in range(n):
+            if logits[i] == top:
+                return i
+    inverse = splat(types.float32(1.0 / temperature))
+    for i in range(0, n, LANES):
+        store(weights, i, exp((load(logits, i) - splat(top)) * inverse))
+    least = types.int64(0)
+    if 0.0 < top_k < n:
+        least = kept_bits(weights, n, top_k, True, least, buckets)
+    if top_p < 1.0:
+        least = kept_bits(weights, n, top_p * sum_kept(weights, n, least), False, least, buckets)
+    return draw(weights, n, least, uniform)

@@ -1,0 +1,168 @@
+"""Text in, text out: the library's public face."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .generation import DEFAULT_MAX_TOKENS, Generation, Overflow, Sampling, Timing
+from .library import open_model
+from .model import GPT2
+from .tokenizer import Tokenizer
+from .weights import Weights
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of a completion."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote; `str()` of it is the text."""
+
+    text: str
+    tokens: list[int]
+    finish_reason: str  # "stop": the model ended the text; "length": max_tokens were reached
+    usage: Usage
+    timing: Timing
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Stream:
+    """Iterate over it for pieces of text as they are made; afterwards, or when stopped, ask for `completion`."""
+
+    def __init__(self, model: Model, generation: Generation) -> None:
+        self._model = model
+        self._generation = generation
+        self._tokens: list[int] = []
+        self._pieces: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        decoder = self._model.tokenizer.stream()
+        for token in self._generation:
+            self._tokens.append(token)
+            if piece := decoder.push(token):
+                self._pieces.append(piece)
+                yield piece
+        if piece := decoder.finish():
+            self._pieces.append(piece)
+            yield piece
+
+    @property
+    def completion(self) -> Completion:
+        """What has been written so far."""
+        timing = self._generation.timing
+        usage = Usage(len(self._generation.prompt), len(self._tokens))
+        return Completion("".join(self._pieces), self._tokens, self._generation.finish_reason, usage, timing)
+
+
+class Model:
+    """A GPT-2 with its tokenizer. Several threads may use one; their tokens take turns.
+
+    >>> import nbgpt
+    >>> model = nbgpt.load()
+    >>> print(model.generate("Once upon a time", max_tokens=5, greedy=True))
+    , there was a little
+    """
+
+    def __init__(self, weights: Weights, n_threads: int | None = None) -> None:
+        self.weights = weights
+        self.config = weights.config
+        own = weights.tokenizer
+        self.tokenizer = Tokenizer.shipped() if own is None else Tokenizer.from_bytes(own)
+        self.engine = GPT2(weights, n_threads)
+
+    @property
+    def name(self) -> str:
+        return self.weights.metadata.get("name") or self.weights.path.stem
+
+    @property
+    def dtype(self) -> str:
+        return self.weights.dtype
+
+    @property
+    def n_threads(self) -> int:
+        return self.engine.team.n_threads
+
+    def encode(self, prompt: str, bos: bool | None = None) -> list[int]:
+        """Ids of a prompt, after <|endoftext|> if bos (None: as the model's file says) or if there is no text."""
+        ids = self.tokenizer.encode(prompt)
+        begin = self.weights.bos if bos is None else bos
+        return [self.tokenizer.eos_id, *ids] if begin or not ids else ids
+
+    def stream(
+        self,
+        prompt: str = "",
+        *,
+        max_tokens: int | None = None,
+        temperature: float = 0.8,
+        top_k: int = 40,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        greedy: bool = False,
+        bos: bool | None = None,
+        overflow: Overflow = "error",
+        sample: int = 0,
+    ) -> Stream:
+        """Continue a prompt, piece by piece.
+
+        max_tokens: how many at most; None: 200, or as many as the context has room for.
+        temperature, top_k, top_p: see `Sampling`; greedy: always the likeliest token.
+        seed: the same seed gives the same text; None: another text each time.
+        bos: begin with <|endoftext|>; None: as the model's file says.
+        overflow: what to do when the text outgrows the context: "error", or "truncate_left" to forget the beginning.
+        sample: number of the sample; those of one seed differ.
+        Raises ValueError for values out of range and for a text that does not fit.
+        """
+        ids = self.encode(prompt, bos)
+        if max_tokens is None:
+            room = self.config.n_ctx - len(ids) if overflow == "error" else DEFAULT_MAX_TOKENS
+            max_tokens = max(1, min(DEFAULT_MAX_TOKENS, room))
+        if seed is None:
+            seed = secrets.randbits(64)
+        sampling = Sampling(0.0 if greedy else temperature, top_k, top_p, seed)
+        return Stream(self, Generation(self.engine, ids, max_tokens, sampling, self.tokenizer.eos_id, sample, overflow))
+
+    def generate(self, prompt: str = "", **options: Any) -> Completion:
+        """Continue a prompt; options as for `stream`."""
+        stream = self.stream(prompt, **options)
+        for _ in stream:
+            pass
+        return stream.completion
+
+    def logits(self, ids: Sequence[int]) -> np.ndarray:
+        """Logits float32 [n, n_vocab] after each of the ids [n]. Raises ValueError past the context."""
+        if len(ids) > self.config.n_ctx:
+            raise ValueError(f"{len(ids)} tokens; this model's context is {self.config.n_ctx}")
+        result = np.empty((len(ids), self.config.n_vocab), np.float32)
+        start = 0
+        for part in self.engine.logits(list(ids)):
+            result[start : start + len(part)] = part
+            start += len(part)
+        return result
+
+
+def load(model: str | Path | None = None, dtype: str | None = None, threads: int | None = None) -> Model:
+    """A model by its file, folder or name; None: the one that comes with nbgpt.
+
+    dtype: float32, float16, int8 or int4; official weights are converted to it (default int8) and kept.
+    threads: None: as many as there are physical cores to use.
+    Raises ModelNotFoundError, FormatError, ValueError, OSError, KernelError.
+    """
+    return Model(open_model(model, dtype), threads)
