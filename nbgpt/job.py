@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import ctypes
 
-# Places in the cells of a team, int64 each, one to a cache line.
-ARRIVED, PASSED, TICKET, JOBS, PARKED, QUIT, JOB, N_CELLS = 0, 8, 16, 24, 32, 40, 48, 56
+# Places in the cells of a team: int64, eight to a cache line.
+JOBS, PARKED, QUIT, JOB, INSIDE, STEPS = 0, 8, 16, 24, 32, 40
+STEP_CELLS = 16
+"""Cells of a step of the forward pass: tickets given out, and a cache line further, items done."""
+STEPS_OF_LAYER = 9
+OTHER_STEPS = 4
+CLOSED = 1 << 32
+"""What is added to INSIDE, the number of threads at work, while no thread may enter."""
+
+
+def n_cells(n_layer: int) -> int:
+    """Cells that the team of a model needs."""
+    return STEPS + STEP_CELLS * (STEPS_OF_LAYER * n_layer + OTHER_STEPS)
+
 
 _NUMBER, _POINTER, _FLOAT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
 
 _SLOTS: dict[str, type] = {
     # the team
-    "cells": _POINTER,  # int64 [N_CELLS]
+    "cells": _POINTER,  # int64 [n_cells(n_layer)]
     "n_threads": _NUMBER,
     # the model
     "n_layer": _NUMBER,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .job import JOB, N_CELLS, QUIT, Job
+from .job import CLOSED, INSIDE, JOB, QUIT, Job, n_cells
 
 
 class Team:
@@ -38,14 +38,15 @@ class Team:
             self._begin()
         with self._lock:
             if self._cells is None:
-                self._cells = self._start()
+                self._cells = self._start(job.n_layer)
             job.cells = self._cells.ctypes.data
             job.n_threads = self.n_threads
             self._cells[JOB] = ctypes.addressof(job)
             self._enter(job.cells, 0, 0)
 
-    def _start(self) -> np.ndarray:
-        cells = np.zeros(N_CELLS, np.int64)
+    def _start(self, n_layer: int) -> np.ndarray:
+        cells = np.zeros(n_cells(n_layer), np.int64)
+        cells[INSIDE] = CLOSED
         enter = self._enter
 
         def serve(me: int) -> None:

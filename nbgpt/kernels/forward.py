@@ -7,7 +7,7 @@ from typing import Any
 
 from numba import types
 
-from ..job import JOB, QUIT
+from ..job import JOB, OTHER_STEPS, QUIT, STEPS_OF_LAYER
 from ..layout import SAMPLING_BUCKETS
 from ..simd import at, atomic_load, cast, kernel, pointer_in
 from .embedding import EMBEDS
@@ -28,7 +28,6 @@ from .phases import (
     n_inner,
     n_layer,
     n_rows,
-    n_threads,
     positions,
     projected,
     qkv,
@@ -37,7 +36,17 @@ from .phases import (
 )
 from .record import floats, layer_tensor, matrix, model_tensor, number_field, pointer_field, round_up
 from .sampling import sample
-from .team import announce_job, barrier, claim, wait_for_job
+from .team import (
+    announce,
+    claim,
+    close_job,
+    enter_job,
+    item_done,
+    leave_job,
+    open_job,
+    wait_for_job,
+    wait_for_step,
+)
 
 _ln_1 = pointer_field("ln_1", types.float32)
 _ln_2 = pointer_field("ln_2", types.float32)
@@ -69,9 +78,9 @@ def _make_embed(embed_row: Any, group: int) -> Any:
     wte, wpe = matrix("wte"), floats(model_tensor("wpe.weight"))
 
     @kernel
-    def embed(job):
+    def embed(job, step):
         """x = wte[id] + wpe[position]."""
-        row = claim(cells(job))
+        row = claim(cells(job), step)
         while row < n_rows(job):
             token, position = types.int64(_ids(job)[row]), types.int64(positions(job)[row])
             place = at(wpe(job, 0), position * round_up(n_embd(job), 16))
@@ -79,8 +88,9 @@ def _make_embed(embed_row: Any, group: int) -> Any:
             embed_row(out, token, place, wte(job, 0), n_embd(job), round_up(n_embd(job), group))
             for k in range(n_embd(job), stride_of(n_embd(job))):
                 out[k] = types.float32(0)  # a pass that overflowed may have left NaN here
-            row = claim(cells(job))
-        barrier(cells(job), n_threads(job))
+            item_done(cells(job), step)
+            row = claim(cells(job), step)
+        wait_for_step(cells(job), step, n_rows(job))
 
     return embed
 
@@ -106,16 +116,16 @@ def _make_block(matmul: Matmul) -> Any:
     pack_attended, pack_inner = make_pack(matmul, attended, n_embd), make_pack(matmul, inner, n_inner)
 
     @kernel
-    def block(job, layer, me):
-        ln_1(job, layer)
-        attn_c_attn(job, layer)
-        attention(job, layer, me)
-        pack_attended(job)
-        attn_c_proj(job, layer)
-        ln_2(job, layer)
-        mlp_c_fc(job, layer)
-        pack_inner(job)
-        mlp_c_proj(job, layer)
+    def block(job, layer, step, me):
+        ln_1(job, layer, step)
+        attn_c_attn(job, layer, step + 1)
+        attention(job, layer, step + 2, me)
+        pack_attended(job, step + 3)
+        attn_c_proj(job, layer, step + 4)
+        ln_2(job, layer, step + 5)
+        mlp_c_fc(job, layer, step + 6)
+        pack_inner(job, step + 7)
+        mlp_c_proj(job, layer, step + 8)
 
     return block
 
@@ -127,9 +137,9 @@ def _make_head(matmul: Matmul) -> Any:
     project = make_linear(matmul, matrix("lm_head"), _logits, _n_logits, n_embd, _n_vocab, finish_nothing)
 
     @kernel
-    def head(job):
-        ln_f(job, 0)
-        project(job, 0)
+    def head(job, step):
+        ln_f(job, 0, step)
+        project(job, 0, step + 1)
 
     return head
 
@@ -140,16 +150,17 @@ _buckets, _candidates = pointer_field("buckets", types.float64), pointer_field("
 
 
 @kernel
-def sample_rows(job, me):
+def sample_rows(job, step, me):
     """An id for each row of logits that wants one."""
     n, stride = _n_vocab(job), stride_of(_n_vocab(job))
     buckets, weights = at(_buckets(job), me * SAMPLING_BUCKETS), at(_candidates(job), me * stride)
-    row = claim(cells(job))
+    row = claim(cells(job), step)
     while row < _n_sampled(job):
         options = at(_sampling(job), 4 * row)
         _sampled(job)[row] = sample(at(_logits(job), row * stride), n, options, buckets, weights)
-        row = claim(cells(job))
-    barrier(cells(job), n_threads(job))
+        item_done(cells(job), step)
+        row = claim(cells(job), step)
+    wait_for_step(cells(job), step, _n_sampled(job))
 
 
 def make_forward(block_dtype: str, head_dtype: str) -> Any:
@@ -159,14 +170,15 @@ def make_forward(block_dtype: str, head_dtype: str) -> Any:
 
     @kernel
     def forward(job, me):
+        after_layers = 1 + STEPS_OF_LAYER * n_layer(job)
         if _first_layer(job) == 0:
-            embed(job)
+            embed(job, 0)
         for layer in range(_first_layer(job), _last_layer(job)):
-            block(job, layer, me)
+            block(job, layer, 1 + STEPS_OF_LAYER * layer, me)
         if _last_layer(job) == n_layer(job) and _n_logits(job) > 0:
-            head(job)
+            head(job, after_layers)
         if _n_sampled(job) > 0:
-            sample_rows(job, me)
+            sample_rows(job, after_layers + 2, me)
 
     return forward
 
@@ -185,12 +197,13 @@ def make_entries(block_dtype: str, head_dtype: str) -> Entries:
 
     @kernel
     def run(team):
-        announce_job(team)
         if atomic_load(team, QUIT) != 0:
+            announce(team)
             return
         job = pointer_in(cast(team, types.uint8), JOB, types.uint8)
+        open_job(team, STEPS_OF_LAYER * n_layer(job) + OTHER_STEPS)
         forward(job, 0)
-        barrier(team, n_threads(job))
+        close_job(team)
 
     @kernel
     def serve(team, me, seen):
@@ -198,8 +211,8 @@ def make_entries(block_dtype: str, head_dtype: str) -> Entries:
             seen = wait_for_job(team, seen)
             if atomic_load(team, QUIT) != 0:
                 return
-            job = pointer_in(cast(team, types.uint8), JOB, types.uint8)
-            forward(job, me)
-            barrier(team, n_threads(job))
+            if enter_job(team):
+                forward(pointer_in(cast(team, types.uint8), JOB, types.uint8), me)
+            leave_job(team)
 
     return Entries(run, serve)

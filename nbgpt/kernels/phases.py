@@ -1,7 +1,7 @@
 """The phases of a forward pass: operations spread over the rows, columns and heads of a team of threads.
 
-Every phase is a list of items that threads claim one by one, and ends in a barrier. Who computes an item never
-changes its bits.
+Every phase is a step of the team: items that threads claim one by one, see team.py. Who computes an item never changes
+its bits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .layernorm import layer_norm
 from .matmul import Matmul
 from .record import SLOT, floats, layer_tensor, number_field, pointer_field, round_up
 from .residual import add_bias, add_residual
-from .team import barrier, claim
+from .team import claim, item_done, wait_for_step
 
 _COLUMNS = LANES * PANELS
 _CACHED = 400_000  # bytes of packed activations that a thread keeps at hand while weights stream by
@@ -70,10 +70,10 @@ def make_norm(matmul: Matmul, gain: Any, bias: Any, out: Any, count: Any, source
     packed_tile, pack_row, group = _packed_tile(matmul), matmul.pack_row, matmul.group
 
     @kernel
-    def norm(job, layer):
+    def norm(job, layer, step):
         n, stride, rows = n_embd(job), stride_of(n_embd(job)), count(job)
         n_in = round_up(n, group)
-        row = claim(cells(job))
+        row = claim(cells(job), step)
         while row < rows:
             normed = at(out(job), row * stride)
             residual = at(x(job), source_row(job, row) * stride)
@@ -81,8 +81,9 @@ def make_norm(matmul: Matmul, gain: Any, bias: Any, out: Any, count: Any, source
             tile = row // ROW_TILE
             height = min(ROW_TILE, rows - tile * ROW_TILE)
             pack_row(packed_tile(job, tile, n_in), row % ROW_TILE, height, normed, n_in)
-            row = claim(cells(job))
-        barrier(cells(job), n_threads(job))
+            item_done(cells(job), step)
+            row = claim(cells(job), step)
+        wait_for_step(cells(job), step, rows)
 
     return norm
 
@@ -92,16 +93,17 @@ def make_pack(matmul: Matmul, source: Any, width: Any) -> Any:
     packed_tile, pack_row, group = _packed_tile(matmul), matmul.pack_row, matmul.group
 
     @kernel
-    def pack(job):
+    def pack(job, step):
         rows, stride = n_rows(job), stride_of(width(job))
         n_in = round_up(width(job), group)
-        row = claim(cells(job))
+        row = claim(cells(job), step)
         while row < rows:
             tile = row // ROW_TILE
             height = min(ROW_TILE, rows - tile * ROW_TILE)
             pack_row(packed_tile(job, tile, n_in), row % ROW_TILE, height, at(source(job), row * stride), n_in)
-            row = claim(cells(job))
-        barrier(cells(job), n_threads(job))
+            item_done(cells(job), step)
+            row = claim(cells(job), step)
+        wait_for_step(cells(job), step, rows)
 
     return pack
 
@@ -111,7 +113,7 @@ def make_linear(matmul: Matmul, weights: Any, out: Any, count: Any, n_inputs: An
     packed_tile, multiply, group, value_bytes = _packed_tile(matmul), matmul.multiply, matmul.group, matmul.value_bytes
 
     @kernel
-    def linear(job, layer):
+    def linear(job, layer, step):
         rows, n_in = count(job), round_up(n_inputs(job), group)
         stride = stride_of(n_outputs(job))
         pairs = round_up(n_outputs(job), _COLUMNS) // _COLUMNS
@@ -121,7 +123,7 @@ def make_linear(matmul: Matmul, weights: Any, out: Any, count: Any, n_inputs: An
         columns = round_up(pairs, pairs_an_item) // pairs_an_item
         n_items = round_up(tiles, tiles_an_item) // tiles_an_item * columns
         w, result = weights(job, layer), out(job)
-        item = claim(cells(job))
+        item = claim(cells(job), step)
         while item < n_items:
             first_tile = item // columns * tiles_an_item
             first_pair = item % columns * pairs_an_item
@@ -134,8 +136,9 @@ def make_linear(matmul: Matmul, weights: Any, out: Any, count: Any, n_inputs: An
                     multiply(corner, stride, packed_tile(job, tile, n_in), height, w, n_in, pair * PANELS)
             for row in range(first_tile * ROW_TILE, min(rows, last_tile * ROW_TILE)):
                 finish(job, layer, row, first_pair * _COLUMNS, last_pair * _COLUMNS)
-            item = claim(cells(job))
-        barrier(cells(job), n_threads(job))
+            item_done(cells(job), step)
+            item = claim(cells(job), step)
+        wait_for_step(cells(job), step, n_items)
 
     return linear
 
@@ -241,13 +244,14 @@ def attend_rows(job, layer, me, first, last, head):
 
 
 @kernel
-def attention(job, layer, me):
+def attention(job, layer, step, me):
     """Every head of every row, the longest pasts first."""
     rows, heads = n_rows(job), n_head(job)
     tiles = round_up(rows, QUERY_TILE) // QUERY_TILE
-    item = claim(cells(job))
+    item = claim(cells(job), step)
     while item < tiles * heads:
         first = (tiles - 1 - item // heads) * QUERY_TILE
         attend_rows(job, layer, me, first, min(rows, first + QUERY_TILE), item % heads)
-        item = claim(cells(job))
-    barrier(cells(job), n_threads(job))
+        item_done(cells(job), step)
+        item = claim(cells(job), step)
+    wait_for_step(cells(job), step, tiles * heads)

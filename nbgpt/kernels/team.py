@@ -1,11 +1,13 @@
-"""A team of threads inside compiled code: a barrier, tickets for work, and sleep between jobs.
+"""A team of threads inside compiled code: jobs, the steps of a job, and the items of a step.
 
-Nothing here knows of Python, so no thread ever waits for the interpreter's lock.
+Threads claim the items of a step one by one, and go on to the next step when all of its items are done, whoever did
+them. So a thread that the system has put aside delays nobody unless it holds an item: the others do its share, and it
+catches up by finding nothing left to do. Nothing here knows of Python: no thread waits for the interpreter's lock.
 """
 
 from __future__ import annotations
 
-from ..job import ARRIVED, JOBS, PARKED, PASSED, TICKET
+from ..job import CLOSED, INSIDE, JOBS, PARKED, STEP_CELLS, STEPS
 from ..simd import (
     atomic_add,
     atomic_load,
@@ -17,32 +19,77 @@ from ..simd import (
     yield_cpu,
 )
 
-_SPINS = 3000  # some tens of microseconds: longer than a phase is out of balance, shorter than a scheduler's slice
+_SPINS = 3000  # some tens of microseconds: longer than a step is out of balance, shorter than a scheduler's slice
 _YIELDS = 100
 
 
 @kernel
-def barrier(cells, n_threads):
-    """Wait until every thread of the team is here; hands out tickets from zero again."""
-    passed = atomic_load(cells, PASSED)
-    if atomic_add(cells, ARRIVED, 1) == n_threads - 1:
-        atomic_store(cells, ARRIVED, 0)
-        atomic_store(cells, TICKET, 0)
-        atomic_add(cells, PASSED, 1)
-        return
-    spins = 0
-    while atomic_load(cells, PASSED) == passed:
-        if spins < _SPINS:
-            spins += 1
-            relax()
-        else:
-            yield_cpu()  # whoever we wait for may need this core
+def claim(cells, step):
+    """The next item of a step that nobody has taken."""
+    return atomic_add(cells, STEPS + STEP_CELLS * step, 1)
 
 
 @kernel
-def claim(cells):
-    """The next piece of work of this phase that nobody has taken."""
-    return atomic_add(cells, TICKET, 1)
+def item_done(cells, step):
+    """Say that an item is done; what was written before is seen by all who then find the step done."""
+    atomic_add(cells, STEPS + STEP_CELLS * step + STEP_CELLS // 2, 1)
+
+
+@kernel
+def _pause(tries):
+    if tries < _SPINS:
+        relax()
+    else:
+        yield_cpu()  # whoever we wait for may need this core
+
+
+@kernel
+def wait_for_step(cells, step, n_items):
+    """Wait until all items of a step are done."""
+    tries = 0
+    while atomic_load(cells, STEPS + STEP_CELLS * step + STEP_CELLS // 2) < n_items:
+        _pause(tries)
+        tries += 1
+
+
+@kernel
+def open_job(cells, n_steps):
+    """Let the other threads in; wakes those that sleep. Nobody is inside when this is called."""
+    for step in range(n_steps):
+        atomic_store(cells, STEPS + STEP_CELLS * step, 0)
+        atomic_store(cells, STEPS + STEP_CELLS * step + STEP_CELLS // 2, 0)
+    atomic_add(cells, INSIDE, -CLOSED)
+    announce(cells)
+
+
+@kernel
+def announce(cells):
+    """Tell the other threads that there is news."""
+    atomic_add(cells, JOBS, 1)
+    if atomic_load(cells, PARKED) > 0:
+        futex_wake(cells, JOBS)
+
+
+@kernel
+def close_job(cells):
+    """Let nobody in any more, and wait for those who are inside."""
+    atomic_add(cells, INSIDE, CLOSED)
+    tries = 0
+    while atomic_load(cells, INSIDE) != CLOSED:
+        _pause(tries)
+        tries += 1
+
+
+@kernel
+def enter_job(cells):
+    """Go inside, unless it is closed; leave_job must follow in any case."""
+    return atomic_add(cells, INSIDE, 1) < CLOSED
+
+
+@kernel
+def leave_job(cells):
+    """Undo enter_job."""
+    atomic_add(cells, INSIDE, -1)
 
 
 @kernel
@@ -50,21 +97,11 @@ def wait_for_job(cells, seen):
     """The number of the first job after `seen`: spins, then yields, then sleeps until it is woken."""
     tries = 0
     while atomic_load(cells, JOBS) == seen:
-        if tries < _SPINS:
-            relax()
-        elif tries < _SPINS + _YIELDS:
-            yield_cpu()
+        if tries < _SPINS + _YIELDS:
+            _pause(tries)
         else:
             atomic_add(cells, PARKED, 1)
             futex_wait(cells, JOBS, seen)  # returns at once if the number has changed meanwhile
             atomic_add(cells, PARKED, -1)
         tries += 1
     return atomic_load(cells, JOBS)
-
-
-@kernel
-def announce_job(cells):
-    """Let the other threads go; wakes those that sleep."""
-    atomic_add(cells, JOBS, 1)
-    if atomic_load(cells, PARKED) > 0:
-        futex_wake(cells, JOBS)
