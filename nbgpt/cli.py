@@ -238,7 +238,12 @@ def _perplexity(options: argparse.Namespace) -> int:
     model = load(options.model, options.dtype, options.threads)
     ids = model.tokenizer.encode(text)
     bos = model.weights.bos if options.bos is None else options.bos
-    with tqdm(total=len(ids), unit="tok", desc="perplexity", file=sys.stderr, delay=0.5) as bar:
+    with tqdm(unit="window", desc="perplexity", file=sys.stderr, delay=0.5) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
         result = perplexity(
             model.engine,
             ids,
@@ -246,7 +251,7 @@ def _perplexity(options: argparse.Namespace) -> int:
             options.window,
             options.stride,
             model.tokenizer.eos_id if bos else None,
-            bar.update,
+            progress,
         )
     print(f"model           {model.name} {model.dtype}")
     print(f"protocol        {result.protocol}")

@@ -2,30 +2,30 @@
 
     python -m nbgpt.compiler int8 -o FILE
 
-Numba only translates to LLVM here; the whole program is optimized once, at the end, since Numba would otherwise
-optimize every kernel again in each of its callers. An object file is one line of JSON (what it holds, for whom, its
-checksum) followed by ELF.
+Numba only translates to LLVM here; the whole program is linked and optimized once, at the end, since Numba would
+otherwise optimize every kernel again in each of its callers. An object file is one line of JSON (what it holds, for
+whom, its checksum) followed by ELF.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from .layout import HEAD_DTYPE
 
+
 def translate(dtype: str) -> tuple[str, Any]:
     """The entry's name and the LLVM module, not optimized, of the kernels for one type of weights."""
-    os.environ["NUMBA_OPT"] = "0"
     from numba import cfunc, types
 
     from .kernels.forward import make_entries
 
+    _only_translate()
     entries = make_entries(dtype, HEAD_DTYPE[dtype])
     run, serve = entries.run, entries.serve
     cells = types.CPointer(types.int64)
@@ -37,7 +37,42 @@ def translate(dtype: str) -> tuple[str, Any]:
         else:
             serve(team, me, seen)
 
-    return enter._wrapper_name, enter._library._final_module
+    return enter._wrapper_name, _linked(enter._library)
+
+
+def _only_translate() -> None:
+    """Keep Numba from optimizing and loading each function as it comes; none of them will run in this process."""
+    from numba.core import codegen
+    from numba.core.registry import cpu_target
+
+    class Library(codegen.AOTCodeLibrary):  # type: ignore[misc]
+        def add_llvm_module(self, module: Any) -> None:
+            self._final_module.link_in(module)
+
+        def finalize(self) -> None:
+            self._finalized = True
+
+        def get_pointer_to_function(self, name: str) -> int:
+            return 0
+
+    class Codegen(codegen.AOTCPUCodegen):  # type: ignore[misc]
+        _library_class = Library
+
+        def set_env(self, name: str, env: Any) -> None:
+            pass
+
+    cpu_target.target_context._internal_codegen = Codegen("nbgpt")
+
+
+def _linked(library: Any) -> Any:
+    """The module of a library with those of all that it calls."""
+    libraries = [library]
+    for caller in libraries:
+        libraries += [called for called in dict.fromkeys(caller._linking_libraries) if called not in libraries]
+    for called in libraries[1:]:
+        library._final_module.link_in(called._final_module)
+    library._final_module.verify()
+    return library._final_module
 
 
 def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:
@@ -75,8 +110,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--facts", type=json.loads, default={}, help="JSON to keep in the header")
     options = parser.parse_args()
+    gc.disable()  # there is little garbage in a translation, and looking for it takes a tenth of the time
     options.output.write_bytes(compile_object(options.dtype, options.facts))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

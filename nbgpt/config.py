@@ -32,7 +32,7 @@ class GPT2Config:
 
     def __post_init__(self) -> None:
         """Raise ValueError that names the field, its value and what is allowed."""
-        if self.n_inner == 0:
+        if self.n_inner == 0 and isinstance(self.n_embd, int):
             object.__setattr__(self, "n_inner", 4 * self.n_embd)
         for name in ("n_layer", "n_head", "n_embd", "n_ctx", "n_vocab", "n_inner"):
             value = getattr(self, name)

@@ -67,12 +67,13 @@ def perplexity(
     window: int | None = None,
     stride: int | None = None,
     bos_id: int | None = None,
-    progress: Callable[[int], object] = lambda n_tokens: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Perplexity:
     """Perplexity of a text's ids.
 
     window: the model's context if None; stride (strided only): half a window if None.
     bos_id: put this in place of the first token of each window, as llama.cpp does for models that want it.
+    progress: called with the numbers of windows done and in all.
     Raises ValueError for a text that is shorter than a window (llama.cpp) or than two tokens, and for bad sizes.
     """
     n_ctx = model.config.n_ctx
@@ -87,13 +88,13 @@ def perplexity(
     needed = window if protocol == "llama.cpp" else 2
     if len(ids) < needed:
         raise ValueError(f"the text has {len(ids)} tokens; this needs at least {needed}: choose a smaller window")
-    scores = []
-    for start, stop, first in windows(len(ids), protocol, window, stride):
+    scores, places = [], list(windows(len(ids), protocol, window, stride))
+    for start, stop, first in places:
         part = ids[start:stop]
         if bos_id is not None:
             part = [bos_id, *part[1:]]
         scores.append(token_nll(model, part, first - start))
-        progress(stop - first)
+        progress(len(scores), len(places))
     nll = np.concatenate(scores)
     mean = float(nll.mean())
     error = float(nll.std()) / math.sqrt(max(1, len(nll) - 1))

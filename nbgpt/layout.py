@@ -25,5 +25,7 @@ def padded(n: int, multiple: int) -> int:
 
 HEAD_DTYPE = {"float32": "float32", "float16": "float16", "int8": "int8", "int4": "int8"}
 """Type of the token matrix by the type of the blocks: a 4-bit model keeps 8 bits where words come in and go out."""
+LOGIT_PLANES = {"float32": 1, "float16": 1, "int8": 2}
+"""Rows of 8-bit activations that make one of the logits' inputs, by the type of the token matrix."""
 GROUP = {"float32": 1, "float16": 1, "int8": GROUP_INT8, "int4": GROUP_INT4}
 """Inputs are padded with zeros to a multiple of this many."""

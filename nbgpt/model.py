@@ -15,7 +15,7 @@ import numpy as np
 from .config import ACTIVATIONS
 from .job import Job
 from .kv_cache import KVCache, Sequence
-from .layout import GROUP, HEAD_DTYPE, LANES, PAGE, ROW_TILE, SAMPLING_BUCKETS, padded
+from .layout import GROUP, HEAD_DTYPE, LANES, LOGIT_PLANES, PAGE, ROW_TILE, SAMPLING_BUCKETS, padded
 from .runtime import load_kernels
 from .team import Team, default_threads
 from .weights import Weights
@@ -47,6 +47,7 @@ class GPT2:
         self._buffers: dict[str, np.ndarray] = {}
         self._lock = threading.Lock()
         self._job = Job()
+        self._logit_planes = LOGIT_PLANES[HEAD_DTYPE[weights.dtype]]
         self._set_model()
         self._capacity = self._logit_capacity = 0
 
@@ -75,6 +76,36 @@ class GPT2:
                 last = start + MAX_ROWS >= len(ids)
                 self.forward(part, [sequence] * len(part), [len(part) - 1] if last else [], [options] if last else [])
             return int(self._sampled[0])
+
+    def next_ids(self, sequences: list[Sequence], ids: Ids[int], options: list[Options]) -> list[int]:
+        """One more token for each sequence, and the ids drawn to follow them."""
+        with self._lock:
+            self.forward(ids, sequences, range(len(ids)), options)
+            return [int(drawn) for drawn in self._sampled]
+
+    def run_layer(
+        self, sequence: Sequence, ids: Ids[int], layer: int, stream: np.ndarray | None
+    ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+        """One layer over a text, part by part -> (inputs of each matrix [n, n_in], residual stream after it [n, n_embd]).
+
+        stream: the residual stream before the layer, float32 [len(ids), n_embd]; None: the embedding (layer 0).
+        Inputs are views that the next part overwrites.
+        """
+        n_embd, n_inner, buffers = self.config.n_embd, self.config.n_inner, self._buffers
+        for start in range(0, len(ids), MAX_ROWS):
+            part = ids[start : start + MAX_ROWS]
+            n = len(part)
+            self._reserve(n, 0)
+            if stream is not None:
+                buffers["x"][:n, :n_embd] = stream[start : start + n]
+            self.forward(part, [sequence] * n, [], layers=(layer, layer + 1))
+            inputs = {
+                "attn.c_attn.weight": buffers["ln_1"][:n, :n_embd],
+                "attn.c_proj.weight": buffers["attended"][:n, :n_embd],
+                "mlp.c_fc.weight": buffers["ln_2"][:n, :n_embd],
+                "mlp.c_proj.weight": buffers["inner"][:n, :n_inner],
+            }
+            yield inputs, buffers["x"][:n, :n_embd].copy()
 
     def logits(self, ids: Ids[int], first: int = 0) -> Iterator[np.ndarray]:
         """Read ids from an empty context -> logits float32 [n, n_vocab] after the ids from `first` on, part by part.
@@ -136,7 +167,8 @@ class GPT2:
         job.first_layer, job.last_layer = layers or (0, self.config.n_layer)
         job.pages = self.cache.memory.ctypes.data
         self.team.run(job)
-        return self._buffers["logits"][: len(wants), : self.config.n_vocab]
+        planes = self._logit_planes
+        return self._buffers["logits"][: planes * len(wants) : planes, : self.config.n_vocab]
 
     def _place(self, ids: Ids[int], sequences: list[Sequence]) -> list[int]:
         """Positions of the rows; the sequences grow by them."""
@@ -170,7 +202,8 @@ class GPT2:
         if n_rows <= self._capacity and n_logits <= self._logit_capacity:
             return
         self._capacity = rows = max(padded(n_rows, ROW_TILE), self._capacity)
-        self._logit_capacity = logits = max(n_logits, self._logit_capacity)
+        self._logit_capacity = max(n_logits, self._logit_capacity)
+        logits = self._logit_capacity * self._logit_planes
         config = self.config
         n_embd, n_inner = padded(config.n_embd, _STRIDE), padded(config.n_inner, _STRIDE)
         widest = max(n_embd, n_inner)

@@ -11,15 +11,15 @@ from ..job import JOB, OTHER_STEPS, QUIT, STEPS_OF_LAYER
 from ..layout import SAMPLING_BUCKETS
 from ..simd import at, atomic_load, cast, kernel, pointer_in
 from .embedding import EMBEDS
-from .matmul import MATMULS, Matmul
+from .matmul import HEAD_MATMULS, MATMULS, Matmul
 from .phases import (
     attended,
     attention,
     cells,
     finish_inner,
-    finish_nothing,
     finish_qkv,
     inner,
+    make_finish_logits,
     make_finish_residual,
     make_linear,
     make_norm,
@@ -134,7 +134,8 @@ def _make_head(matmul: Matmul) -> Any:
     """ln_f and the output embedding, for the rows that want logits."""
     gain, bias = (floats(model_tensor(f"ln_f.{part}")) for part in ("weight", "bias"))
     ln_f = make_norm(matmul, gain, bias, _ln_2, _n_logits, _logit_row)
-    project = make_linear(matmul, matrix("lm_head"), _logits, _n_logits, n_embd, _n_vocab, finish_nothing)
+    finish = make_finish_logits(matmul.planes)
+    project = make_linear(matmul, matrix("lm_head"), _logits, _n_logits, n_embd, _n_vocab, finish)
 
     @kernel
     def head(job, step):
@@ -149,24 +150,28 @@ _sampling, _sampled = pointer_field("sampling", types.float64), pointer_field("s
 _buckets, _candidates = pointer_field("buckets", types.float64), pointer_field("candidates", types.float32)
 
 
-@kernel
-def sample_rows(job, step, me):
-    """An id for each row of logits that wants one."""
-    n, stride = _n_vocab(job), stride_of(_n_vocab(job))
-    buckets, weights = at(_buckets(job), me * SAMPLING_BUCKETS), at(_candidates(job), me * stride)
-    row = claim(cells(job), step)
-    while row < _n_sampled(job):
-        options = at(_sampling(job), 4 * row)
-        _sampled(job)[row] = sample(at(_logits(job), row * stride), n, options, buckets, weights)
-        item_done(cells(job), step)
+def _make_sample_rows(planes: int) -> Any:
+    @kernel
+    def sample_rows(job, step, me):
+        """An id for each row of logits that wants one."""
+        n, stride = _n_vocab(job), stride_of(_n_vocab(job))
+        buckets, weights = at(_buckets(job), me * SAMPLING_BUCKETS), at(_candidates(job), me * stride)
         row = claim(cells(job), step)
-    wait_for_step(cells(job), step, _n_sampled(job))
+        while row < _n_sampled(job):
+            options, logits = at(_sampling(job), 4 * row), at(_logits(job), row * planes * stride)
+            _sampled(job)[row] = sample(logits, n, options, buckets, weights)
+            item_done(cells(job), step)
+            row = claim(cells(job), step)
+        wait_for_step(cells(job), step, _n_sampled(job))
+
+    return sample_rows
 
 
 def make_forward(block_dtype: str, head_dtype: str) -> Any:
     """The forward pass for one type of block weights and one of the token matrix."""
-    block, head = _make_block(MATMULS[block_dtype]), _make_head(MATMULS[head_dtype])
+    block, head = _make_block(MATMULS[block_dtype]), _make_head(HEAD_MATMULS[head_dtype])
     embed = _make_embed(EMBEDS[head_dtype], MATMULS[head_dtype].group)
+    sample_rows = _make_sample_rows(HEAD_MATMULS[head_dtype].planes)
 
     @kernel
     def forward(job, me):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from numba import types
 
 from ..layout import LANES
-from ..simd import fma, keep_first, kernel, load, splat, store, total
+from ..simd import fma, keep_first, kernel, load, splat, square_root, store, total
 
 
 @kernel
@@ -23,6 +21,6 @@ def layer_norm(out, x, gain, bias, n, epsilon):  # out, x, gain, bias: [n], zero
         centered = keep_first(load(x, k) - mean, n - k, zero)
         squares = fma(centered, centered, squares)
     variance = total(squares) / types.float32(n)
-    scale = splat(types.float32(1) / types.float32(math.sqrt(variance + epsilon)))
+    scale = splat(types.float32(1) / square_root(variance + epsilon))
     for k in range(0, n, LANES):
         store(out, k, fma((load(x, k) - mean) * scale, load(gain, k), load(bias, k)))

@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ..layout import GROUP_INT4, GROUP_INT8, LANES, PANELS, ROW_TILE
+from ..layout import GROUP_INT4, GROUP_INT8, LANES, LOGIT_PLANES, PANELS, ROW_TILE
 from ..simd import (
     absolute,
     at,
     cast,
     dot_tile,
+    floor,
+    fma,
     fma_tile,
     high_nibbles,
     kernel,
@@ -60,6 +62,7 @@ class Matmul:
     multiply: Any  # (out, out_stride, x, height, w, n_in, panel): out [height, 32] = x @ w of two panels
     group: int  # inputs are padded to a multiple of this many
     value_bytes: int  # of a packed activation
+    planes: int = 1  # rows that an activation takes in a tile
 
 
 def _multiply(make_tile: Callable[[int], Any], heights: tuple[int, ...]) -> Any:
@@ -115,12 +118,18 @@ def _float_tile(dtype: Any) -> Callable[[int], Any]:
 _SMALLEST = np.float32(1e-30)  # a group below it is zeros: the inverse of its scale would overflow
 
 @kernel
+def largest_magnitude(x, n):  # x [n], n a multiple of 16
+    """max |x|."""
+    top = splat(types.float32(0))
+    for k in range(0, n, LANES):
+        top = maximum(top, absolute(load(x, k)))
+    return largest(top)
+
+
+@kernel
 def _pack_group(values, row, height, source, group):
     """Quantize the inputs of one group to -127..127; returns their scale and their sum."""
-    top = splat(types.float32(0))
-    for k in range(0, group, LANES):
-        top = maximum(top, absolute(load(source, k)))
-    amax = largest(top)
+    amax = largest_magnitude(source, group)
     inverse = splat(types.float32(127) / amax if amax > _SMALLEST else types.float32(0))
     sums = splat(types.float32(0))
     for k in range(0, group, LANES):
@@ -139,6 +148,32 @@ def pack_int8_row(x, row, height, source, n_in):  # source [n_in], zero beyond t
         scale, number = _pack_group(at(x[0], start * height), row, height, at(source, start), GROUP_INT8)
         scales[g * height + row] = scale
         sums[g * height + row] = types.int32(-128) * types.int32(number)
+
+
+@kernel
+def pack_int16_row(x, row, height, source, n_in):  # source [n_in], zero beyond the inputs that there are
+    """Quantize a row to 16 bits in two rows of 8: its values / 256, and the remainders. The matmul's two sums add up.
+
+    The logits deserve it: their share of the error of 8-bit activations is the largest, and they are few in prefill.
+    """
+    sums, scales = cast(x[1], types.int32), cast(x[2], types.float32)
+    shift, down, half = splat(types.float32(256)), splat(types.float32(1 / 256)), splat(types.float32(0.5))
+    for g in range(n_in // GROUP_INT8):
+        group, values = at(source, g * GROUP_INT8), at(x[0], g * GROUP_INT8 * height)
+        amax = largest_magnitude(group, GROUP_INT8)
+        inverse = splat(types.float32(32512) / amax if amax > types.float32(0) else types.float32(0))
+        high_sums = low_sums = splat(types.float32(0))
+        for k in range(0, GROUP_INT8, LANES):
+            numbers = round_even(load(group, k) * inverse)
+            high = floor(fma(numbers, down, half))  # the remainder lies in -128..127
+            low = numbers - high * shift
+            store_quads(values, k * height + 4 * row, 4 * height, high)
+            store_quads(values, k * height + 4 * (row + 1), 4 * height, low)
+            high_sums, low_sums = high_sums + high, low_sums + low
+        place = g * height + row
+        scales[place], scales[place + 1] = amax / types.float32(127), amax / types.float32(32512)
+        sums[place] = types.int32(-128) * types.int32(total(high_sums))
+        sums[place + 1] = types.int32(-128) * types.int32(total(low_sums))
 
 
 @kernel
@@ -197,10 +232,13 @@ def _int4_tile(rows: int) -> Any:
     return tile
 
 
+_int8_multiply = _multiply(_int8_tile, INTEGER_HEIGHTS)
 MATMULS = {
     "float32": Matmul(pack_float_row, _multiply(_float_tile(types.float32), FLOAT_HEIGHTS), 1, 4),
     "float16": Matmul(pack_float_row, _multiply(_float_tile(types.uint16), FLOAT_HEIGHTS), 1, 4),
-    "int8": Matmul(pack_int8_row, _multiply(_int8_tile, INTEGER_HEIGHTS), GROUP_INT8, 1),
+    "int8": Matmul(pack_int8_row, _int8_multiply, GROUP_INT8, 1),
     "int4": Matmul(pack_int4_row, _multiply(_int4_tile, INTEGER_HEIGHTS), GROUP_INT4, 1),
 }
-"""By the type of the weights."""
+"""For the blocks, by the type of the weights."""
+HEAD_MATMULS = {**MATMULS, "int8": Matmul(pack_int16_row, _int8_multiply, GROUP_INT8, 1, LOGIT_PLANES["int8"])}
+"""For the logits."""

@@ -67,7 +67,7 @@ def _packed_tile(matmul: Matmul) -> Any:
 
 def make_norm(matmul: Matmul, gain: Any, bias: Any, out: Any, count: Any, source_row: Any) -> Any:
     """LayerNorm of some rows of the residual stream, packed for the matmul that reads them."""
-    packed_tile, pack_row, group = _packed_tile(matmul), matmul.pack_row, matmul.group
+    packed_tile, pack_row, group, planes = _packed_tile(matmul), matmul.pack_row, matmul.group, matmul.planes
 
     @kernel
     def norm(job, layer, step):
@@ -78,9 +78,9 @@ def make_norm(matmul: Matmul, gain: Any, bias: Any, out: Any, count: Any, source
             normed = at(out(job), row * stride)
             residual = at(x(job), source_row(job, row) * stride)
             layer_norm(normed, residual, gain(job, layer), bias(job, layer), n, float32_in(job, _EPSILON))
-            tile = row // ROW_TILE
-            height = min(ROW_TILE, rows - tile * ROW_TILE)
-            pack_row(packed_tile(job, tile, n_in), row % ROW_TILE, height, normed, n_in)
+            tile, place = row * planes // ROW_TILE, row * planes % ROW_TILE
+            height = min(ROW_TILE, rows * planes - tile * ROW_TILE)
+            pack_row(packed_tile(job, tile, n_in), place, height, normed, n_in)
             item_done(cells(job), step)
             row = claim(cells(job), step)
         wait_for_step(cells(job), step, rows)
@@ -110,11 +110,12 @@ def make_pack(matmul: Matmul, source: Any, width: Any) -> Any:
 
 def make_linear(matmul: Matmul, weights: Any, out: Any, count: Any, n_inputs: Any, n_outputs: Any, finish: Any) -> Any:
     """out = packed rows @ weights, in items of some row tiles by some columns; finish(...) completes each item."""
-    packed_tile, multiply, group, value_bytes = _packed_tile(matmul), matmul.multiply, matmul.group, matmul.value_bytes
+    packed_tile, multiply = _packed_tile(matmul), matmul.multiply
+    group, value_bytes, planes = matmul.group, matmul.value_bytes, matmul.planes
 
     @kernel
     def linear(job, layer, step):
-        rows, n_in = count(job), round_up(n_inputs(job), group)
+        rows, n_in = count(job) * planes, round_up(n_inputs(job), group)
         stride = stride_of(n_outputs(job))
         pairs = round_up(n_outputs(job), _COLUMNS) // _COLUMNS
         pairs_an_item = max(1, min(4, pairs // (4 * n_threads(job))))
@@ -146,9 +147,20 @@ def make_linear(matmul: Matmul, weights: Any, out: Any, count: Any, n_inputs: An
 # --- What completes the columns first..last of a row ----------------------------------------------------------------
 
 
-@kernel
-def finish_nothing(job, layer, row, first, last):
-    """Logits are done as they are."""
+_logits, _n_vocab = pointer_field("logits", types.float32), number_field("n_vocab")
+
+
+def make_finish_logits(planes: int) -> Any:
+    """The planes of a row of logits, added up in the first of them."""
+
+    @kernel
+    def finish(job, layer, row, first, last):
+        if planes == 2 and row % 2 == 0:
+            stride = stride_of(_n_vocab(job))
+            high = at(_logits(job), row * stride + first)
+            add_bias(high, at(high, stride), last - first)
+
+    return finish
 
 
 def make_finish_residual(bias: Any) -> Any:

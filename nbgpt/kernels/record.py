@@ -1,20 +1,20 @@
-"""Reading a `Job` in compiled code: a function a kind of field, so that phases speak of rows and matrices."""
+"""Reading a `Job` in compiled code: a function a kind of field, so that phases speak of rows and matrices.
+
+Most are intrinsics, since a kernel of its own costs Numba ten milliseconds and there are dozens of fields.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from numba import types
+from numba.extending import intrinsic
 
 from ..job import LAYER_TENSORS, MODEL_TENSORS, SLOT
-from ..layout import LANES, PAGE, PANELS
-from ..simd import at, cast, int64_in, kernel, pointer_in
+from ..simd import cast, kernel
+from ..simd.codegen import I8, I64
 
-_WEIGHTS, _LAYER_OFFSETS, _MODEL_OFFSETS = SLOT["weights"], SLOT["layer_offsets"], SLOT["model_offsets"]
-_N_LAYER_TENSORS = len(LAYER_TENSORS)
-_N_HEAD, _N_EMBD, _N_LAYER = SLOT["n_head"], SLOT["n_embd"], SLOT["n_layer"]
-_PAGES, _TABLES, _PAGE_TABLES = SLOT["pages"], SLOT["tables"], SLOT["page_tables"]
-_PACKED, _PACKED_SUMS, _PACKED_SCALES = SLOT["packed"], SLOT["packed_sums"], SLOT["packed_scales"]
+_BYTES = types.CPointer(types.uint8)
 
 
 @kernel
@@ -23,46 +23,74 @@ def round_up(n, multiple):
     return (n + multiple - 1) // multiple * multiple
 
 
+def _slot(builder: Any, job: Any, name: str, kind: Any) -> Any:
+    """Load what lies in a slot of the job."""
+    place = builder.gep(job, [I64(8 * SLOT[name])])
+    return builder.load(builder.bitcast(place, kind.as_pointer()))
+
+
+def _tensor(builder: Any, job: Any, layer: Any, name: str) -> Any:
+    """The address of a tensor: of the given layer, or of the model if it belongs to no layer."""
+    if name in LAYER_TENSORS:
+        first = builder.mul(layer, I64(len(LAYER_TENSORS)))
+        table, place = "layer_offsets", builder.add(first, I64(LAYER_TENSORS.index(name)))
+    else:
+        table, place = "model_offsets", I64(MODEL_TENSORS.index(name))
+    offset = builder.load(builder.gep(_slot(builder, job, table, I64.as_pointer()), [place]))
+    return builder.gep(_slot(builder, job, "weights", I8.as_pointer()), [offset])
+
+
+def _field(name: str, result: Any) -> Any:
+    @intrinsic
+    def field(typing: Any, job: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return _slot(builder, args[0], name, context.get_value_type(result))
+
+        return result(_BYTES), generate
+
+    return field
+
+
 def number_field(name: str) -> Any:
-    """A kernel that reads a whole number of the job."""
-    slot = SLOT[name]
-    return kernel(lambda job: int64_in(job, slot))
+    """A function (job) -> a whole number of the job."""
+    return _field(name, types.int64)
 
 
 def pointer_field(name: str, dtype: Any) -> Any:
-    """A kernel that reads a pointer of the job."""
-    slot = SLOT[name]
-    return kernel(lambda job: pointer_in(job, slot, dtype))
+    """A function (job) -> a pointer of the job."""
+    return _field(name, types.CPointer(dtype))
 
 
 def layer_tensor(name: str) -> Any:
-    """A kernel (job, layer) -> the bytes of a tensor of a layer."""
-    place = LAYER_TENSORS.index(name)
+    """A function (job, layer) -> the bytes of a tensor of a layer."""
 
-    @kernel
-    def tensor(job, layer):
-        offsets = pointer_in(job, _LAYER_OFFSETS, types.int64)
-        return at(pointer_in(job, _WEIGHTS, types.uint8), offsets[layer * _N_LAYER_TENSORS + place])
+    @intrinsic
+    def tensor(typing: Any, job: Any, layer: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return _tensor(builder, *args, name)
 
-    return tensor
-
-
-def model_tensor(name: str) -> Any:
-    """A kernel (job, layer) -> the bytes of a tensor that belongs to no layer."""
-    place = MODEL_TENSORS.index(name)
-
-    @kernel
-    def tensor(job, layer):
-        return at(pointer_in(job, _WEIGHTS, types.uint8), pointer_in(job, _MODEL_OFFSETS, types.int64)[place])
+        return _BYTES(_BYTES, types.int64), generate
 
     return tensor
+
+
+model_tensor = layer_tensor
+"""A function (job, layer) -> the bytes of a tensor that belongs to no layer."""
 
 
 def matrix(name: str) -> Any:
-    """A kernel (job, layer) -> (values, scales, offsets) of a matrix."""
-    of = layer_tensor if name + ".weight" in LAYER_TENSORS else model_tensor
-    values, scales, offsets = (of(name + ".weight" + part) for part in ("", ".scale", ".offset"))
-    return kernel(lambda job, layer: (values(job, layer), scales(job, layer), offsets(job, layer)))
+    """A function (job, layer) -> (values, scales, offsets) of a matrix."""
+    result = types.UniTuple(_BYTES, 3)
+
+    @intrinsic
+    def tensors(typing: Any, job: Any, layer: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            parts = (_tensor(builder, *args, name + ".weight" + part) for part in ("", ".scale", ".offset"))
+            return context.make_tuple(builder, result, list(parts))
+
+        return result(_BYTES, types.int64), generate
+
+    return tensors
 
 
 def floats(tensor: Any) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic, lower_builtin, type_callable
 
 from . import codegen
-from .codegen import F32X16, I8X16, I32, I32X16, LANES, MEMORY, constant, f32x16
+from .codegen import F32, F32X16, I8X16, I32, I32X16, LANES, MEMORY, constant, f32x16
 
 
 @intrinsic
@@ -65,15 +65,13 @@ def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
 
 
 def _define_operator(python_operator: Any, method: str) -> None:
-    @intrinsic
-    def operation(typing: Any, x: Any, y: Any) -> Any:
-        return f32x16(f32x16, f32x16), lambda context, builder, sig, args: getattr(builder, method)(*args)
+    @type_callable(python_operator)
+    def typed(context: Any) -> Any:
+        return lambda x, y: f32x16 if x == f32x16 and y == f32x16 else None
 
-    @overload(python_operator)
-    def on_vectors(x, y):  # type: ignore[no-untyped-def]  # Numba wants the names and annotations of the lambda
-        if isinstance(x, codegen.Vector) and isinstance(y, codegen.Vector):
-            return lambda x, y: operation(x, y)
-        return None
+    @lower_builtin(python_operator, f32x16, f32x16)
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return getattr(builder, method)(*args)
 
 
 _define_operator(operator.add, "fadd")
@@ -103,6 +101,14 @@ def absolute(typing: Any, x: Any) -> Any:
     """|x|, lane by lane."""
     return f32x16(f32x16), lambda context, builder, sig, args: codegen.call(
         builder, "llvm.fabs.v16f32", F32X16, args[0]
+    )
+
+
+@intrinsic
+def square_root(typing: Any, x: Any) -> Any:
+    """The square root of one float32, rounded as IEEE says: an instruction, where math.sqrt would call libm."""
+    return types.float32(types.float32), lambda context, builder, sig, args: codegen.call(
+        builder, "llvm.sqrt.f32", F32, args[0]
     )
 
 
@@ -149,6 +155,14 @@ def round_even(typing: Any, x: Any) -> Any:
         return builder.fsub(builder.fadd(args[0], magic), magic)
 
     return f32x16(f32x16), generate
+
+
+@intrinsic
+def floor(typing: Any, x: Any) -> Any:
+    """The largest whole number that is not above x."""
+    return f32x16(f32x16), lambda context, builder, sig, args: codegen.call(
+        builder, "llvm.floor.v16f32", F32X16, args[0]
+    )
 
 
 @intrinsic

@@ -1,0 +1,88 @@
+"""What each matrix of a model sees when the model reads a text: the inputs' second moments, for calibration.
+
+The float model runs layer by layer over all of the text, so that only one layer's moments are in memory at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .kv_cache import Sequence
+from .layout import PAGE
+from .model import GPT2
+from .rng import uniform
+
+N_TOKENS = 16384
+"""Of the text that calibration reads: more made no measurable difference (see bench/NOTES.md)."""
+_KV_LIMIT = 1 << 30  # bytes of KV cache that writing several texts at once may take
+
+Progress = Callable[[int], object]
+
+
+def write_text(model: GPT2, bos_id: int, n_tokens: int = N_TOKENS, progress: Progress = lambda n: None) -> list[list[int]]:
+    """Texts that the model writes itself at temperature 1 from <|endoftext|>, n_tokens in all."""
+    n_ctx = model.config.n_ctx
+    n_texts = -(-n_tokens // n_ctx)
+    kv_bytes = 4 * model.cache.page_floats * (n_ctx // PAGE + 1)
+    at_once = max(1, min(n_texts, _KV_LIMIT // kv_bytes))
+    texts: list[list[int]] = []
+    for first in range(0, n_texts, at_once):
+        numbers = range(first, min(first + at_once, n_texts))
+        sequences = [Sequence() for _ in numbers]
+        batch = [[bos_id] for _ in numbers]
+        for position in range(n_ctx - 1):
+            options = [(1.0, 0, 1.0, uniform(0, number, position)) for number in numbers]
+            for text, token in zip(batch, model.next_ids(sequences, [text[-1] for text in batch], options), strict=True):
+                text.append(token)
+            progress(len(batch))
+        for sequence in sequences:
+            model.free(sequence)
+        texts += batch
+    return texts
+
+
+class Observer:
+    """Calls of it, layer after layer, return the second moments of a matrix's inputs: X.T @ X, float32 [n_in, n_in]."""
+
+    def __init__(self, model: GPT2, texts: list[list[int]], progress: Progress = lambda n: None) -> None:
+        """texts: each as long as the context at most. progress: called with tokens read, in every layer."""
+        self.model = model
+        self.texts = texts
+        self.progress = progress
+        self.layer = -1
+        self.moments: dict[str, np.ndarray] = {}
+        self.streams: list[np.ndarray] = []  # the residual stream of each text before the next layer
+        self.n_tokens = sum(map(len, texts))
+
+    def __call__(self, layer: int, name: str) -> np.ndarray:
+        while self.layer < layer:
+            self._next_layer()
+        return self.moments[name]
+
+    def _next_layer(self) -> None:
+        self.layer += 1
+        config = self.model.config
+        self.moments = {
+            "attn.c_attn.weight": np.zeros((config.n_embd, config.n_embd), np.float32),
+            "attn.c_proj.weight": np.zeros((config.n_embd, config.n_embd), np.float32),
+            "mlp.c_fc.weight": np.zeros((config.n_embd, config.n_embd), np.float32),
+            "mlp.c_proj.weight": np.zeros((config.n_inner, config.n_inner), np.float32),
+        }
+        streams = []
+        for number, text in enumerate(self.texts):
+            before = self.streams[number] if self.streams else None
+            streams.append(self._read(text, before))
+            self.progress(len(text))
+        self.streams = streams
+
+    def _read(self, text: list[int], before: np.ndarray | None) -> np.ndarray:
+        """One layer over one text; returns the residual stream after it."""
+        sequence, after = Sequence(), []
+        for inputs, stream in self.model.run_layer(sequence, text, self.layer, before):
+            for name, x in inputs.items():
+                self.moments[name] += x.T @ x
+            after.append(stream)
+        self.model.free(sequence)
+        return np.concatenate(after)
