@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -22,12 +22,13 @@ from .weights import DTYPES, LAYOUT, matrices, native_shapes
 
 _SIZES = {"F32": 4, "F16": 2, "U8": 1}
 _CHUNK = 1 << 21  # weights that are converted at a time: 8 MiB of float32
-_NORM_BEFORE = {"attn.c_attn.weight": "ln_1", "mlp.c_fc.weight": "ln_2"}
+_READER = {"ln_1": "attn.c_attn.weight", "ln_2": "mlp.c_fc.weight"}
+"""The matrix that reads what a LayerNorm makes."""
 
 Progress = Callable[[int], object]
 """Called with the number of bytes that were written since the last call."""
 Inputs = Callable[[int, str], np.ndarray]
-"""(layer, matrix) -> second moments of the matrix's inputs, float32 [n_in, n_in]: what calibration knows."""
+"""(layer, matrix) -> second moments of the matrix's inputs, float32 [n_in, n_in]; asked for layer after layer."""
 
 
 def convert(
@@ -43,10 +44,13 @@ def convert(
     """Write a native file of the given dtype; under a temporary name first, so that it is whole or not there.
 
     bos: whether texts start with <|endoftext|>. inputs: quantize with error feedback from these (see calibrate.py).
-    Raises ValueError for an unknown dtype, FormatError for weights that are not finite or do not fit the dtype, OSError.
+    Raises FormatError for weights that are not finite or do not fit the dtype and for a vocabulary of another kind,
+    ValueError for an unknown dtype and for an output that is one of the inputs, OSError.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
+    if output.exists() and any(output.samefile(source) for source in checkpoint.files):
+        raise ValueError(f"{output} is what is to be converted: choose another file for the result")
     writer = _Writer(checkpoint, dtype, inputs, progress)
     metadata = {
         "format": "nbgpt",
@@ -84,8 +88,10 @@ def _whole_or_nothing(output: Path) -> Iterator[BinaryIO]:
         os.umask(umask)
         Path(partial).chmod(0o666 & ~umask)  # mkstemp makes files for one's own eyes
         Path(partial).replace(output)
-    except BaseException:
+    except BaseException as error:
         Path(partial).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, partial):
+            error.filename = str(output)
         raise
 
 
@@ -103,7 +109,10 @@ def _own_vocabulary(checkpoint: Checkpoint) -> bytes:
     vocab, merges = (checkpoint.tokenizer_files.get(kind) for kind in ("vocab", "merges"))
     if vocab is None or merges is None:
         return b""
-    own = Tokenizer.from_files(vocab, merges)
+    try:
+        own = Tokenizer.from_files(vocab, merges)
+    except ValueError as error:
+        raise FormatError(str(error)) from None
     return b"" if own == Tokenizer.shipped() else own.to_bytes()
 
 
@@ -120,6 +129,19 @@ def _header(shapes: dict[str, tuple[str, tuple[int, ...]]], metadata: dict[str, 
     text = json.dumps(header).encode()
     text += b" " * (-(8 + len(text)) % 64)
     return len(text).to_bytes(8, "little") + text
+
+
+class _Norm(NamedTuple):
+    """A LayerNorm as it was, and what the file's is multiplied by so that its reader can be quantized well."""
+
+    gain: np.ndarray
+    bias: np.ndarray
+    scale: np.ndarray
+
+    @property
+    def mean_squares(self) -> np.ndarray:
+        """Of what it makes, for inputs of which nothing is known: what matters for its reader's rounding errors."""
+        return self.gain**2 + self.bias**2
 
 
 class _Writer:
@@ -148,22 +170,22 @@ class _Writer:
 
     def _layer(self, layer: int) -> None:
         prefix = f"h.{layer}."
-        scales = {norm: self._equalizer(prefix, name, norm) for name, norm in _NORM_BEFORE.items()}
-        for norm, scale in scales.items():
-            for part in (".weight", ".bias"):
-                self._emit(quantize.pad_vector(self._read(prefix + norm + part) * scale))
+        norms = {norm: self._norm(prefix, norm, reader) for norm, reader in _READER.items()}
+        for norm in norms.values():
+            self._emit(quantize.pad_vector(norm.gain * norm.scale))
+            self._emit(quantize.pad_vector(norm.bias * norm.scale))
         for name in matrices(self.config):
+            norm = next((norms[norm] for norm, reader in _READER.items() if reader == name), None)
+            moments = self.inputs(layer, name) if self.inputs else norm.mean_squares if norm else None
             w = self._read(prefix + name).T  # [n_out, n_in]
-            norm = _NORM_BEFORE.get(name)
-            self._matrix(prefix + name, w, self.dtype, None if norm is None else scales[norm], (layer, name))
+            self._matrix(prefix + name, w, self.dtype, norm.scale if norm else None, moments)
             self._vector(prefix + name.replace(".weight", ".bias"))
 
-    def _equalizer(self, prefix: str, name: str, norm: str) -> np.ndarray:
-        """What to multiply the LayerNorm before a matrix by, float32 [n_embd]; the matrix is divided by it."""
+    def _norm(self, prefix: str, norm: str, reader: str) -> _Norm:
+        gain, bias = self._read(f"{prefix}{norm}.weight"), self._read(f"{prefix}{norm}.bias")
         if self.dtype in ("float32", "float16"):
-            return np.ones(self.config.n_embd, np.float32)
-        gain, bias = self._read(prefix + norm + ".weight"), self._read(prefix + norm + ".bias")
-        return quantize.equalize(gain, bias, self._read(prefix + name).T)
+            return _Norm(gain, bias, np.ones_like(gain))
+        return _Norm(gain, bias, quantize.equalize(gain, bias, self._read(prefix + reader).T))
 
     def _matrix(
         self,
@@ -171,21 +193,28 @@ class _Writer:
         w: np.ndarray,
         dtype: str,
         scale: np.ndarray | None = None,
-        place: tuple[int, str] | None = None,
+        moments: np.ndarray | None = None,
     ) -> None:
-        """Write w [n_out, n_in] in panels: values chunk by chunk, then the scales and offsets of all of them."""
-        moments = self.inputs(*place) if self.inputs is not None and place is not None else None
-        rest: list[tuple[np.ndarray, ...]] = []
-        step = max(1, _CHUNK // (w.shape[1] * LANES * PANELS)) * LANES * PANELS
+        """Write w [n_out, n_in] in panels: values piece by piece, then the scales and offsets of all of them.
+
+        scale: what the inputs are multiplied by, and w is divided by here. moments: of the inputs, see quantize.encode;
+        balancing errors takes a matrix whole.
+        """
+        balanced = moments is not None and moments.ndim == 2
+        pairs = w.shape[0] if balanced else max(1, _CHUNK // (w.shape[1] * LANES * PANELS))
+        step = pairs * LANES * PANELS
+        parts = []
         for start in range(0, w.shape[0], step):
             rows = np.ascontiguousarray(w[start : start + step], np.float32)
-            self._check(name, rows)
             if scale is not None:
-                rows /= scale
-            values, *parts = quantize.encode(rows, dtype, moments, scale)
+                rows = rows / scale
+            try:
+                values, *rest = quantize.encode(rows, dtype, moments, scale)
+            except ValueError as error:
+                raise FormatError(f"{name}: {error}") from error
             self._emit(values)
-            rest.append(tuple(parts))
-        for part in zip(*rest, strict=True):
+            parts.append(rest)
+        for part in zip(*parts, strict=True):
             self._emit(np.concatenate(part))
 
     def _vector(self, name: str) -> None:
@@ -201,13 +230,10 @@ class _Writer:
         values = self.tensors[name].read()
         if values.ndim == 1 or name in ("wpe.weight", "score.weight"):
             values = values.astype(np.float32)
-            self._check(name, values)
+            if not np.isfinite(values).all():
+                bad = values[~np.isfinite(values)][0]
+                raise FormatError(f"{name}: weights hold {bad}: they are broken, fetch them again")
         return values
-
-    def _check(self, name: str, values: np.ndarray) -> None:
-        if not np.isfinite(values).all():
-            bad = values[~np.isfinite(values)][0]
-            raise FormatError(f"{name} holds {bad}: these weights are broken, fetch them again")
 
     def _emit(self, array: np.ndarray) -> None:
         data = np.ascontiguousarray(array)

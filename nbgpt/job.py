@@ -12,6 +12,11 @@ STEPS_OF_LAYER = 9
 OTHER_STEPS = 4
 CLOSED = 1 << 32
 """What is added to INSIDE, the number of threads at work, while no thread may enter."""
+PROBE_READ, PROBE_MULTIPLY_ADD = 1, 2
+PROBE_FLOATS = 1 << 18
+"""Floats that an item of PROBE_READ reads: 1 MiB."""
+PROBE_REPEATS = 1000
+"""Tiles that an item of PROBE_MULTIPLY_ADD computes."""
 
 
 def n_cells(n_layer: int) -> int:
@@ -37,6 +42,10 @@ _SLOTS: dict[str, type] = {
     "model_offsets": _POINTER,  # int64 [len(MODEL_TENSORS)], bytes from `weights`
     "layer_offsets": _POINTER,  # int64 [n_layer, len(LAYER_TENSORS)]
     "attention_scales": _POINTER,  # float32 [n_layer]
+    "probe": _NUMBER,  # not 0: measure the machine instead, see kernels/limits.py
+    "probe_items": _NUMBER,
+    "probe_data": _POINTER,  # float32
+    "probe_flop": _NUMBER,  # set by compiled code: floating-point operations of an item
     # the rows
     "n_rows": _NUMBER,
     "ids": _POINTER,  # int32 [n_rows]

@@ -7,6 +7,7 @@ row's bits do not depend on its company.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as Ids
 
@@ -127,6 +128,19 @@ class GPT2:
             finally:
                 self.cache.truncate(sequence, 0)
 
+    def probe(self, kind: int, items: int, data: np.ndarray) -> None:
+        """Let the team read `data` or compute on it instead of running the model: see kernels/limits.py."""
+        self._job.probe, self._job.probe_items, self._job.probe_data = kind, items, data.ctypes.data
+        try:
+            self.team.run(self._job)
+        finally:
+            self._job.probe = 0
+
+    @property
+    def probe_flop(self) -> int:
+        """Floating-point operations of an item of the last probe."""
+        return int(self._job.probe_flop)
+
     def forward(
         self,
         ids: Ids[int],
@@ -175,10 +189,11 @@ class GPT2:
         n_vocab, n_ctx = self.config.n_vocab, self.config.n_ctx
         if len(ids) and not 0 <= min(ids) <= max(ids) < n_vocab:
             raise ValueError(f"token {max(ids) if min(ids) >= 0 else min(ids)} is not in 0..{n_vocab - 1}")
+        rows = Counter(map(id, sequences))
+        if any(sequence.length + rows[id(sequence)] > n_ctx for sequence in sequences):
+            raise ValueError(f"the text is longer than {n_ctx} tokens, the context of this model")
         positions = []
         for sequence in sequences:
-            if sequence.length >= n_ctx:
-                raise ValueError(f"the text is longer than {n_ctx} tokens, the context of this model")
             self.cache.extend(sequence, sequence.length + 1)
             positions.append(sequence.length)
             sequence.length += 1
@@ -225,6 +240,7 @@ class GPT2:
             "packed_scales": (groups,),
         }
         for name, shape in shapes.items():
-            self._buffers[name] = np.zeros(shape, np.float32)
-            setattr(self._job, name, self._buffers[name].ctypes.data)
+            if name not in self._buffers or self._buffers[name].shape != shape:  # x outlives a pass over some layers
+                self._buffers[name] = np.zeros(shape, np.float32)
+                setattr(self._job, name, self._buffers[name].ctypes.data)
 

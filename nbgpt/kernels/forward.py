@@ -11,6 +11,7 @@ from ..job import JOB, OTHER_STEPS, QUIT, STEPS_OF_LAYER
 from ..layout import SAMPLING_BUCKETS
 from ..simd import at, atomic_load, cast, kernel, pointer_in
 from .embedding import EMBEDS
+from .limits import measure_limit
 from .matmul import HEAD_MATMULS, MATMULS, Matmul
 from .phases import (
     attended,
@@ -145,6 +146,7 @@ def _make_head(matmul: Matmul) -> Any:
     return head
 
 
+_probe = number_field("probe")
 _n_sampled = number_field("n_sampled")
 _sampling, _sampled = pointer_field("sampling", types.float64), pointer_field("sampled", types.int32)
 _buckets, _candidates = pointer_field("buckets", types.float64), pointer_field("candidates", types.float32)
@@ -175,6 +177,9 @@ def make_forward(block_dtype: str, head_dtype: str) -> Any:
 
     @kernel
     def forward(job, me):
+        if _probe(job) != 0:
+            measure_limit(job, 0, me)
+            return
         after_layers = 1 + STEPS_OF_LAYER * n_layer(job)
         if _first_layer(job) == 0:
             embed(job, 0)

@@ -1,0 +1,312 @@
+"""Matrices as numbers of fewer bits, and the panels in which they lie in the native file.
+
+A matrix is float32 [n_out, n_in]: an output is a row. int8 keeps whole numbers from -127 to 127 and a scale for every
+output and every 64 inputs: w = q * scale. int4 keeps 0 to 15 and an offset besides, for every 32 inputs:
+w = q * scale + offset. Scales and offsets are float16. Every output is quantized by itself, so a large matrix can
+come in pieces.
+
+In the file a panel is 16 outputs side by side, and a matrix is padded with zeros to whole pairs of panels and whole
+groups of inputs:
+
+    float32, float16   [panels, n_in, 16]
+    int8               [panels, n_in / 4, 16, 4] bytes, q + 128
+    int4               [panels, n_in / 8, 16, 4] bytes, the first four of eight inputs in the lower halves
+    scales, offsets    [panels, groups, 16] float16
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from .layout import GROUP_INT4, GROUP_INT8, LANES, PANELS, padded
+
+FLOAT16_MAX = 65504.0
+_SMALLEST_SCALE = np.float32(2.0**-24)  # the least that float16 holds
+_LARGEST_INT8 = 127 * FLOAT16_MAX
+_LARGEST_INT4 = 32768.0  # the offset, a bit outside of the weights, must fit float16
+_MARGINS = (-0.02, 0.01, 0.04, 0.07, 0.10)  # of a group's range that the search leaves out at either end
+_REFINEMENTS = 3
+_CHUNK = 1 << 16  # weights that are searched at a time: what stays in the second-level cache
+
+
+# --- Numbers ---------------------------------------------------------------------------------------------------------
+
+
+def quantize_int8(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest numbers of float32 w [n_out, n_in] -> int8 [n_out, n_in], scales float16 [n_out, groups].
+
+    The largest weight of a group becomes 127 (a search for better scales gains 3 % of the error and no perplexity).
+    Raises ValueError if a weight is not finite or too large for the scales.
+    """
+    n_out, n_in = w.shape
+    q = np.empty((n_out, n_in), np.int8)
+    scale = np.empty((n_out, padded(n_in, GROUP_INT8) // GROUP_INT8), np.float16)
+    for rows in _chunks(n_out, n_in):
+        _check(w[rows], _LARGEST_INT8, "int8")
+        groups = _in_groups(w[rows], GROUP_INT8)
+        largest = np.abs(groups).max(axis=-1)
+        step = np.where(largest > 0, np.maximum(_as_float16(largest / np.float32(127)), _SMALLEST_SCALE), np.float32(0))
+        scale[rows] = step
+        groups /= np.where(step > 0, step, 1)[..., None]
+        q[rows] = _as_rows(np.clip(np.rint(groups), -127, 127), n_in)
+    return q, scale
+
+
+def dequantize_int8(q: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """int8 [n_out, n_in], scales [n_out, groups] -> float32 [n_out, n_in]."""
+    w: np.ndarray = q * _per_input(scale, GROUP_INT8, q.shape[1])
+    return w
+
+
+def quantize_int4(w: np.ndarray, importance: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers with the least squared error -> uint8 [n_out, n_in] of 0..15, scales, offsets float16 [n_out, groups].
+
+    importance: how much the error at each input counts, float32 [n_in]: the input's mean square, best.
+    Raises ValueError if a weight is not finite or too large.
+    """
+    check_int4(w)
+    n_out, n_in = w.shape
+    weight = np.ones(n_in, np.float32) if importance is None else importance.astype(np.float32)
+    weight = _padded_inputs(weight[None], GROUP_INT4).reshape(-1, GROUP_INT4)  # [groups, 32], 0 where no input is
+    q = np.empty((n_out, n_in), np.uint8)
+    scale, offset = np.empty((2, n_out, len(weight)), np.float16)
+    for rows in _chunks(n_out, n_in):
+        groups = _in_groups(w[rows], GROUP_INT4)
+        scales, offsets = fit_int4(groups, weight)
+        scale[rows], offset[rows] = scales, offsets
+        q[rows] = _as_rows(round_int4(groups, scales[..., None], offsets[..., None]), n_in)
+    return q, scale, offset
+
+
+def dequantize_int4(q: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """uint8 [n_out, n_in], scales and offsets [n_out, groups] -> float32 [n_out, n_in]."""
+    n_in = q.shape[1]
+    w: np.ndarray = q * _per_input(scale, GROUP_INT4, n_in) + _per_input(offset, GROUP_INT4, n_in)
+    return w
+
+
+def check_int4(w: np.ndarray) -> None:
+    """Raise ValueError unless int4 can hold w."""
+    for rows in _chunks(*w.shape):
+        _check(w[rows], _LARGEST_INT4, "int4")
+
+
+def fit_int4(groups: np.ndarray, importance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scales and offsets, float32 [...] that float16 holds, for float32 groups [..., n]; importance [..., n].
+
+    The best of some ranges a little wider or narrower than the weights' own, improved by turns: numbers for given
+    scale and offset, then the least-squares line through the weights for given numbers.
+    """
+    total = importance.sum(axis=-1, keepdims=True)
+    importance = np.where(total > 0, importance / np.where(total > 0, total, 1), np.float32(1 / groups.shape[-1]))
+    low, high = groups.min(axis=-1), groups.max(axis=-1)
+    span = high - low
+    mean = _weighted_sum(groups, importance)
+    centred = groups - mean[..., None]
+    best_scale, best_offset = np.zeros_like(low), np.zeros_like(low)
+    least = np.full_like(low, np.inf)
+
+    def consider(scale: np.ndarray, offset: np.ndarray) -> None:
+        scale, offset = _as_float16(scale), _as_float16(offset)
+        q = round_int4(groups, scale[..., None], offset[..., None])
+        q *= scale[..., None]
+        q += offset[..., None]
+        q -= groups
+        q *= q
+        error = _weighted_sum(q, importance)
+        better = error < least
+        for best, value in ((least, error), (best_scale, scale), (best_offset, offset)):
+            np.copyto(best, value, where=better)
+
+    for below, above in itertools.product(_MARGINS, _MARGINS):
+        bottom = low + np.float32(below) * span
+        consider((high - np.float32(above) * span - bottom) / np.float32(15), bottom)
+    for _ in range(_REFINEMENTS):
+        q = round_int4(groups, best_scale[..., None], best_offset[..., None])
+        q_mean = _weighted_sum(q, importance)
+        covariance = _weighted_sum(q * centred, importance)
+        variance = _weighted_sum(q * q, importance) - q_mean * q_mean
+        slope = np.where(variance > 0, covariance / np.where(variance > 0, variance, 1), best_scale)
+        consider(slope, mean - slope * q_mean)
+    return best_scale, best_offset
+
+
+def round_int4(x: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """The nearest numbers 0..15 for weights x, as float32; shapes broadcast."""
+    q: np.ndarray = (x - offset) / np.where(scale > 0, scale, 1)
+    np.rint(q, out=q)
+    np.clip(q, 0, 15, out=q)
+    return q
+
+
+def equalize(gain: np.ndarray, bias: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """What to multiply a LayerNorm's gain and bias [n_in] by and to divide w [n_out, n_in] by: float32 [n_in].
+
+    The model computes the same, but in each channel the activations and the weights become equally large, so that
+    a channel spoils its group's scale neither here nor there. However LayerNorm and w shared out a channel's size
+    before, the products are the same. It costs nothing at run time.
+    After Xiao et al. 2022, "SmoothQuant", with the LayerNorm's parameters in place of measured activations.
+    """
+    n_out, n_in = w.shape
+    squares = np.zeros(n_in)
+    for rows in _chunks(n_out, n_in):
+        part = w[rows].astype(np.float64)
+        squares += np.einsum("oi,oi->i", part, part)
+    weight, activation = np.sqrt(squares / n_out), np.hypot(gain.astype(np.float64), bias)
+    size = np.sqrt(weight * activation)  # of both, when they are equal
+    least = size[size > 0].min(initial=np.inf)
+    if least == np.inf:  # no channel does anything
+        return np.ones(n_in, np.float32)
+    size = np.maximum(size, least)  # what multiplies zeros must not stand out among its neighbours
+    scale: np.ndarray = np.where(weight > 0, weight / size, size / np.where(activation > 0, activation, size))
+    return scale.astype(np.float32)
+
+
+# --- Panels ----------------------------------------------------------------------------------------------------------
+
+
+def encode(
+    w: np.ndarray, dtype: str, moments: np.ndarray | None = None, scale: np.ndarray | None = None
+) -> tuple[np.ndarray, ...]:
+    """w [n_out, n_in] as it lies in a native file: (values,), (values, scales) or (values, scales, offsets).
+
+    moments: second moments of the inputs, which int4 takes into account: float32 [n_in], the mean squares, to weigh
+    the rounding errors; or [n_in, n_in], X.T @ X, to balance them (see calibrate.py). scale: what the inputs are
+    multiplied by after the moments were taken, and w was divided by already.
+    Raises ValueError if weights are not finite or too large for the dtype.
+    """
+    if dtype in ("float32", "float16"):
+        return (pack_float(w, dtype),)
+    if dtype == "int8":
+        return pack_int8(*quantize_int8(w))
+    if moments is not None and scale is not None:
+        moments = moments * (scale * scale if moments.ndim == 1 else np.outer(scale, scale))
+    if moments is not None and moments.ndim == 2:
+        from . import calibrate  # needs fit_int4 from here
+
+        return pack_int4(*calibrate.quantize_int4(w, moments))
+    return pack_int4(*quantize_int4(w, moments))
+
+
+def decode(values: tuple[np.ndarray, ...], dtype: str, n_out: int, n_in: int) -> np.ndarray:
+    """The float32 [n_out, n_in] that `encode` made values of, as precisely as they have it."""
+    if dtype in ("float32", "float16"):
+        return unpack_float(values[0], n_out, n_in)
+    if dtype == "int8":
+        return dequantize_int8(*unpack_int8(values[0], values[1], n_out, n_in))
+    return dequantize_int4(*unpack_int4(values[0], values[1], values[2], n_out, n_in))
+
+
+def pad_vector(x: np.ndarray) -> np.ndarray:
+    """x [n] -> float32, with zeros to a whole pair of panels."""
+    out = np.zeros(padded(len(x), LANES * PANELS), np.float32)
+    out[: len(x)] = x
+    return out
+
+
+def pack_float(w: np.ndarray, dtype: str) -> np.ndarray:
+    """w [n_out, n_in] -> float32 or float16 [panels, n_in, 16]. Raises ValueError for what the dtype cannot hold."""
+    _check(w, FLOAT16_MAX if dtype == "float16" else float(np.finfo(np.float32).max), dtype)
+    return _pack_groups(w.astype(dtype))
+
+
+def unpack_float(values: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
+    """[panels, n_in, 16] -> float32 [n_out, n_in]."""
+    return _unpack_groups(values, n_out)[:, :n_in].astype(np.float32)
+
+
+def pack_int8(q: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int8 [n_out, n_in], scales [n_out, groups] -> uint8 [panels, n_in / 4, 16, 4], float16 [panels, groups, 16]."""
+    values = _padded_inputs(q.astype(np.int16) + 128, GROUP_INT8, fill=128).astype(np.uint8)
+    values = _padded_outputs(values, fill=128).reshape(-1, LANES, values.shape[1] // 4, 4)
+    return np.ascontiguousarray(values.transpose(0, 2, 1, 3)), _pack_groups(scale)
+
+
+def unpack_int8(values: np.ndarray, scale: np.ndarray, n_out: int, n_in: int) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of `pack_int8`."""
+    q = values.transpose(0, 2, 1, 3).reshape(-1, 4 * values.shape[1])[:n_out, :n_in]
+    return (q.astype(np.int16) - 128).astype(np.int8), _unpack_groups(scale, n_out)
+
+
+def pack_int4(q: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """uint8 0..15 [n_out, n_in], scales and offsets [n_out, groups] -> uint8 [panels, n_in / 8, 16, 4], 2 x float16."""
+    nibbles = _padded_outputs(_padded_inputs(q, GROUP_INT4))
+    nibbles = nibbles.reshape(-1, LANES, nibbles.shape[1] // 8, 2, 4)
+    values = nibbles[..., 0, :] | nibbles[..., 1, :] << 4
+    return np.ascontiguousarray(values.transpose(0, 2, 1, 3)), _pack_groups(scale), _pack_groups(offset)
+
+
+def unpack_int4(
+    values: np.ndarray, scale: np.ndarray, offset: np.ndarray, n_out: int, n_in: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The inverse of `pack_int4`."""
+    bytes_ = values.transpose(0, 2, 1, 3)  # [panels, 16, n_in / 8, 4]
+    q = np.stack([bytes_ & 15, bytes_ >> 4], axis=3).reshape(-1, 8 * values.shape[1])[:n_out, :n_in]
+    return q, _unpack_groups(scale, n_out), _unpack_groups(offset, n_out)
+
+
+def _pack_groups(rows: np.ndarray) -> np.ndarray:
+    """[n_out, n] -> [panels, n, 16]."""
+    rows = _padded_outputs(rows)
+    return np.ascontiguousarray(rows.reshape(-1, LANES, rows.shape[1]).transpose(0, 2, 1))
+
+
+def _unpack_groups(panels: np.ndarray, n_out: int) -> np.ndarray:
+    """The inverse of `_pack_groups`."""
+    rows: np.ndarray = panels.transpose(0, 2, 1).reshape(-1, panels.shape[1])
+    return rows[:n_out]
+
+
+def _padded_outputs(rows: np.ndarray, fill: int = 0) -> np.ndarray:
+    n_out = rows.shape[0]
+    return np.pad(rows, ((0, padded(n_out, LANES * PANELS) - n_out), (0, 0)), constant_values=fill)
+
+
+def _padded_inputs(rows: np.ndarray, group: int, fill: int = 0) -> np.ndarray:
+    n_in = rows.shape[1]
+    return np.pad(rows, ((0, 0), (0, padded(n_in, group) - n_in)), constant_values=fill)
+
+
+# --- Groups ----------------------------------------------------------------------------------------------------------
+
+
+def _in_groups(w: np.ndarray, group: int) -> np.ndarray:
+    """float32 [n_out, n_in] -> a copy [n_out, groups, group]; the last input repeats, which widens no group's range."""
+    n_out, n_in = w.shape
+    return np.pad(w, ((0, 0), (0, padded(n_in, group) - n_in)), mode="edge").reshape(n_out, -1, group)
+
+
+def _chunks(n_out: int, n_in: int) -> Iterator[slice]:
+    """Some outputs at a time: few enough weights to stay in the cache."""
+    step = max(1, _CHUNK // n_in)
+    return (slice(start, start + step) for start in range(0, n_out, step))
+
+
+def _as_rows(groups: np.ndarray, n_in: int) -> np.ndarray:
+    return groups.reshape(groups.shape[0], -1)[:, :n_in]
+
+
+def _per_input(scale: np.ndarray, group: int, n_in: int) -> np.ndarray:
+    """[n_out, groups] -> float32 [n_out, n_in]."""
+    return np.repeat(scale.astype(np.float32), group, axis=1)[:, :n_in]
+
+
+def _weighted_sum(x: np.ndarray, importance: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    total: np.ndarray = np.einsum("...i,...i->...", x, importance)
+    return total
+
+
+def _as_float16(x: np.ndarray) -> np.ndarray:
+    """float32 rounded to what float16 holds."""
+    return x.astype(np.float16).astype(np.float32)
+
+
+def _check(w: np.ndarray, largest: float, dtype: str) -> None:
+    if not np.isfinite(w).all():
+        raise ValueError(f"weights hold {w[~np.isfinite(w)][0]}: they are broken, fetch them again")
+    if w.size and (reach := float(np.abs(w).max())) > largest:
+        raise ValueError(f"weights reach {reach:.3g}; {dtype} holds {largest:.3g} at most: choose float32")
