@@ -5,20 +5,28 @@ The float model runs layer by layer over all of the text, so that only one layer
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from .convert import convert
+from .formats import Checkpoint
 from .kv_cache import Sequence
 from .layout import PAGE
 from .model import GPT2
 from .rng import uniform
+from .tokenizer import Tokenizer
+from .weights import load
 
 N_TOKENS = 16384
 """Of the text that calibration reads: more made no measurable difference (see bench/NOTES.md)."""
 _KV_LIMIT = 1 << 30  # bytes of KV cache that writing several texts at once may take
 
 Progress = Callable[[int], object]
+"""Called with the number of tokens that were written or read since the last call."""
 
 
 def write_text(model: GPT2, bos_id: int, n_tokens: int = N_TOKENS, progress: Progress = lambda n: None) -> list[list[int]]:
@@ -41,6 +49,11 @@ def write_text(model: GPT2, bos_id: int, n_tokens: int = N_TOKENS, progress: Pro
             model.free(sequence)
         texts += batch
     return texts
+
+
+def cut(ids: list[int], n_ctx: int, n_tokens: int = N_TOKENS) -> list[list[int]]:
+    """The first n_tokens of a text as texts that fit the context."""
+    return [ids[start : start + n_ctx] for start in range(0, min(len(ids), n_tokens), n_ctx)]
 
 
 class Observer:
@@ -86,3 +99,30 @@ class Observer:
             after.append(stream)
         self.model.free(sequence)
         return np.concatenate(after)
+
+
+@contextmanager
+def observing(
+    checkpoint: Checkpoint, folder: Path, text: str | None, bar: Callable[[str, int], AbstractContextManager[Progress]]
+) -> Iterator[Observer]:
+    """An observer of a checkpoint's float32 model, which reads a text, or one that it writes itself if there is none.
+
+    A float32 copy of the model lies in folder meanwhile. bar(label, tokens): progress of one of the two stages.
+    Raises ValueError for a text of less than two tokens.
+    """
+    with TemporaryDirectory(dir=folder, prefix=".calibrating-") as scratch:
+        path = Path(scratch) / "float32.safetensors"
+        convert(checkpoint, "float32", path)
+        weights = load(path)
+        model, own = GPT2(weights), weights.tokenizer
+        tokenizer = Tokenizer.shipped() if own is None else Tokenizer.from_bytes(own)
+        if text is None:
+            n_texts = -(-N_TOKENS // model.config.n_ctx)
+            with bar("writing a text", n_texts * (model.config.n_ctx - 1)) as progress:
+                texts = write_text(model, tokenizer.eos_id, N_TOKENS, progress)
+        else:
+            texts = cut(tokenizer.encode(text), model.config.n_ctx)
+            if sum(map(len, texts)) < 2:
+                raise ValueError("the text to calibrate with has less than two tokens: give a longer one")
+        with bar("reading it, and rounding", sum(map(len, texts)) * model.config.n_layer) as progress:
+            yield Observer(model, texts, progress)
