@@ -36,12 +36,14 @@ def quantize_int4(w: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.nd
     start = 0
     for group in groups:
         stop = start + len(group)
-        targets = weights[start:stop] + feedback[:start, start:stop].T @ errors[:start]
-        scales, offsets = fit_int4(np.ascontiguousarray(targets.T), importance[start:stop])
+        own = feedback[start:stop, start:stop]
+        pushes = feedback[:start, start:stop].T @ errors[:start]
+        best = weights[start:stop] + np.linalg.solve(own.T, pushes)  # what the group would be if it were not rounded
+        scales, offsets = fit_int4(np.ascontiguousarray(best.T), importance[start:stop])
         place = group[0] // GROUP_INT4
         scale[:, place], offset[:, place] = scales, offsets
-        for k in range(start, stop):
-            target = targets[k - start] + feedback[start:k, k] @ errors[start:k]
+        for k, push in enumerate(pushes, start):
+            target = weights[k] + push + own[: k - start, k - start] @ errors[start:k]
             numbers = round_int4(target, scales, offsets)
             q[:, inputs[k]] = numbers
             errors[k] = weights[k] - (numbers * scales + offsets)

@@ -31,7 +31,7 @@ def translate(dtype: str) -> tuple[str, Any]:
     cells = types.CPointer(types.int64)
 
     @cfunc(types.void(cells, types.int64, types.int64), error_model="numpy")
-    def enter(team, me, seen):  # type: ignore[no-untyped-def]
+    def enter(team, me, seen):
         if me == 0:
             run(team)
         else:
@@ -45,7 +45,7 @@ def _only_translate() -> None:
     from numba.core import codegen
     from numba.core.registry import cpu_target
 
-    class Library(codegen.AOTCodeLibrary):  # type: ignore[misc]
+    class Library(codegen.AOTCodeLibrary):
         def add_llvm_module(self, module: Any) -> None:
             self._final_module.link_in(module)
 
@@ -55,7 +55,7 @@ def _only_translate() -> None:
         def get_pointer_to_function(self, name: str) -> int:
             return 0
 
-    class Codegen(codegen.AOTCPUCodegen):  # type: ignore[misc]
+    class Codegen(codegen.AOTCPUCodegen):
         _library_class = Library
 
         def set_env(self, name: str, env: Any) -> None:
@@ -92,14 +92,7 @@ def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:
             function.linkage = "internal"
     passes.getModulePassManager().run(module, passes)
     elf = machine.emit_object(module)
-    undefined = [f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")]
-    header = {
-        **facts,
-        "entry": entry,
-        "undefined": sorted(undefined),
-        "bytes": len(elf),
-        "sha256": hashlib.sha256(elf).hexdigest(),
-    }
+    header = {**facts, "entry": entry, "sha256": hashlib.sha256(elf).hexdigest()}
     return json.dumps(header).encode() + b"\n" + elf
 
 

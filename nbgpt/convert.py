@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -78,19 +77,18 @@ def n_bytes(config: GPT2Config, dtype: str) -> int:
 
 @contextlib.contextmanager
 def _whole_or_nothing(output: Path) -> Iterator[BinaryIO]:
-    handle, partial = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.", suffix=".partial")
+    """A file that takes its name when all is written, on the disk; OSErrors speak of that name."""
+    partial = output.with_name(f".{output.name}.{os.urandom(4).hex()}.partial")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with partial.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(partial).chmod(0o666 & ~umask)  # mkstemp makes files for one's own eyes
-        Path(partial).replace(output)
+        partial.replace(output)
     except BaseException as error:
-        Path(partial).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, partial):
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
             error.filename = str(output)
         raise
 
@@ -141,7 +139,8 @@ class _Norm(NamedTuple):
     @property
     def mean_squares(self) -> np.ndarray:
         """Of what it makes, for inputs of which nothing is known: what matters for its reader's rounding errors."""
-        return self.gain**2 + self.bias**2
+        squares: np.ndarray = self.gain**2 + self.bias**2
+        return squares
 
 
 class _Writer:
@@ -170,15 +169,15 @@ class _Writer:
 
     def _layer(self, layer: int) -> None:
         prefix = f"h.{layer}."
-        norms = {norm: self._norm(prefix, norm, reader) for norm, reader in _READER.items()}
+        norms = {reader: self._norm(prefix, norm, reader) for norm, reader in _READER.items()}
         for norm in norms.values():
             self._emit(quantize.pad_vector(norm.gain * norm.scale))
             self._emit(quantize.pad_vector(norm.bias * norm.scale))
         for name in matrices(self.config):
-            norm = next((norms[norm] for norm, reader in _READER.items() if reader == name), None)
-            moments = self.inputs(layer, name) if self.inputs else norm.mean_squares if norm else None
+            before = norms.get(name)
+            moments = self.inputs(layer, name) if self.inputs else before.mean_squares if before else None
             w = self._read(prefix + name).T  # [n_out, n_in]
-            self._matrix(prefix + name, w, self.dtype, norm.scale if norm else None, moments)
+            self._matrix(prefix + name, w, self.dtype, before.scale if before else None, moments)
             self._vector(prefix + name.replace(".weight", ".bias"))
 
     def _norm(self, prefix: str, norm: str, reader: str) -> _Norm:
@@ -227,13 +226,13 @@ class _Writer:
         self._emit(out)
 
     def _read(self, name: str) -> np.ndarray:
+        """A matrix as it is stored, other tensors as float32. Raises FormatError if a weight is not finite."""
         values = self.tensors[name].read()
-        if values.ndim == 1 or name in ("wpe.weight", "score.weight"):
-            values = values.astype(np.float32)
-            if not np.isfinite(values).all():
-                bad = values[~np.isfinite(values)][0]
-                raise FormatError(f"{name}: weights hold {bad}: they are broken, fetch them again")
-        return values
+        for bound in (values.min(), values.max()):  # nan if any weight is
+            if not np.isfinite(bound):
+                raise FormatError(f"{name}: weights hold {bound}: they are broken, fetch them again")
+        is_matrix = values.ndim == 2 and name not in ("wpe.weight", "score.weight")
+        return values if is_matrix else values.astype(np.float32, copy=False)
 
     def _emit(self, array: np.ndarray) -> None:
         data = np.ascontiguousarray(array)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from .model import GPT2
 
 Protocol = Literal["llama.cpp", "strided"]
-PROTOCOLS = ("llama.cpp", "strided")
+_PROTOCOLS = get_args(Protocol)
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,12 @@ def windows(n_tokens: int, protocol: Protocol, window: int, stride: int) -> Iter
         for start in range(0, n_tokens - window + 1, window):
             yield start, start + window, start + window // 2 + 1
         return
-    scored = 1  # nothing predicts the first token
+    scored = 0
     for start in range(0, n_tokens, stride):
         stop = min(start + window, n_tokens)
-        if stop > scored:
-            yield start, stop, scored
+        first = max(scored, start + 1)  # nothing predicts the first token of a window
+        if first < stop:
+            yield start, stop, first
         scored = stop
         if stop == n_tokens:
             return
@@ -76,6 +77,8 @@ def perplexity(
     progress: called with the numbers of windows done and in all.
     Raises ValueError for a text that is shorter than a window (llama.cpp) or than two tokens, and for bad sizes.
     """
+    if protocol not in _PROTOCOLS:
+        raise ValueError(f"protocol is {protocol!r}; choose one of {', '.join(_PROTOCOLS)}")
     n_ctx = model.config.n_ctx
     window = n_ctx if window is None else window
     if not 4 <= window <= n_ctx:
@@ -87,7 +90,9 @@ def perplexity(
         raise ValueError(f"stride is {stride}; it must be from 1 to {window}, the window")
     needed = window if protocol == "llama.cpp" else 2
     if len(ids) < needed:
-        raise ValueError(f"the text has {len(ids)} tokens; this needs at least {needed}: choose a smaller window")
+        raise ValueError(
+            f"the text has {len(ids)} tokens; this needs at least {needed}: choose a longer one or a smaller window"
+        )
     scores, places = [], list(windows(len(ids), protocol, window, stride))
     for start, stop, first in places:
         part = ids[start:stop]
@@ -98,4 +103,6 @@ def perplexity(
     nll = np.concatenate(scores)
     mean = float(nll.mean())
     error = float(nll.std()) / math.sqrt(max(1, len(nll) - 1))
-    return Perplexity(protocol, window, stride, len(nll), mean, math.exp(mean), math.exp(mean) * error)
+    with np.errstate(over="ignore"):
+        result = float(np.exp(mean))
+    return Perplexity(protocol, window, stride, len(nll), mean, result, result * error)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from .kv_cache import Sequence
@@ -13,6 +14,11 @@ from .rng import uniform
 
 Overflow = Literal["error", "truncate_left"]
 DEFAULT_MAX_TOKENS = 200
+
+
+def random_seed() -> int:
+    """A seed that nobody knows beforehand, short enough to be typed again."""
+    return int.from_bytes(os.urandom(4), "little")
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Timing:
 
 @dataclass
 class Generation:
-    """Iterate over it for the new ids of one sample, which end with the model's end of text or at max_tokens."""
+    """Iterate over it for the new ids of one sample, which end before the model's end of text or at max_tokens."""
 
     model: GPT2
     prompt: list[int]
@@ -82,6 +88,8 @@ class Generation:
         n_ctx, wanted = self.model.config.n_ctx, len(self.prompt) + self.max_tokens
         if self.overflow not in ("error", "truncate_left"):
             raise ValueError(f"overflow is {self.overflow!r}; choose 'error' or 'truncate_left'")
+        if not self.prompt:
+            raise ValueError("the prompt has no tokens; begin with the model's end of text")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens}; it must be at least 1")
         if self.overflow == "error" and wanted > n_ctx:
@@ -100,13 +108,13 @@ class Generation:
     def _run(self, sequence: Sequence) -> Iterator[int]:
         n_ctx = self.model.config.n_ctx
         text = self.prompt[-n_ctx:]
-        self.timing = Timing(prompt_tokens=len(self.prompt))
+        self.timing = Timing(prompt_tokens=len(text))
         pending = text
         for n in range(self.max_tokens):
             start = time.perf_counter()
             if sequence.length + len(pending) > n_ctx:
                 self.model.free(sequence)
-                pending = text = text[-(n_ctx // 2) :]  # keys cannot move: the later half is read anew
+                pending = text = text[-max(1, n_ctx // 2) :]  # keys cannot move: the later half is read anew
             token = self.model.next_id(sequence, pending, self.sampling.options(self.sample, n))
             spent = time.perf_counter() - start
             if n == 0:

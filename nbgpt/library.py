@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
+import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import download, paths
+from . import paths
 from .config import OFFICIAL
 from .weights import DTYPES, Weights, is_native, load
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "story-34m"
 DEFAULT_DTYPE = "int8"
+_FILE_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index", ".json")
 
 
 class ModelNotFoundError(ValueError):
@@ -43,7 +44,7 @@ def file_name(name: str, dtype: str) -> str:
 
 
 def find(name: str, dtype: str | None = None) -> Path | None:
-    """A native file of this name in the user's folder or among those that come with nbgpt."""
+    """The native file of this name in the user's folder or among those that come with nbgpt."""
     for folder in _folders():
         for kind in (dtype,) if dtype else (DEFAULT_DTYPE, *DTYPES):
             path = folder / file_name(name, kind)
@@ -54,8 +55,8 @@ def find(name: str, dtype: str | None = None) -> Path | None:
 
 def known() -> list[str]:
     """Names of models that can be loaded or downloaded."""
-    files = [path.stem.rpartition("-")[0] for folder in _folders() for path in folder.glob("*-*.safetensors")]
-    return sorted({EMBEDDED, *OFFICIAL, *files})
+    stems = [path.stem.rpartition("-") for folder in _folders() for path in folder.glob("*-*.safetensors")]
+    return sorted({EMBEDDED, *OFFICIAL, *(name.replace("--", "/") for name, _, dtype in stems if dtype in DTYPES)})
 
 
 def open_model(model: str | Path | None = None, dtype: str | None = None) -> Weights:
@@ -66,23 +67,29 @@ def open_model(model: str | Path | None = None, dtype: str | None = None) -> Wei
     """
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
-    path = Path(model) if model is not None else None
-    if path is not None and path.exists():
-        return _open_path(path, dtype)
+    if model is not None and Path(model).exists():
+        return _open_path(Path(model), dtype)
     name = EMBEDDED if model is None else str(model)
     if found := find(name, dtype):
         return load(found)
-    if model is not None and (name in OFFICIAL or name.count("/") == 1) and (folder := download.locate(name)):
+    if folder := _downloaded(name):
         return _converted(folder, name, dtype)
     if other := find(name):
         return _with_dtype(load(other), dtype)
     raise ModelNotFoundError(_advice(name))
 
 
+def model_name(source: Path) -> str:
+    """What a model is called after its folder or file; a file whose name every folder has says nothing."""
+    if source.is_dir():
+        return source.resolve().name
+    return source.absolute().parent.name if source.name.startswith(("model.", "pytorch_model.")) else source.stem
+
+
 def _open_path(path: Path, dtype: str | None) -> Weights:
     if is_native(path):
         return _with_dtype(load(path), dtype)
-    return _converted(path, path.resolve().name if path.is_dir() else path.stem, dtype)
+    return _converted(path, model_name(path), dtype)
 
 
 def _with_dtype(weights: Weights, dtype: str | None) -> Weights:
@@ -94,35 +101,69 @@ def _with_dtype(weights: Weights, dtype: str | None) -> Weights:
     )
 
 
+def _is_on_hub(name: str) -> bool:
+    """Is this an official name, or OWNER/REPO and not the path of a file?"""
+    repository = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not name.endswith(_FILE_ENDINGS)
+    return name in OFFICIAL or bool(repository)
+
+
+def _downloaded(name: str) -> Path | None:
+    """The folder of official weights that a download has left on this machine."""
+    from .download import locate
+
+    return locate(name) if _is_on_hub(name) else None
+
+
 def _converted(source: Path, name: str, dtype: str | None) -> Weights:
-    """The native file made from these weights, made now if it is not there or they have changed since."""
-    from .formats import open_checkpoint
+    """The native file made from these weights; made now if it is not there or is damaged, or if they have changed."""
+    from .formats import FormatError, open_checkpoint
 
     dtype = dtype or DEFAULT_DTYPE
     checkpoint = open_checkpoint(source)
-    state = "\n".join(f"{p.resolve()} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in checkpoint.files)
-    key = hashlib.sha256(state.encode()).hexdigest()[:8]
-    path = models_folder() / file_name(f"{name}-{key}", dtype)
-    if not path.exists():
-        convert_with_progress(checkpoint, dtype, path, name=name)
-    return load(path)
+    stats = [path.stat() for path in (*checkpoint.files, *checkpoint.tokenizer_files.values())]
+    state = _key((checkpoint.config, [(stat.st_size, stat.st_mtime_ns) for stat in stats]))
+    folder, place = paths.home() / "converted", _key(source.resolve())
+    output = folder / file_name(f"{name}-{place}-{state}", dtype)
+    if output.exists():
+        with suppress(FormatError):
+            return load(output)
+    convert_with_progress(checkpoint, dtype, output, name=name)
+    for older in set(folder.glob(f"*-{place}-*-{dtype}.safetensors")) - {output}:
+        older.unlink(missing_ok=True)
+    return load(output)
+
+
+def _key(value: object) -> str:
+    import hashlib
+
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:8]
 
 
 def convert_with_progress(checkpoint: Checkpoint, dtype: str, output: Path, *, name: str, bos: bool = False) -> None:
-    """`convert`, with a bar on standard error."""
+    """`convert`, with a bar on standard error if that is a terminal."""
     from tqdm import tqdm
 
     from .convert import convert, n_bytes
 
-    label = f"converting {name} to {dtype}"
-    total = n_bytes(checkpoint.config, dtype)
-    with tqdm(total=total, unit="B", unit_scale=True, desc=label, file=sys.stderr, delay=0.5) as bar:
+    with tqdm(
+        total=n_bytes(checkpoint.config, dtype),
+        desc=f"converting {name} to {dtype}",
+        unit="B",
+        unit_scale=True,
+        file=sys.stderr,
+        delay=0.5,
+        disable=None,
+    ) as bar:
         convert(checkpoint, dtype, output, name=name, bos=bos, progress=bar.update)
 
 
 def _advice(name: str) -> str:
-    if name in OFFICIAL or name.count("/") == 1:
+    import difflib
+
+    if name == EMBEDDED:
+        return f"the embedded model {EMBEDDED} is missing: install nbgpt again"
+    if _is_on_hub(name):
         return f"{name} is not on this machine: run `python -m nbgpt download {name}`"
-    near = difflib.get_close_matches(name, known(), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), known(), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known())}"
     return f"no file, folder or model is called {name!r}; {hint}"

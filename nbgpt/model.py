@@ -227,7 +227,7 @@ class GPT2:
         value_dim = padded(config.head_dim, LANES)
         self._job.scratch_stride = padded(_QUERY_TILE * (config.head_dim + value_dim + PAGE + 3), LANES)
         shapes = {
-            **{name: (rows, n_embd) for name in ("x", "ln_1", "attended", "projected")},
+            **dict.fromkeys(("x", "ln_1", "attended", "projected"), (rows, n_embd)),
             "ln_2": (max(rows, logits), n_embd),
             "qkv": (rows, padded(3 * config.n_embd, _STRIDE)),
             "inner": (rows, n_inner),
@@ -243,4 +243,3 @@ class GPT2:
             if name not in self._buffers or self._buffers[name].shape != shape:  # x outlives a pass over some layers
                 self._buffers[name] = np.zeros(shape, np.float32)
                 setattr(self._job, name, self._buffers[name].ctypes.data)
-

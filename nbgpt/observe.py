@@ -29,7 +29,9 @@ Progress = Callable[[int], object]
 """Called with the number of tokens that were written or read since the last call."""
 
 
-def write_text(model: GPT2, bos_id: int, n_tokens: int = N_TOKENS, progress: Progress = lambda n: None) -> list[list[int]]:
+def write_text(
+    model: GPT2, bos_id: int, n_tokens: int = N_TOKENS, progress: Progress = lambda n: None
+) -> list[list[int]]:
     """Texts that the model writes itself at temperature 1 from <|endoftext|>, n_tokens in all."""
     n_ctx = model.config.n_ctx
     n_texts = -(-n_tokens // n_ctx)
@@ -41,8 +43,10 @@ def write_text(model: GPT2, bos_id: int, n_tokens: int = N_TOKENS, progress: Pro
         sequences = [Sequence() for _ in numbers]
         batch = [[bos_id] for _ in numbers]
         for position in range(n_ctx - 1):
-            options = [(1.0, 0, 1.0, uniform(0, number, position)) for number in numbers]
-            for text, token in zip(batch, model.next_ids(sequences, [text[-1] for text in batch], options), strict=True):
+            options = [(1.0, 0.0, 1.0, uniform(0, number, position)) for number in numbers]
+            for text, token in zip(
+                batch, model.next_ids(sequences, [text[-1] for text in batch], options), strict=True
+            ):
                 text.append(token)
             progress(len(batch))
         for sequence in sequences:

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
 import stat
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .layout import HEAD_DTYPE
 from .paths import home
 from .targets import SHIPPED, Target, current_target
 
@@ -49,13 +49,13 @@ class KernelObject:
     state: Literal["shipped", "cached", "to be compiled"]
 
 
-def _facts(dtype: str, target: Target, *versions: str) -> dict[str, str]:
+def _facts(dtype: str, target: Target, versions: str) -> dict[str, str]:
     return {
         "dtype": dtype,
         "cpu": target.cpu,
         "features": target.llvm_features,
         "sources": source_digest(),
-        "versions": " ".join(versions),
+        "versions": versions,
     }
 
 
@@ -64,28 +64,34 @@ def _file_name(facts: dict[str, str]) -> str:
     return f"{facts['cpu']}-{facts['dtype']}-{key}.o"
 
 
-def shipped_object(dtype: str, target: Target) -> tuple[Path, dict[str, str]]:
-    """Path and facts of an object that a wheel carries for a target."""
-    facts = _facts(dtype, target)
-    return _HERE / "objects" / _file_name(facts), facts
-
-
 def cache_folder() -> Path:
     """Where compiled kernels are kept."""
     return home() / "kernels"
 
 
-def find_object(dtype: str) -> KernelObject:
-    """The best object there is for this CPU, or where one will be compiled to."""
+def _shipped_object(dtype: str, target: Target, folder: Path) -> KernelObject:
+    facts = _facts(dtype, target, versions="")  # whichever Numba made it
+    return KernelObject(dtype, target, folder / _file_name(facts), facts, "shipped")
+
+
+def _cached_object(dtype: str) -> KernelObject:
+    from importlib.metadata import version
+
     target = current_target()
-    if "NUMBA_CPU_NAME" not in os.environ:
-        for candidate in SHIPPED:
-            path, facts = shipped_object(dtype, candidate)
-            if candidate.features <= target.features and path.exists():
-                return KernelObject(dtype, candidate, path, facts, "shipped")
-    facts = _facts(dtype, target, *(f"{name} {importlib.metadata.version(name)}" for name in ("numba", "llvmlite")))
+    facts = _facts(dtype, target, f"numba {version('numba')}, llvmlite {version('llvmlite')}")
     path = cache_folder() / _file_name(facts)
     return KernelObject(dtype, target, path, facts, "cached" if path.exists() else "to be compiled")
+
+
+def find_object(dtype: str) -> KernelObject:
+    """The object for this CPU: shipped if it uses all that the kernels can use here, else compiled at first use."""
+    target = current_target()
+    if not os.environ.get("NUMBA_CPU_NAME") and on_shipped_platform():
+        for candidate in SHIPPED:
+            shipped = _shipped_object(dtype, candidate, _HERE / "objects")
+            if candidate.features <= target.features and candidate.used == target.used and shipped.path.exists():
+                return shipped
+    return _cached_object(dtype)
 
 
 def read_object(path: Path, facts: dict[str, str]) -> tuple[dict[str, Any], bytes]:
@@ -93,75 +99,92 @@ def read_object(path: Path, facts: dict[str, str]) -> tuple[dict[str, Any], byte
     first, _, elf = path.read_bytes().partition(b"\n")
     try:
         header = json.loads(first)
-        entry, undefined, digest = header["entry"], header["undefined"], header["sha256"]
+        entry, digest = header["entry"], header["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise KernelError(f"{path}: not a kernel object") from error
     if any(header.get(name) != value for name, value in facts.items()):
         raise KernelError(f"{path}: kernels of other sources or for another CPU")
-    if hashlib.sha256(elf).hexdigest() != digest or not isinstance(entry, str) or not isinstance(undefined, list):
+    if hashlib.sha256(elf).hexdigest() != digest or not isinstance(entry, str):
         raise KernelError(f"{path}: damaged")
     return header, elf
 
 
-def private_folder(folder: Path) -> bool:
-    """Make a folder for this user alone; False where it cannot be written or belongs to others."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        state = folder.stat()
-    except OSError:
-        return False
-    private = state.st_uid == os.getuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return private and os.access(folder, os.W_OK)
-
-
-def compile_object(wanted: KernelObject) -> tuple[dict[str, Any], bytes]:
-    """Compile in another process and keep the result, if the cache can be written. Raises KernelError."""
-    print(f"nbgpt: compiling {wanted.dtype} kernels for {wanted.target.cpu}, once (about 10 s)", file=sys.stderr)
-    keep = private_folder(wanted.path.parent)
-    with tempfile.TemporaryDirectory(dir=wanted.path.parent if keep else None, prefix=".compiling-") as folder:
-        made = Path(folder) / "kernels.o"
-        command = [sys.executable, "-m", "nbgpt.compiler", wanted.dtype, "-o", str(made)]
-        environment = {
-            **os.environ,
-            "NUMBA_CPU_NAME": wanted.target.cpu,
-            "NUMBA_CPU_FEATURES": wanted.target.llvm_features,
-            "PYTHONPATH": os.pathsep.join([str(_HERE.parent), os.environ.get("PYTHONPATH", "")]),
-        }
-        done = subprocess.run(
-            [*command, "--facts", json.dumps(wanted.facts)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-            raise KernelError(f"cannot compile the kernels: {reason[0]}")
-        result = read_object(made, wanted.facts)
-        if keep:
-            made.replace(wanted.path)
-        else:
-            print(f"nbgpt: {wanted.path.parent} is not a private writable folder: kernels not kept", file=sys.stderr)
-    return result
-
-
-def _is_ours(path: Path) -> bool:
+def _is_private(path: Path) -> bool:
+    """Can nobody but this user, or root, write it?"""
     state = path.stat()
     return state.st_uid in (os.getuid(), 0) and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
+def _can_keep_in(folder: Path) -> bool:
+    """Make a folder for this user alone; False where it cannot be written or others can write it too."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return _is_private(folder) and os.access(folder, os.W_OK)
+    except OSError:
+        return False
+
+
+def _compile(wanted: KernelObject, folder: str) -> Path:
+    """Compile in another process -> a file in the folder. Raises KernelError."""
+    made = Path(folder) / wanted.path.name
+    target = {"NUMBA_CPU_NAME": wanted.target.cpu, "NUMBA_CPU_FEATURES": wanted.target.llvm_features}
+    program = f"import sys; sys.path = {sys.path}; from nbgpt.compiler import main; main()"  # this nbgpt, and no other
+    done = subprocess.run(
+        [sys.executable, "-c", program, wanted.dtype, "-o", str(made), "--facts", json.dumps(wanted.facts)],
+        env=os.environ | target,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise KernelError(f"cannot compile the kernels for {wanted.target.cpu}: {reason[0]}")
+    return made
+
+
+def _compile_and_keep(wanted: KernelObject) -> tuple[dict[str, Any], bytes]:
+    cache = wanted.path.parent
+    print(f"nbgpt: compiling {wanted.dtype} kernels for {wanted.target.cpu}, once (about 10 s)", file=sys.stderr)
+    keep = _can_keep_in(cache)
+    with tempfile.TemporaryDirectory(dir=cache if keep else None, prefix=".compiling-") as folder:
+        made = _compile(wanted, folder)
+        result = read_object(made, wanted.facts)
+        if keep:
+            made.chmod(0o600)
+            made.replace(wanted.path)  # whole or not at all, whoever else compiles at the same time
+        else:
+            print(f"nbgpt: {cache} is not a private writable folder: kernels not kept", file=sys.stderr)
+    return result
+
+
+def on_shipped_platform() -> bool:
+    """Are the objects that a wheel carries made for this kind of machine?"""
+    return sys.platform == "linux" and os.uname().machine == "x86_64"
+
+
+def build_shipped(folder: Path) -> list[Path]:
+    """Compile what a wheel carries into a folder, with all cores; for the build of a wheel. Raises KernelError."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    wanted = [_shipped_object(dtype, target, folder) for target in SHIPPED for dtype in HEAD_DTYPE]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda one: _compile(one, str(folder)), wanted))
+
+
 @functools.cache
 def load_kernels(dtype: str) -> Any:
-    """The compiled entry `enter(cells, me, seen)` for one type of weights, compiling it if need be."""
-    wanted = find_object(dtype)
-    header: dict[str, Any] | None = None
-    if wanted.state != "to be compiled" and _is_ours(wanted.path):
+    """The compiled entry `enter(cells, me, seen)` for one type of weights, compiling it if need be.
+
+    Raises KernelError.
+    """
+    for find in (find_object, _cached_object):
+        found = find(dtype)
         with contextlib.suppress(KernelError, OSError):
-            header, elf = read_object(wanted.path, wanted.facts)
-    if header is None:
-        header, elf = compile_object(wanted)
-    return _link(header, elf)
+            if found.state == "shipped" or (_is_private(found.path.parent) and _is_private(found.path)):
+                return _link(*read_object(found.path, found.facts))
+    return _link(*_compile_and_keep(found))
 
 
 def _link(header: dict[str, Any], elf: bytes) -> Any:
@@ -170,14 +193,6 @@ def _link(header: dict[str, Any], elf: bytes) -> Any:
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    for name in header["undefined"]:
-        if name.startswith(("NRT_", "numba_")):  # Numba's run time, on error paths that kernels never take
-            function = ctypes.pythonapi.Py_FatalError
-        else:
-            function = getattr(ctypes.pythonapi, name, None)  # Python's and the C library's, which it is linked to
-        if function is None:
-            raise KernelError(f"the kernels need {name}, which this system's C library lacks")
-        llvm.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
     machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(elf))

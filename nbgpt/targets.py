@@ -27,6 +27,8 @@ class Target:
 
     cpu: str
     features: frozenset[str]
+    missing: frozenset[str] = frozenset()
+    """Features that LLVM may believe in for the name's sake, but that the CPU lacks: virtual machines hide some."""
 
     @property
     def fma(self) -> bool:
@@ -46,14 +48,18 @@ class Target:
 
     @property
     def llvm_features(self) -> str:
-        """What LLVM wants to hear: every feature of the host said yes or no, or nothing for a CPU that it knows."""
-        return ",".join(f"+{name}" for name in sorted(self.features))
+        """What LLVM wants to hear; what is missing comes last, since one feature may bring along others."""
+        return ",".join([f"+{name}" for name in sorted(self.features)] + [f"-{name}" for name in sorted(self.missing)])
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The features that the kernels ask for."""
+        return tuple(name for name in ("fma", "f16c", "avx512", "vnni") if getattr(self, name))
 
     @property
     def summary(self) -> str:
         """The features that the kernels use, for people."""
-        used = [name for name in ("fma", "f16c", "avx512", "vnni") if getattr(self, name)]
-        return f"{self.cpu} ({', '.join(used) or 'no SIMD extensions used'})"
+        return f"{self.cpu} ({', '.join(self.used) or 'no SIMD extensions used'})"
 
 
 SHIPPED = (
@@ -68,7 +74,8 @@ def host_target() -> Target:
     import llvmlite.binding as llvm
 
     features = llvm.get_host_cpu_features()
-    return Target(llvm.get_host_cpu_name(), frozenset(name for name, has in features.items() if has))
+    has = frozenset(name for name, present in features.items() if present)
+    return Target(llvm.get_host_cpu_name(), has, frozenset(features) - has)
 
 
 def current_target() -> Target:
@@ -77,10 +84,10 @@ def current_target() -> Target:
     if not name:
         return host_target()
     chosen = os.environ.get("NUMBA_CPU_FEATURES", "").split(",")
-    added = {feature[1:] for feature in chosen if feature.startswith("+")}
+    added, removed = ({feature[1:] for feature in chosen if feature.startswith(sign)} for sign in "+-")
     if name not in _KNOWN and not added:
         host = host_target()
         if name != host.cpu:
             raise ValueError(f"NUMBA_CPU_NAME is {name!r}; choose one of {', '.join(_KNOWN)}, or name its features too")
         return host
-    return Target(name, frozenset(added | set(_KNOWN.get(name, ()))))
+    return Target(name, frozenset({*_KNOWN.get(name, ()), *added} - removed), frozenset(removed))

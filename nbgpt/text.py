@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
-import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .generation import DEFAULT_MAX_TOKENS, Generation, Overflow, Sampling, Timing
+from .formats import FormatError
+from .generation import DEFAULT_MAX_TOKENS, Generation, Overflow, Sampling, Timing, random_seed
 from .library import open_model
 from .model import GPT2
 from .tokenizer import Tokenizer
@@ -36,7 +35,7 @@ class Completion:
 
     text: str
     tokens: list[int]
-    finish_reason: str  # "stop": the model ended the text; "length": max_tokens were reached
+    finish_reason: str  # "stop": the model ended the text; "length": max_tokens were reached; "": not finished
     usage: Usage
     timing: Timing
 
@@ -44,32 +43,40 @@ class Completion:
         return self.text
 
 
-class Stream:
-    """Iterate over it for pieces of text as they are made; afterwards, or when stopped, ask for `completion`."""
+class Stream(Iterator[str]):
+    """Pieces of text as they are made; at the end, or when stopped before it, ask for `completion`.
 
-    def __init__(self, model: Model, generation: Generation) -> None:
-        self._model = model
+    The model works when a piece is asked for. A stream that nobody holds any more gives its memory back.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, generation: Generation) -> None:
         self._generation = generation
         self._tokens: list[int] = []
-        self._pieces: list[str] = []
+        self._text: list[str] = []
+        self._pieces = _decode(tokenizer, generation, self._tokens)
 
-    def __iter__(self) -> Iterator[str]:
-        decoder = self._model.tokenizer.stream()
-        for token in self._generation:
-            self._tokens.append(token)
-            if piece := decoder.push(token):
-                self._pieces.append(piece)
-                yield piece
-        if piece := decoder.finish():
-            self._pieces.append(piece)
-            yield piece
+    def __next__(self) -> str:
+        piece = next(self._pieces)
+        self._text.append(piece)
+        return piece
 
     @property
     def completion(self) -> Completion:
         """What has been written so far."""
-        timing = self._generation.timing
         usage = Usage(len(self._generation.prompt), len(self._tokens))
-        return Completion("".join(self._pieces), self._tokens, self._generation.finish_reason, usage, timing)
+        timing = replace(self._generation.timing)
+        return Completion("".join(self._text), list(self._tokens), self._generation.finish_reason, usage, timing)
+
+
+def _decode(tokenizer: Tokenizer, ids: Iterable[int], seen: list[int]) -> Iterator[str]:
+    """Text of ids as they come; they are noted in `seen`."""
+    decoder = tokenizer.stream()
+    for token in ids:
+        seen.append(token)
+        if token < tokenizer.n_vocab and (piece := decoder.push(token)):  # some models pad their vocabulary
+            yield piece
+    if piece := decoder.finish():
+        yield piece
 
 
 class Model:
@@ -84,8 +91,7 @@ class Model:
     def __init__(self, weights: Weights, n_threads: int | None = None) -> None:
         self.weights = weights
         self.config = weights.config
-        own = weights.tokenizer
-        self.tokenizer = Tokenizer.shipped() if own is None else Tokenizer.from_bytes(own)
+        self.tokenizer = _tokenizer_of(weights)
         self.engine = GPT2(weights, n_threads)
 
     @property
@@ -135,9 +141,10 @@ class Model:
             room = self.config.n_ctx - len(ids) if overflow == "error" else DEFAULT_MAX_TOKENS
             max_tokens = max(1, min(DEFAULT_MAX_TOKENS, room))
         if seed is None:
-            seed = secrets.randbits(64)
+            seed = random_seed()
         sampling = Sampling(0.0 if greedy else temperature, top_k, top_p, seed)
-        return Stream(self, Generation(self.engine, ids, max_tokens, sampling, self.tokenizer.eos_id, sample, overflow))
+        generation = Generation(self.engine, ids, max_tokens, sampling, self.tokenizer.eos_id, sample, overflow)
+        return Stream(self.tokenizer, generation)
 
     def generate(self, prompt: str = "", **options: Any) -> Completion:
         """Continue a prompt; options as for `stream`."""
@@ -156,6 +163,16 @@ class Model:
             result[start : start + len(part)] = part
             start += len(part)
         return result
+
+
+def _tokenizer_of(weights: Weights) -> Tokenizer:
+    own = weights.tokenizer
+    if own is None:
+        return Tokenizer.shipped()
+    try:
+        return Tokenizer.from_bytes(own)
+    except ValueError as error:
+        raise FormatError(f"{weights.path}: {error}") from None
 
 
 def load(model: str | Path | None = None, dtype: str | None = None, threads: int | None = None) -> Model:

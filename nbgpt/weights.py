@@ -96,10 +96,12 @@ class Weights:
 
 
 def is_native(path: Path) -> bool:
-    """Is this one of our files?"""
+    """Is this one of our files? Raises FormatError for a safetensors file, ours or not, that is damaged."""
     try:
         return path.is_file() and read_header(path)[1].get("format") == "nbgpt"
     except FormatError:
+        if path.suffix == ".safetensors":
+            raise
         return False
 
 
@@ -111,6 +113,8 @@ def load(path: Path) -> Weights:
     if metadata.get("layout") != LAYOUT:
         raise FormatError(f"{path}: layout {metadata.get('layout')}, this nbgpt reads {LAYOUT}: convert it again")
     config, dtype = _config(path, metadata)
+    if config.n_layer > len(entries):  # or its list of tensors would be endless
+        raise FormatError(f"{path}: {len(entries)} tensors cannot be {config.n_layer} layers: convert it again")
     for name, (kind, shape) in native_shapes(config, dtype).items():
         entry = entries.get(name)
         if entry is None or (entry.dtype, entry.shape) != (kind, shape):
@@ -143,8 +147,9 @@ def load(path: Path) -> Weights:
 def _config(path: Path, metadata: dict[str, str]) -> tuple[GPT2Config, str]:
     try:
         config = GPT2Config(**json.loads(metadata["config"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path}: its config cannot be read ({error}): convert it again") from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise FormatError(f"{path}: its config cannot be read ({reason}): convert it again") from error
     dtype = metadata.get("dtype", "")
     if dtype not in DTYPES:
         raise FormatError(f"{path}: dtype {dtype!r} is not one of {', '.join(DTYPES)}: convert it again")

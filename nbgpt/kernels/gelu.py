@@ -50,5 +50,5 @@ def activate(x, bias, n, activation):  # x, bias [n], n a multiple of 16; activa
         elif activation == 1:
             value = gelu(value)
         else:
-            value = maximum(value, splat(types.float32(0)))
+            value = maximum(splat(types.float32(0)), value)  # this way round NaN stays NaN
         store(x, k, value)

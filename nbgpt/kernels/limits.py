@@ -6,7 +6,20 @@ from numba import types
 
 from ..job import PROBE_FLOATS, PROBE_READ, PROBE_REPEATS, SLOT
 from ..layout import LANES, PANELS, ROW_TILE
-from ..simd import at, cast, fma_tile, int64_in, kernel, load, load_tile, pointer_in, splat, store, store_tile, zero_tile
+from ..simd import (
+    at,
+    cast,
+    fma_tile,
+    int64_in,
+    kernel,
+    load,
+    load_tile,
+    pointer_in,
+    splat,
+    store,
+    store_tile,
+    zero_tile,
+)
 from ..simd.codegen import TARGET
 from .team import claim, item_done, wait_for_step
 

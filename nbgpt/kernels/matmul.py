@@ -34,7 +34,6 @@ from ..simd import (
     kernel,
     largest,
     load,
-    load_tile,
     low_nibbles,
     maximum,
     round_even,
@@ -43,6 +42,7 @@ from ..simd import (
     splat_tile,
     store_quads,
     store_tile,
+    stream_tile,
     total,
     zero_int_tile,
     zero_tile,
@@ -50,8 +50,8 @@ from ..simd import (
 from ..simd.codegen import TARGET
 
 # Heights of tiles that fit the register file: 32 registers of 16 lanes with AVX-512, the equal of 8 without.
-FLOAT_HEIGHTS = (ROW_TILE, 4, 1) if TARGET.avx512 else (3, 2, 1)
-INTEGER_HEIGHTS = (6, 2, 1) if TARGET.avx512 else (3, 2, 1)
+FLOAT_HEIGHTS = (ROW_TILE, 8, 4, 1) if TARGET.avx512 else (4, 3, 2, 1)
+INTEGER_HEIGHTS = (8, 4, 2, 1) if TARGET.avx512 else (4, 3, 2, 1)
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,10 @@ class Matmul:
 
 
 def _multiply(make_tile: Callable[[int], Any], heights: tuple[int, ...]) -> Any:
-    """Cover any height with the three tiles there are, tallest first."""
-    tallest, middle, low = heights
-    tallest_tile, middle_tile, low_tile = make_tile(tallest), make_tile(middle), make_tile(low)
+    """Cover any height with the four tiles there are, tallest first."""
+    tallest, high, middle, low = heights
+    tiles = tuple(make_tile(height) for height in heights)
+    tallest_tile, high_tile, middle_tile, low_tile = tiles
 
     @kernel
     def multiply(out, out_stride, x, height, w, n_in, panel):
@@ -76,6 +77,9 @@ def _multiply(make_tile: Callable[[int], Any], heights: tuple[int, ...]) -> Any:
         while row + tallest <= height:
             tallest_tile(out, out_stride, x, row, height, w, n_in, panel)
             row += tallest
+        while row + high <= height:
+            high_tile(out, out_stride, x, row, height, w, n_in, panel)
+            row += high
         while row + middle <= height:
             middle_tile(out, out_stride, x, row, height, w, n_in, panel)
             row += middle
@@ -105,7 +109,7 @@ def _float_tile(dtype: Any) -> Callable[[int], Any]:
             weights = at(cast(w[0], dtype), panel * n_in * LANES)
             sums = zero_tile(rows, PANELS)
             for k in range(n_in):
-                sums = fma_tile(sums, values, k * height, 1, load_tile(weights, k * LANES, 0, n_in * LANES, 1, PANELS))
+                sums = fma_tile(sums, values, k * height, 1, stream_tile(weights, k * LANES, n_in * LANES, PANELS))
             store_tile(out, row * out_stride, out_stride, LANES, sums, PANELS)
 
         return tile
@@ -116,6 +120,7 @@ def _float_tile(dtype: Any) -> Callable[[int], Any]:
 # --- int8, int4: activations in signed bytes, scaled by groups -------------------------------------------------------
 
 _SMALLEST = np.float32(1e-30)  # a group below it is zeros: the inverse of its scale would overflow
+
 
 @kernel
 def largest_magnitude(x, n):  # x [n], n a multiple of 16
@@ -161,7 +166,7 @@ def pack_int16_row(x, row, height, source, n_in):  # source [n_in], zero beyond 
     for g in range(n_in // GROUP_INT8):
         group, values = at(source, g * GROUP_INT8), at(x[0], g * GROUP_INT8 * height)
         amax = largest_magnitude(group, GROUP_INT8)
-        inverse = splat(types.float32(32512) / amax if amax > types.float32(0) else types.float32(0))
+        inverse = splat(types.float32(32512) / amax if amax > _SMALLEST else types.float32(0))
         high_sums = low_sums = splat(types.float32(0))
         for k in range(0, GROUP_INT8, LANES):
             numbers = round_even(load(group, k) * inverse)
@@ -199,8 +204,8 @@ def _int8_tile(rows: int) -> Any:
         for g in range(groups):
             dots = splat_tile(sums, g * height, 1, rows, PANELS)
             for k in range(g * GROUP_INT8, (g + 1) * GROUP_INT8, 4):
-                dots = dot_tile(dots, values, k * height, 4, load_tile(weights, k * LANES, 0, n_in * LANES, 1, PANELS))
-            scales = load_tile(w_scales, g * LANES, 0, groups * LANES, 1, PANELS)
+                dots = dot_tile(dots, values, k * height, 4, stream_tile(weights, k * LANES, n_in * LANES, PANELS))
+            scales = stream_tile(w_scales, g * LANES, groups * LANES, PANELS)
             result = scale_tile(result, dots, x_scales, g * height, 1, scales)
         store_tile(out, row * out_stride, out_stride, LANES, result, PANELS)
 
@@ -220,11 +225,11 @@ def _int4_tile(rows: int) -> Any:
         for g in range(groups):
             dots = zero_int_tile(rows, PANELS)
             for k in range(g * GROUP_INT4, (g + 1) * GROUP_INT4, 8):
-                both = load_tile(weights, k * LANES // 2, 0, n_in * LANES // 2, 1, PANELS)
+                both = stream_tile(weights, k * LANES // 2, n_in * LANES // 2, PANELS)
                 dots = dot_tile(dots, values, k * height, 4, low_nibbles(both))
                 dots = dot_tile(dots, values, (k + 4) * height, 4, high_nibbles(both))
-            scales = load_tile(w_scales, g * LANES, 0, groups * LANES, 1, PANELS)
-            offsets = load_tile(w_offsets, g * LANES, 0, groups * LANES, 1, PANELS)
+            scales = stream_tile(w_scales, g * LANES, groups * LANES, PANELS)
+            offsets = stream_tile(w_offsets, g * LANES, groups * LANES, PANELS)
             result = fma_tile(result, sums, g * height, 1, offsets)
             result = scale_tile(result, dots, x_scales, g * height, 1, scales)
         store_tile(out, row * out_stride, out_stride, LANES, result, PANELS)

@@ -10,13 +10,14 @@ from typing import Any
 
 from numba import types
 
+from ..job import SLOT
 from ..layout import LANES, PAGE, PANELS, ROW_TILE
-from ..simd import at, cast, float32_in, kernel, pointer_in
+from ..simd import at, float32_in, kernel, pointer_in
 from .attention import QUERY_TILE, append_key, append_value, make_attend
 from .gelu import activate
 from .layernorm import layer_norm
 from .matmul import Matmul
-from .record import SLOT, floats, layer_tensor, number_field, pointer_field, round_up
+from .record import floats, layer_tensor, number_field, pointer_field, round_up
 from .residual import add_bias, add_residual
 from .team import claim, item_done, wait_for_step
 

@@ -29,7 +29,7 @@ def _slot(builder: Any, job: Any, name: str, kind: Any) -> Any:
     return builder.load(builder.bitcast(place, kind.as_pointer()))
 
 
-def _tensor(builder: Any, job: Any, layer: Any, name: str) -> Any:
+def _tensor(builder: Any, name: str, job: Any, layer: Any) -> Any:
     """The address of a tensor: of the given layer, or of the model if it belongs to no layer."""
     if name in LAYER_TENSORS:
         first = builder.mul(layer, I64(len(LAYER_TENSORS)))
@@ -67,7 +67,7 @@ def layer_tensor(name: str) -> Any:
     @intrinsic
     def tensor(typing: Any, job: Any, layer: Any) -> Any:
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return _tensor(builder, *args, name)
+            return _tensor(builder, name, *args)
 
         return _BYTES(_BYTES, types.int64), generate
 
@@ -85,7 +85,7 @@ def matrix(name: str) -> Any:
     @intrinsic
     def tensors(typing: Any, job: Any, layer: Any) -> Any:
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            parts = (_tensor(builder, *args, name + ".weight" + part) for part in ("", ".scale", ".offset"))
+            parts = (_tensor(builder, name + ".weight" + part, *args) for part in ("", ".scale", ".offset"))
             return context.make_tuple(builder, result, list(parts))
 
         return result(_BYTES, types.int64), generate

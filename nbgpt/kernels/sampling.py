@@ -13,6 +13,8 @@ _MASK = SAMPLING_BUCKETS - 1
 _BITS = _MASK.bit_length()
 _ROUNDS = 3  # 3 * 11 bits cover a float32
 _MINUS_INFINITY = np.float32(-np.inf)
+_TINY, _HUGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+_LEAST = int(np.float32(2.0**-125).view(np.int32))  # just above the floor of exp, where -inf ends too: never drawn
 
 
 @kernel
@@ -86,10 +88,10 @@ def sample(logits, n, options, buckets, weights):  # logits [n], weights [n padd
         for i in range(n):
             if logits[i] == top:
                 return i
-    inverse = splat(types.float32(1.0 / temperature))
+    inverse = splat(types.float32(min(max(1.0 / temperature, _TINY), _HUGE)))  # 0 * inf would be no number
     for i in range(0, n, LANES):
         store(weights, i, exp((load(logits, i) - splat(top)) * inverse))
-    least = types.int64(0)
+    least = types.int64(_LEAST)
     if 0.0 < top_k < n:
         least = kept_bits(weights, n, top_k, True, least, buckets)
     if top_p < 1.0:

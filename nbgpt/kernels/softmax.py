@@ -8,8 +8,21 @@ import numpy as np
 from numba import types
 
 from ..layout import LANES, PAGE
-from ..simd import first, fma, keep_first, kernel, largest, load, maximum, minimum, round_even, scale_by_power
-from ..simd import splat, store, total
+from ..simd import (
+    first,
+    fma,
+    keep_first,
+    kernel,
+    largest,
+    load,
+    maximum,
+    minimum,
+    round_even,
+    scale_by_power,
+    splat,
+    store,
+    total,
+)
 
 _F = np.float32
 _LOG2_E = _F(1 / math.log(2))

@@ -53,6 +53,7 @@ MEMORY = {
 
 
 def constant(vector: ir.VectorType, value: float) -> ir.Constant:
+    """The same value in every lane."""
     return ir.Constant(vector, [value] * vector.count)
 
 
@@ -69,19 +70,29 @@ def element_at(builder: Any, pointer: Any, index: Any, kind: Any, align: int) ->
     return value
 
 
+def prefetch(builder: Any, pointer: Any, index: Any) -> None:
+    """Ask for the cache line at pointer + index elements; it need not exist."""
+    where = builder.bitcast(builder.gep(pointer, [index]), I8.as_pointer())
+    for_reading, keep, of_data = I32(0), I32(3), I32(1)
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), where, for_reading, keep, of_data)
+
+
 def register_at(builder: Any, dtype: Any, pointer: Any, index: Any) -> Any:
+    """The register that `load` makes of the memory at pointer + index elements of dtype."""
     _, in_memory, align = MEMORY[dtype]
     value = element_at(builder, pointer, index, in_memory, align)
     return widen_halves(builder, value) if dtype == types.uint16 else value
 
 
 def splat(builder: Any, scalar: Any) -> Any:
+    """A scalar in every lane."""
     vector = ir.VectorType(scalar.type, LANES)
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, I32(0))
     return shuffle(builder, first, [0] * LANES)
 
 
 def shuffle(builder: Any, vector: Any, lanes: list[int]) -> Any:
+    """The given lanes of a vector, in that order."""
     mask = ir.Constant(ir.VectorType(I32, len(lanes)), lanes)
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
 

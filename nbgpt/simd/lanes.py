@@ -9,8 +9,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, lower_builtin, type_callable
 
+from ..layout import LANES
 from . import codegen
-from .codegen import F32, F32X16, I8X16, I32, I32X16, LANES, MEMORY, constant, f32x16
+from .codegen import F32, F32X16, I8X16, I32, I32X16, MEMORY, constant, f32x16
 
 
 @intrinsic
@@ -52,7 +53,8 @@ def half_at(typing: Any, pointer: Any, index: Any) -> Any:
     """One float16, behind a uint16 pointer, as float32."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        bits = codegen.element_at(builder, *args, codegen.I16, 2)
+        pointer_value, index = args
+        bits = codegen.element_at(builder, pointer_value, index, codegen.I16, 2)
         return builder.extract_element(codegen.widen_halves(builder, codegen.splat(builder, bits)), I32(0))
 
     return types.float32(pointer, types.intp), generate
@@ -146,23 +148,27 @@ def largest(typing: Any, x: Any) -> Any:
     )
 
 
+def _nearest(builder: Any, value: Any) -> Any:
+    magic = constant(F32X16, 1.5 * 2.0**23)  # leaves no room in the mantissa for a fraction
+    return builder.fsub(builder.fadd(value, magic), magic)
+
+
 @intrinsic
 def round_even(typing: Any, x: Any) -> Any:
     """The nearest whole number, halves to even; |x| must stay below 2^22."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        magic = constant(F32X16, 1.5 * 2.0**23)  # leaves no room in the mantissa for a fraction
-        return builder.fsub(builder.fadd(args[0], magic), magic)
-
-    return f32x16(f32x16), generate
+    return f32x16(f32x16), lambda context, builder, sig, args: _nearest(builder, args[0])
 
 
 @intrinsic
 def floor(typing: Any, x: Any) -> Any:
-    """The largest whole number that is not above x."""
-    return f32x16(f32x16), lambda context, builder, sig, args: codegen.call(
-        builder, "llvm.floor.v16f32", F32X16, args[0]
-    )
+    """The largest whole number that is not above x; |x| must stay below 2^22."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        nearest = _nearest(builder, args[0])  # plain SSE2 has no instruction for it and LLVM would call libm
+        above = builder.fcmp_ordered(">", nearest, args[0])
+        return builder.fsub(nearest, builder.uitofp(above, F32X16))
+
+    return f32x16(f32x16), generate
 
 
 @intrinsic
@@ -182,9 +188,7 @@ def store_quads(typing: Any, pointer: Any, start: Any, stride: Any, value: Any) 
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer_value, start, stride, numbers = args
-        quads = builder.bitcast(
-            builder.trunc(builder.fptosi(numbers, I32X16), I8X16), ir.VectorType(I32, LANES // 4)
-        )
+        quads = builder.bitcast(builder.trunc(builder.fptosi(numbers, I32X16), I8X16), ir.VectorType(I32, LANES // 4))
         for quad in range(LANES // 4):
             index = builder.add(start, builder.mul(stride, codegen.I64(quad)))
             where = builder.bitcast(builder.gep(pointer_value, [index]), I32.as_pointer())

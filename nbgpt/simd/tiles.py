@@ -89,6 +89,26 @@ def load_tile(typing: Any, pointer: Any, start: Any, stride: Any, step: Any, row
 
 
 @intrinsic(prefer_literal=True)
+def stream_tile(typing: Any, pointer: Any, start: Any, step: Any, columns: Any) -> Any:
+    """The registers at pointer + start + column * step, a row of weights; asks the cache for those a tile further on.
+
+    Hardware prefetchers lose their way at the end of each panel, some kilobytes long.
+    """
+    tile_type = types.UniTuple(MEMORY[pointer.dtype][0], columns.literal_value)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer_value, start, step = args[:3]
+        tile = _undefined(context, tile_type)
+        for column in range(tile_type.count):
+            codegen.prefetch(builder, pointer_value, _offset(builder, start, step, column + tile_type.count))
+            index = _offset(builder, start, step, column)
+            tile = builder.insert_value(tile, codegen.register_at(builder, pointer.dtype, pointer_value, index), column)
+        return tile
+
+    return tile_type(pointer, types.intp, types.intp, columns), generate
+
+
+@intrinsic(prefer_literal=True)
 def store_tile(typing: Any, pointer: Any, start: Any, stride: Any, step: Any, tile: Any, columns: Any) -> Any:
     """Write a float32 tile to pointer + start + row * stride + column * step."""
 
