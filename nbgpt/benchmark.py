@@ -106,9 +106,9 @@ def measure_limits(model: GPT2) -> Limits:
 
 def weight_bytes(weights: Weights) -> int:
     """Bytes of the matrices, their scales and the vectors that one pass reads: all but the position table."""
-    skipped = ("wpe.weight", "tokenizer", "score.weight")
+    skipped = ["wpe.weight", "tokenizer", "score.weight"]
     if not weights.config.tied_embeddings:
-        skipped += ("wte.weight", "wte.weight.scale")
+        skipped += ["wte.weight", "wte.weight.scale"]
     return sum(entry.stop - entry.start for name, entry in weights.entries.items() if name not in skipped)
 
 

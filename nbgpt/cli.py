@@ -177,6 +177,13 @@ def _define_convert(commands: _Commands) -> None:
         help="file or folder; default: NAME-DTYPE.safetensors where --model finds it by its name",
     )
     command.add_argument("--name", help="name of the model; default: that of the folder")
+    command.add_argument(
+        "--calibrate",
+        nargs="?",
+        const="",
+        metavar="TEXT",
+        help="int4 only: balance rounding errors on a text file, or on a text that the model writes itself (minutes)",
+    )
     _add_bos(command, "whether texts of this model begin with <|endoftext|>; default: no")
 
 
@@ -189,7 +196,15 @@ def _convert(options: argparse.Namespace) -> None:
     output = options.output or models_folder()
     if output.is_dir() or options.output is None:
         output /= file_name(name, options.dtype)
-    convert_with_progress(checkpoint, options.dtype, output, name=name, bos=bool(options.bos))
+    convert_with_progress(
+        checkpoint,
+        options.dtype,
+        output,
+        name=name,
+        bos=bool(options.bos),
+        calibrate=options.calibrate is not None,
+        text=_read_text(options.calibrate) if options.calibrate else None,
+    )
     _write(f"{output}\n")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,22 +139,42 @@ def _key(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:8]
 
 
-def convert_with_progress(checkpoint: Checkpoint, dtype: str, output: Path, *, name: str, bos: bool = False) -> None:
-    """`convert`, with a bar on standard error if that is a terminal."""
-    from tqdm import tqdm
+def convert_with_progress(
+    checkpoint: Checkpoint,
+    dtype: str,
+    output: Path,
+    *,
+    name: str,
+    bos: bool = False,
+    calibrate: bool = False,
+    text: str | None = None,
+) -> None:
+    """`convert`, with bars on standard error if that is a terminal.
 
+    calibrate: balance int4's rounding errors on a text, or on one that the model writes itself.
+    Raises ValueError for calibration of another dtype.
+    """
     from .convert import convert, n_bytes
 
-    with tqdm(
-        total=n_bytes(checkpoint.config, dtype),
-        desc=f"converting {name} to {dtype}",
-        unit="B",
-        unit_scale=True,
-        file=sys.stderr,
-        delay=0.5,
-        disable=None,
-    ) as bar:
-        convert(checkpoint, dtype, output, name=name, bos=bos, progress=bar.update)
+    if not calibrate:
+        with _bar(f"converting {name} to {dtype}", n_bytes(checkpoint.config, dtype), "B") as progress:
+            convert(checkpoint, dtype, output, name=name, bos=bos, progress=progress)
+        return
+    if dtype != "int4":
+        raise ValueError(f"calibrate is for int4, and dtype is {dtype}: choose --dtype int4 or leave --calibrate out")
+    from .observe import observing
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with observing(checkpoint, output.parent, text, lambda label, n: _bar(label, n, "tok")) as inputs:
+        convert(checkpoint, dtype, output, name=name, bos=bos, inputs=inputs)
+
+
+@contextmanager
+def _bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=label, unit=unit, unit_scale=True, file=sys.stderr, delay=0.5, disable=None) as bar:
+        yield bar.update
 
 
 def _advice(name: str) -> str:

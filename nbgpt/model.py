@@ -63,7 +63,8 @@ class GPT2:
             part = ids[start : start + MAX_ROWS]
             wants = [len(part) - 1] if start + MAX_ROWS >= len(ids) else []
             result = self.forward(part, [sequence] * len(part), wants)
-        return result[0]
+        last: np.ndarray = result[0]
+        return last
 
     def decode(self, sequences: list[Sequence], ids: Ids[int]) -> np.ndarray:
         """One more token for each sequence -> logits float32 [n, n_vocab], valid until the next pass."""
@@ -87,7 +88,7 @@ class GPT2:
     def run_layer(
         self, sequence: Sequence, ids: Ids[int], layer: int, stream: np.ndarray | None
     ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        """One layer over a text, part by part -> (inputs of each matrix [n, n_in], residual stream after it [n, n_embd]).
+        """One layer over a text, part by part -> inputs of each matrix [n, n_in], the stream after it [n, n_embd].
 
         stream: the residual stream before the layer, float32 [len(ids), n_embd]; None: the embedding (layer 0).
         Inputs are views that the next part overwrites.
