@@ -58,7 +58,7 @@ class GPT2:
             self.cache.truncate(sequence, 0)
 
     def prefill(self, sequence: Sequence, ids: Ids[int]) -> np.ndarray:
-        """Append ids to a sequence -> logits float32 [n_vocab] after the last, valid until the next pass."""
+        """Append ids, at least one, to a sequence -> logits float32 [n_vocab] after the last, until the next pass."""
         for start in range(0, len(ids), MAX_ROWS):
             part = ids[start : start + MAX_ROWS]
             wants = [len(part) - 1] if start + MAX_ROWS >= len(ids) else []
@@ -110,24 +110,20 @@ class GPT2:
             yield inputs, buffers["x"][:n, :n_embd].copy()
 
     def logits(self, ids: Ids[int], first: int = 0) -> Iterator[np.ndarray]:
-        """Read ids from an empty context -> logits float32 [n, n_vocab] after the ids from `first` on, part by part.
-
-        A part is valid until the next one is asked for.
-        """
-        sequence = Sequence()
-        with self._lock:
-            try:
-                start = 0
-                while start < len(ids):
-                    rows = min(MAX_ROWS, first - start) if start < first else MAX_LOGIT_ROWS
-                    part = ids[start : start + rows]
-                    wants = range(len(part)) if start >= first else []
-                    result = self.forward(part, [sequence] * len(part), wants)
-                    if start >= first:
-                        yield result
-                    start += rows
-            finally:
-                self.cache.truncate(sequence, 0)
+        """Read ids from an empty context -> logits float32 [n, n_vocab] after the ids from `first` on, part by part."""
+        sequence, start = Sequence(), 0
+        try:
+            while start < len(ids):
+                rows = min(MAX_ROWS, first - start) if start < first else MAX_LOGIT_ROWS
+                part = ids[start : start + rows]
+                wants = range(len(part)) if start >= first else []
+                with self._lock:
+                    result = self.forward(part, [sequence] * len(part), wants).copy()
+                if start >= first:
+                    yield result
+                start += rows
+        finally:
+            self.free(sequence)
 
     def probe(self, kind: int, items: int, data: np.ndarray) -> None:
         """Let the team read `data` or compute on it instead of running the model: see kernels/limits.py."""

@@ -1,0 +1,75 @@
+"""Embeddings of tokens that lie in panels, and additions to the residual stream: to the bit."""
+
+import functools
+
+import numpy as np
+import pytest
+import reference
+from numba import njit
+from reference import padded
+
+from nbgpt.kernels.embedding import EMBEDS
+from nbgpt.kernels.residual import add_bias, add_residual
+from nbgpt.simd import data
+
+
+@functools.cache
+def compiled(dtype):
+    embed = EMBEDS[dtype]
+
+    @njit(error_model="numpy")
+    def run(out, token, position, values, scales, n_embd, n_in):
+        embed(data(out), token, data(position), (data(values), data(scales), data(scales)), n_embd, n_in)
+
+    return run
+
+
+def embedded(dtype, token, position, values, scales=None, group=1):
+    n_embd = len(position)
+    out = np.full(n_embd + 1, np.nan, np.float32)
+    scales = np.zeros(1, np.float16) if scales is None else scales
+    arrays = (np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in (values, scales))
+    compiled(dtype)(out, token, position, *arrays, n_embd, padded(n_embd, group))
+    assert np.isnan(out[-1])
+    return out[:-1]
+
+
+@pytest.mark.parametrize("n_embd", [1, 7, 48, 65])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_float_embeddings(rng, dtype, n_embd):
+    wte = rng.standard_normal((61, n_embd), np.float32).astype(dtype)
+    position = rng.standard_normal(n_embd, np.float32)
+    values = np.full((4, n_embd, 16), np.nan, dtype)
+    values[reference.place_float(*np.indices(wte.shape))] = wte
+    for token in (0, 15, 16, 31, 60):
+        expected = wte[token].astype(np.float32) + position
+        np.testing.assert_array_equal(embedded(dtype, token, position, values), expected)
+
+
+@pytest.mark.parametrize("n_embd", [1, 7, 48, 64, 130])
+def test_int8_embeddings(rng, n_embd):
+    n_in, group = padded(n_embd, 64), 64
+    numbers = rng.integers(-127, 128, (61, n_in))
+    scales = rng.standard_normal((61, n_in // group)).astype(np.float16)
+    position = rng.standard_normal(n_embd, np.float32)
+    values, stored_scales = np.zeros((4, n_in // 4, 16, 4), np.uint8), np.zeros((4, n_in // group, 16), np.float16)
+    values[reference.place_int8(*np.indices(numbers.shape))] = numbers + 128
+    stored_scales[reference.place_scale(*np.indices(scales.shape))] = scales
+    for token in (0, 15, 16, 31, 60):
+        weights = numbers[token].astype(np.float32) * np.repeat(scales[token], group).astype(np.float32)
+        out = embedded("int8", token, position, values, stored_scales, group)
+        np.testing.assert_array_equal(out, weights[:n_embd] + position)
+
+
+@njit(error_model="numpy")
+def sums(x, branch, bias):
+    add_residual(data(x), data(branch), data(bias), len(x))
+    add_bias(data(branch), data(bias), len(x))
+
+
+@pytest.mark.parametrize("n", [16, 48, 1600])
+def test_additions_to_the_residual_stream(rng, n):
+    x, branch, bias = 1000 * rng.standard_normal((3, n), np.float32)
+    expected = x + (branch + bias), branch + bias
+    sums(x, branch, bias)
+    np.testing.assert_array_equal((x, branch), expected)

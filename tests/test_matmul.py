@@ -1,0 +1,200 @@
+"""Matmul kernels against their twins: to the bit, since a twin adds in the same order."""
+
+import functools
+
+import numpy as np
+import pytest
+import reference
+from numba import njit
+from reference import Quantized, QuantizedHead, padded
+
+from nbgpt.kernels.matmul import HEAD_MATMULS, MATMULS
+from nbgpt.layout import LANES, PANELS, ROW_TILE
+from nbgpt.simd import at, data
+from nbgpt.targets import current_target
+
+KINDS = {**MATMULS, "int8 head": HEAD_MATMULS["int8"]}
+SHAPES = [(1, 1), (3, 33), (32, 32), (65, 61), (100, 17), (200, 100)]  # n_in, n_out
+MARGIN = 16  # floats and bytes beyond what a kernel may write
+
+
+@functools.cache
+def compiled(kind):
+    pack_row, multiply, planes = KINDS[kind].pack_row, KINDS[kind].multiply, KINDS[kind].planes
+
+    @njit(error_model="numpy")
+    def run(out, n_out, x, packed, w):
+        n_rows, n_in = len(x) * planes, x.shape[1]
+        stride = out.shape[1]
+        tile = data(packed[0]), data(packed[1]), data(packed[2])
+        weights = data(w[0]), data(w[1]), data(w[2])
+        for first in range(0, n_rows, ROW_TILE):
+            height = min(ROW_TILE, n_rows - first)
+            for place in range(0, height, planes):
+                pack_row(tile, place, height, at(data(x), (first + place) // planes * n_in), n_in)
+            for panel in range(0, n_out // LANES, PANELS):
+                corner = at(data(out), first * stride + panel * LANES)
+                multiply(corner, stride, tile, height, weights, n_in, panel)
+
+    return run
+
+
+def product(kind, x, w):  # [n_rows, n_in], native arrays of [n_out, n_in] -> [n_rows, n_out padded], row tile
+    """x @ w.T by the kernels, which must write to their part of the memory alone."""
+    matmul, n_in = KINDS[kind], padded(x.shape[1], KINDS[kind].group)
+    source = np.zeros((len(x), n_in), np.float32)
+    source[:, : x.shape[1]] = x
+    n_rows, n_out = matmul.planes * len(x), LANES * len(w[0])
+    height = min(ROW_TILE, n_rows)
+    sizes = height * n_in * matmul.value_bytes, *(2 * [4 * height * (n_in // matmul.group)])
+    packed = tuple(np.full(size + MARGIN, 0xAB, np.uint8) for size in sizes)
+    out = np.full((n_rows + 1, n_out + MARGIN), np.nan, np.float32)
+    flat = [np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in w]
+    compiled(kind)(out, n_out, source, packed, tuple((flat + 2 * [np.zeros(1, np.uint8)])[:3]))
+    assert np.isnan(out[-1]).all()
+    assert np.isnan(out[:, n_out:]).all()
+    assert all((part[size:] == 0xAB).all() for part, size in zip(packed, sizes, strict=True))
+    planes = [out[plane : n_rows : matmul.planes, :n_out] for plane in range(matmul.planes)]
+    return functools.reduce(np.add, planes), packed
+
+
+def float_matrix(dtype, weights):  # [n_out, n_in] -> native arrays
+    n_out, n_in = weights.shape
+    values = np.zeros((padded(n_out, 32) // LANES, n_in, LANES), dtype)
+    values[reference.place_float(*np.indices(weights.shape))] = weights
+    return [values]
+
+
+def quantized_matrix(dtype, numbers, scales, offsets):  # [n_out, n_in], [n_out, n_groups] -> native arrays
+    n_out, n_in = numbers.shape
+    panels, group = padded(n_out, 32) // LANES, reference.GROUP[dtype]
+    arrays = [np.zeros((panels, n_in // group, LANES), np.float16) for _ in range(2)]
+    for array, parts in zip(arrays, (scales, offsets), strict=True):
+        array[reference.place_scale(*np.indices(parts.shape))] = parts
+    if dtype == "int8":
+        values = np.full((panels, n_in // 4, LANES, 4), 128, np.uint8)
+        values[reference.place_int8(*np.indices(numbers.shape))] = numbers + 128
+        return [values, arrays[0]]
+    values = np.zeros((panels, n_in // 8, LANES, 4), np.uint8)
+    place, shift = reference.place_int4(*np.indices(numbers.shape))
+    np.bitwise_or.at(values, place, (numbers << shift).astype(np.uint8))
+    return [values, *arrays]
+
+
+def random_matrix(rng, kind, n_in, n_out):
+    """Random weights as (native arrays, what the twin multiplies by)."""
+    dtype = kind.split()[0]
+    if dtype in ("float32", "float16"):
+        weights = rng.standard_normal((n_out, n_in), np.float32).astype(dtype)
+        return float_matrix(dtype, weights), weights.astype(np.float32)
+    group = reference.GROUP[dtype]
+    size = n_out, padded(n_in, group)
+    numbers = rng.integers(-127, 128, size) if dtype == "int8" else rng.integers(0, 16, size)
+    scales, offsets = (rng.standard_normal((2, n_out, size[1] // group)) / 50).astype(np.float16)
+    twin = (QuantizedHead if kind == "int8 head" else Quantized)(
+        numbers.reshape(n_out, -1, group),
+        scales.astype(np.float32),
+        offsets.astype(np.float32) if dtype == "int4" else None,
+        n_in,
+    )
+    return quantized_matrix(dtype, numbers, scales, offsets), twin
+
+
+def twin_product(x, w):
+    if isinstance(w, Quantized):
+        return x @ w
+    out = np.zeros((len(x), len(w)), np.float32)
+    for k in range(x.shape[1]):  # one chain of additions, in the order of the inputs
+        out = reference.fma(x[:, k, None], w[:, k], out)
+    return out
+
+
+def check(out, expected):
+    """The same bits; without an FMA instruction a kernel rounds twice where the twin rounds once."""
+    if current_target().fma:
+        np.testing.assert_array_equal(out[:, : expected.shape[1]], expected)
+    else:
+        np.testing.assert_allclose(out[:, : expected.shape[1]], expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), SHAPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_height_has_the_bits_of_the_twin(rng, kind, n_in, n_out):
+    native, w = random_matrix(rng, kind, n_in, n_out)
+    x = rng.standard_normal((ROW_TILE + 1, n_in), np.float32)
+    expected = twin_product(x, w)
+    alone = np.concatenate([product(kind, row[None], native)[0] for row in x])
+    for height in range(1, len(x) + 1):
+        out, _ = product(kind, x[:height], native)
+        check(out, expected[:height])
+        np.testing.assert_array_equal(out, alone[:height])  # on any CPU: rows have nothing to do with each other
+        np.testing.assert_array_equal(out[:, n_out:], 0)  # later phases rely on zeros in the padding
+
+
+def awkward_rows(rng, n_in):
+    x = rng.standard_normal((8, n_in), np.float32)
+    x[0] = 0
+    x[1] = -0.0
+    x[2, 5] = 3e3  # an outlier channel of a trained GPT-2
+    x[3] *= 1e-39  # denormal
+    x[4, :64] = 1e-44  # groups of which nothing is left
+    x[5] = np.float32(1e-30)
+    x[6] *= 1e30
+    x[7] = np.where(np.arange(n_in) % 2, 127, -127)
+    return x
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_awkward_rows(rng, kind):
+    native, w = random_matrix(rng, kind, 130, 40)
+    x = awkward_rows(rng, 130)
+    expected = twin_product(x, w)
+    assert np.isfinite(expected).all()
+    check(product(kind, x, native)[0], expected)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_whole_numbers_at_their_limits_do_not_overflow(dtype):
+    n_in, n_out, group = 128, 32, reference.GROUP[dtype]
+    highest, lowest = (127, -127) if dtype == "int8" else (15, 0)
+    numbers = np.full((n_out, n_in), highest)
+    numbers[1::2] = lowest
+    scales, offsets = np.ones((2, n_out, n_in // group))
+    native = quantized_matrix(dtype, numbers, scales, offsets)
+    x = np.full((2, n_in), 127, np.float32)
+    x[1] = -127
+    out, _ = product(dtype, x, native)
+    weights = numbers + (offsets[0, 0] if dtype == "int4" else 0)
+    np.testing.assert_array_equal(out, x.astype(np.int64) @ weights.T)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_a_row_is_quantized_half_to_even(rng, dtype):
+    group = reference.GROUP[dtype]
+    native, _ = random_matrix(rng, dtype, 2 * group, 32)
+    x = np.concatenate([np.arange(group) - 20.5, np.arange(group) - 11.0])[None].astype(np.float32)
+    x[0, 0], x[0, group] = -127, 127  # so that the scale of a group is 1
+    _, (values, _, scales) = product(dtype, x, native)
+    expected, largest = reference.quantize_rows(x, group)
+    np.testing.assert_array_equal(values[:-MARGIN].view(np.int8), expected.reshape(-1))
+    np.testing.assert_array_equal(scales[:-MARGIN].view(np.float32), largest.reshape(-1) / 127)
+    assert set(expected[0, 0, 1:] % 2) == {0}
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4", "int8 head"])
+def test_quantized_activations_are_within_half_a_step(rng, kind):
+    group, planes = KINDS[kind].group, KINDS[kind].planes
+    native, _ = random_matrix(rng, kind, 4 * group, 32)
+    for row in awkward_rows(rng, 4 * group)[:3]:
+        _, (values, _, scales) = product(kind, row[None], native)
+        steps = scales[:-MARGIN].view(np.float32).reshape(-1, planes)  # of the high and the low part
+        parts = values[:-MARGIN].view(np.int8).reshape(-1, planes, 4)
+        stored = sum(parts[:, plane].reshape(-1, group) * steps[:, plane, None] for plane in range(planes))
+        assert (np.abs(stored - row.reshape(-1, group)) <= 0.501 * steps[:, -1:]).all()
+
+
+def test_every_finite_half_float_is_read_exactly():
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    halves = np.where(np.isfinite(halves), halves, np.float16(0))
+    out, _ = product("float16", np.ones((1, 1), np.float32), float_matrix("float16", halves[:, None]))
+    np.testing.assert_array_equal(out[0], halves.astype(np.float32))
