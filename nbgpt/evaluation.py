@@ -49,18 +49,6 @@ def windows(n_tokens: int, protocol: Protocol, window: int, stride: int) -> Iter
             return
 
 
-def token_nll(model: GPT2, ids: list[int], first: int) -> np.ndarray:
-    """Negative log-likelihood float64 [len(ids) - first] of the ids from `first` (at least 1) on."""
-    results, position = [], first
-    for logits in model.logits(ids[:-1], first - 1):
-        top = logits.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(logits - top).sum(axis=1, dtype=np.float64)) + top[:, 0]
-        targets = ids[position : position + len(logits)]
-        results.append(log_sum - logits[np.arange(len(logits)), targets])
-        position += len(logits)
-    return np.concatenate(results)
-
-
 def perplexity(
     model: GPT2,
     ids: list[int],
@@ -98,7 +86,7 @@ def perplexity(
         part = ids[start:stop]
         if bos_id is not None:
             part = [bos_id, *part[1:]]
-        scores.append(token_nll(model, part, first - start))
+        scores.append(model.surprises(part, first - start))
         progress(len(scores), len(places))
     nll = np.concatenate(scores)
     mean = float(nll.mean())

@@ -9,7 +9,7 @@ JOBS, PARKED, QUIT, JOB, INSIDE, STEPS = 0, 8, 16, 24, 32, 40
 STEP_CELLS = 16
 """Cells of a step of the forward pass: tickets given out, and a cache line further, items done."""
 STEPS_OF_LAYER = 9
-OTHER_STEPS = 4
+OTHER_STEPS = 5
 CLOSED = 1 << 32
 """What is added to INSIDE, the number of threads at work, while no thread may enter."""
 PROBE_READ, PROBE_MULTIPLY_ADD = 1, 2
@@ -57,6 +57,9 @@ _SLOTS: dict[str, type] = {
     "n_sampled": _NUMBER,  # of the first rows of logits, how many draw an id
     "sampling": _POINTER,  # float64 [n_sampled, 4]: temperature, top_k, top_p, uniform number
     "sampled": _POINTER,  # int32 [n_sampled]: the ids that were drawn
+    "n_targets": _NUMBER,  # of the first rows of logits, how many are scored
+    "targets": _POINTER,  # int32 [n_targets]: the id that came next
+    "surprises": _POINTER,  # float64 [n_targets]: its negative log-likelihood
     "first_layer": _NUMBER,
     "last_layer": _NUMBER,  # exclusive
     # buffers, float32 with strides padded to whole groups; zero beyond what is used

@@ -46,7 +46,7 @@ class GPT2:
         self.cache = KVCache(self.config)
         self.team = Team(load_kernels(weights.dtype), n_threads or default_threads())
         self._buffers: dict[str, np.ndarray] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may free a sequence in the middle of this thread's pass
         self._job = Job()
         self._logit_planes = LOGIT_PLANES[HEAD_DTYPE[weights.dtype]]
         self._set_model()
@@ -109,21 +109,35 @@ class GPT2:
             }
             yield inputs, buffers["x"][:n, :n_embd].copy()
 
-    def logits(self, ids: Ids[int], first: int = 0) -> Iterator[np.ndarray]:
-        """Read ids from an empty context -> logits float32 [n, n_vocab] after the ids from `first` on, part by part."""
-        sequence, start = Sequence(), 0
+    def logits(self, ids: Ids[int]) -> Iterator[np.ndarray]:
+        """Read ids from an empty context -> logits float32 [n, n_vocab] after each of them, part by part."""
+        sequence = Sequence()
         try:
-            while start < len(ids):
-                rows = min(MAX_ROWS, first - start) if start < first else MAX_LOGIT_ROWS
-                part = ids[start : start + rows]
-                wants = range(len(part)) if start >= first else []
+            for start in range(0, len(ids), MAX_LOGIT_ROWS):
+                part = ids[start : start + MAX_LOGIT_ROWS]
                 with self._lock:
-                    result = self.forward(part, [sequence] * len(part), wants).copy()
-                if start >= first:
-                    yield result
+                    result = self.forward(part, [sequence] * len(part), range(len(part))).copy()
+                yield result
+        finally:
+            self.free(sequence)
+
+    def surprises(self, ids: Ids[int], first: int = 1) -> np.ndarray:
+        """-log p(id | the ids before it) in nats, float64 [len(ids) - first], of the ids from `first` (1 or more) on."""
+        sequence, result = Sequence(), np.empty(len(ids) - first)
+        try:
+            start = 0
+            while start < len(ids) - 1:
+                unscored = max(0, first - 1 - start)
+                rows = min(MAX_ROWS, unscored) if unscored else min(MAX_LOGIT_ROWS, len(ids) - 1 - start)
+                wants = range(0 if unscored else rows)
+                with self._lock:
+                    targets = ids[start + 1 : start + 1 + len(wants)]
+                    self.forward(ids[start : start + rows], [sequence] * rows, wants, targets=targets)
+                    result[start + 1 - first :][: len(wants)] = self._surprises
                 start += rows
         finally:
             self.free(sequence)
+        return result
 
     def probe(self, kind: int, items: int, data: np.ndarray) -> None:
         """Let the team read `data` or compute on it instead of running the model: see kernels/limits.py."""
@@ -144,12 +158,14 @@ class GPT2:
         sequences: list[Sequence],
         wants: Ids[int],
         sampling: Ids[Options] = (),
+        targets: Ids[int] = (),
         layers: tuple[int, int] | None = None,
     ) -> np.ndarray:
         """Append each row's id to its sequence -> logits float32 [len(wants), n_vocab] of the rows in wants.
 
         Rows of one sequence stand in their order. The result is a view of a buffer that the next pass overwrites.
         sampling: options for the first rows of logits, which draw an id each.
+        targets: the ids that came next, for the first rows of logits, which say how surprising they were.
         layers: run these alone, first and last exclusive, on what the pass before left in the residual stream.
         """
         n_rows, job = len(ids), self._job
@@ -174,6 +190,9 @@ class GPT2:
         options = np.array(sampling, np.float64)
         self._sampled = np.empty(len(sampling), np.int32)
         job.sampling, job.sampled = options.ctypes.data, self._sampled.ctypes.data
+        next_ids = np.array(targets, np.int32)
+        self._surprises = np.empty(len(targets), np.float64)
+        job.n_targets, job.targets, job.surprises = len(targets), next_ids.ctypes.data, self._surprises.ctypes.data
         job.n_rows, job.n_logits, job.n_sampled = n_rows, len(wants), len(sampling)
         job.first_layer, job.last_layer = layers or (0, self.config.n_layer)
         job.pages = self.cache.memory.ctypes.data

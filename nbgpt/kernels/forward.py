@@ -8,11 +8,11 @@ from typing import Any
 from numba import types
 
 from ..job import JOB, OTHER_STEPS, QUIT, STEPS_OF_LAYER
-from ..layout import SAMPLING_BUCKETS
 from ..simd import at, atomic_load, cast, kernel, pointer_in
 from .embedding import EMBEDS
 from .limits import measure_limit
 from .matmul import HEAD_MATMULS, MATMULS, Matmul
+from .outcomes import make_sample_rows, make_score_rows, n_sampled, n_targets
 from .phases import (
     attended,
     attention,
@@ -36,7 +36,6 @@ from .phases import (
     x,
 )
 from .record import floats, layer_tensor, matrix, model_tensor, number_field, pointer_field, round_up
-from .sampling import sample
 from .team import (
     announce,
     claim,
@@ -147,33 +146,14 @@ def _make_head(matmul: Matmul) -> Any:
 
 
 _probe = number_field("probe")
-_n_sampled = number_field("n_sampled")
-_sampling, _sampled = pointer_field("sampling", types.float64), pointer_field("sampled", types.int32)
-_buckets, _candidates = pointer_field("buckets", types.float64), pointer_field("candidates", types.float32)
-
-
-def _make_sample_rows(planes: int) -> Any:
-    @kernel
-    def sample_rows(job, step, me):
-        """An id for each row of logits that wants one."""
-        n, stride = _n_vocab(job), stride_of(_n_vocab(job))
-        buckets, weights = at(_buckets(job), me * SAMPLING_BUCKETS), at(_candidates(job), me * stride)
-        row = claim(cells(job), step)
-        while row < _n_sampled(job):
-            options, logits = at(_sampling(job), 4 * row), at(_logits(job), row * planes * stride)
-            _sampled(job)[row] = sample(logits, n, options, buckets, weights)
-            item_done(cells(job), step)
-            row = claim(cells(job), step)
-        wait_for_step(cells(job), step, _n_sampled(job))
-
-    return sample_rows
 
 
 def make_forward(block_dtype: str, head_dtype: str) -> Any:
     """The forward pass for one type of block weights and one of the token matrix."""
     block, head = _make_block(MATMULS[block_dtype]), _make_head(HEAD_MATMULS[head_dtype])
     embed = _make_embed(EMBEDS[head_dtype], MATMULS[head_dtype].group)
-    sample_rows = _make_sample_rows(HEAD_MATMULS[head_dtype].planes)
+    planes = HEAD_MATMULS[head_dtype].planes
+    sample_rows, score_rows = make_sample_rows(planes), make_score_rows(planes)
 
     @kernel
     def forward(job, me):
@@ -187,8 +167,10 @@ def make_forward(block_dtype: str, head_dtype: str) -> Any:
             block(job, layer, 1 + STEPS_OF_LAYER * layer, me)
         if _last_layer(job) == n_layer(job) and _n_logits(job) > 0:
             head(job, after_layers)
-        if _n_sampled(job) > 0:
+        if n_sampled(job) > 0:
             sample_rows(job, after_layers + 2, me)
+        if n_targets(job) > 0:
+            score_rows(job, after_layers + 3)
 
     return forward
 

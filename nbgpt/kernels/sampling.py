@@ -1,12 +1,14 @@
-"""From logits to an id: temperature, then top-k, then top-p, then one draw."""
+"""From logits to an id: temperature, then top-k, then top-p, then one draw. And how likely an id was."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numba import types
 
 from ..layout import LANES, SAMPLING_BUCKETS
-from ..simd import cast, keep_first, kernel, largest, load, maximum, splat, store
+from ..simd import cast, keep_first, kernel, largest, load, maximum, splat, store, total
 from .softmax import exp
 
 _MASK = SAMPLING_BUCKETS - 1
@@ -24,6 +26,19 @@ def largest_of(x, n):
     for i in range(0, n, LANES):
         top = maximum(top, keep_first(load(x, i), n - i, top))
     return largest(top)
+
+
+@kernel
+def surprise(logits, n, target):  # logits [n]
+    """-log softmax(logits)[target], in nats; the sum of exponentials is float64 every 16 registers."""
+    top = largest_of(logits, n)
+    result = 0.0
+    for start in range(0, n, 16 * LANES):
+        sums = splat(types.float32(0))
+        for i in range(start, min(start + 16 * LANES, n), LANES):
+            sums = sums + keep_first(exp(load(logits, i) - splat(top)), n - i, splat(types.float32(0)))
+        result += types.float64(total(sums))
+    return math.log(result) + types.float64(top) - types.float64(logits[target])
 
 
 @kernel
