@@ -122,7 +122,7 @@ class GPT2:
             self.free(sequence)
 
     def surprises(self, ids: Ids[int], first: int = 1) -> np.ndarray:
-        """-log p(id | the ids before it) in nats, float64 [len(ids) - first], of the ids from `first` (1 or more) on."""
+        """-log p(id | the ids before it) in nats, float64 [len(ids) - first], of the ids from `first` >= 1 on."""
         sequence, result = Sequence(), np.empty(len(ids) - first)
         try:
             start = 0

@@ -85,7 +85,7 @@ class Model:
     >>> import nbgpt
     >>> model = nbgpt.load()
     >>> print(model.generate("Once upon a time", max_tokens=5, greedy=True))
-    , there was a little
+    , I was a little
     """
 
     def __init__(self, weights: Weights, n_threads: int | None = None) -> None:
