@@ -27,6 +27,8 @@ MAX_ROWS = 512
 """Rows of one pass; a longer prefill takes several."""
 MAX_LOGIT_ROWS = 128
 """Rows of one pass when every one of them wants logits: 50257 numbers each."""
+MAX_THREADS = 512
+"""More than a machine has cores is slower, and systems refuse to start very many."""
 _STRIDE = 64  # floats that rows of a buffer are padded to: see stride_of in kernels/phases.py
 _QUERY_TILE = 6  # the most rows that the attention kernel takes at once
 
@@ -38,9 +40,9 @@ class GPT2:
     """
 
     def __init__(self, weights: Weights, n_threads: int | None = None) -> None:
-        """Raises KernelError if the kernels cannot be compiled, ValueError if n_threads is no positive number."""
-        if n_threads is not None and n_threads < 1:
-            raise ValueError(f"threads is {n_threads}; it must be at least 1")
+        """Raises KernelError if the kernels cannot be compiled, ValueError if n_threads is out of range."""
+        if n_threads is not None and not 1 <= n_threads <= MAX_THREADS:
+            raise ValueError(f"threads is {n_threads}; it must be from 1 to {MAX_THREADS}")
         self.weights = weights
         self.config = weights.config
         self.cache = KVCache(self.config)

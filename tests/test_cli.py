@@ -1,0 +1,533 @@
+"""The command line: text alone on standard output, one clear line for whatever goes wrong, and its exit code."""
+
+import io
+import json
+import os
+import pickle
+import re
+import resource
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from folders import RECITED, TOKENIZER, ballot, reciter, text_config, write_folder, write_text_model
+from models import random_params
+
+import nbgpt
+from nbgpt import library, weights
+from nbgpt.cli import main
+from nbgpt.evaluation import perplexity
+from nbgpt.runtime import load_kernels
+
+COMMANDS = ["generate", "convert", "download", "info", "eval", "warmup"]
+FIGURES = re.compile(
+    r"nbgpt: (?P<prompt>\d+) prompt tokens, prefill [\d.]+ tokens/s; (?P<new>\d+) new tokens, decode [\d.]+ tokens/s; "
+    r"(?P<model>.+) (?P<dtype>\w+), (?P<threads>\d+) threads, seed (?P<seed>\d+)\n"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels():
+    """Compiled beforehand, as that is said on standard error."""
+    for dtype in ("float32", "int8"):
+        load_kernels(dtype)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def recital(folder):
+    """Writes RECITED and ends it."""
+    return str(write_text_model(folder / "recital.safetensors", *reciter()))
+
+
+@pytest.fixture(scope="module")
+def chatter(folder):
+    """Writes words and lines without end, another text for every seed."""
+    likely = [TOKENIZER.encode(token)[0] for token in (" the", " and", "\n")]
+    logits = np.full(TOKENIZER.n_vocab, -50, np.float32)
+    logits[likely] = 1, 0.5, 0.5
+    return str(write_text_model(folder / "chatter.safetensors", *ballot(logits, n_layer=1), bos=True))
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Runs a command in this process -> exit code, standard output, standard error."""
+
+    def run(*arguments, stdin=b""):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as end:  # argparse
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def fails(run):
+    """Runs a command that must fail -> exit code, the one line on standard error."""
+
+    def fails(*arguments, **options):
+        code, out, err = run(*arguments, **options)
+        assert out == ""
+        assert re.fullmatch(r"nbgpt: [^\n]+\n", err)
+        return code, err[len("nbgpt: ") : -1]
+
+    return fails
+
+
+def start(*arguments, **options):
+    """The same in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(["", *sys.path])} | options.pop("env", {})
+    command = [sys.executable, "-m", "nbgpt", *map(str, arguments)]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, encoding="utf-8", **pipes | options)
+
+
+# generate
+
+
+def test_standard_output_is_the_text_alone(run, recital):
+    code, out, err = run("generate", "--model", recital, "-n", 100, "--threads", 1)
+    assert (code, out) == (0, RECITED + "\n")
+    figures = FIGURES.fullmatch(err)
+    assert figures["new"] == str(len(TOKENIZER.encode(RECITED)) + 1)
+    assert figures.group("prompt", "model", "dtype", "threads") == ("1", "recital", "float32", "1")
+
+
+def test_quiet(run, recital):
+    assert run("generate", "-q", "--model", recital, "-n", 100) == (0, RECITED + "\n", "")
+
+
+def test_a_last_line_that_is_whole_stays_as_it_is(run, folder):
+    path = write_text_model(folder / "line.safetensors", *reciter("a line\n"))
+    assert run("generate", "-q", "--model", path, "-n", 50)[1] == "a line\n"
+
+
+def test_sources_of_the_prompt(run, chatter, tmp_path):
+    prompt = "Naïve café 😀"
+    (tmp_path / "prompt.txt").write_text(prompt + "\n")
+    options = ("--echo", "--seed", 1, "-n", 20, "--model", chatter)
+    ways = [
+        run("generate", prompt, *options),
+        run("generate", *options, stdin=prompt.encode() + b"\n"),
+        run("generate", "-", *options, stdin=prompt.encode()),
+        run("generate", "--file", tmp_path / "prompt.txt", *options),
+        run("generate", "--file", "-", *options, stdin=prompt.encode()),
+    ]
+    assert all(way[:2] == ways[0][:2] for way in ways)
+    assert ways[0][1].startswith(prompt)
+    assert len(ways[0][1]) > len(prompt) + 20
+
+
+@pytest.mark.parametrize("arguments", [("",), ()])
+def test_an_empty_prompt_begins_with_the_end_of_text(run, recital, arguments):
+    code, out, err = run("generate", *arguments, "--model", recital, "--no-bos", "-n", 100)
+    assert (code, out, FIGURES.fullmatch(err)["prompt"]) == (0, RECITED + "\n", "1")
+
+
+def test_no_standard_input_is_an_empty_prompt(run, recital, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["generate", "-q", "-n", "100", "--model", recital]) == 0
+    assert capsys.readouterr() == (RECITED + "\n", "")
+
+
+def test_bos(run, chatter):
+    n_tokens = len(TOKENIZER.encode("Once"))
+    for flags, n_more in (((), 1), (("--bos",), 1), (("--no-bos",), 0)):
+        _, _, err = run("generate", "Once", "--model", chatter, "-n", 1, *flags)
+        assert FIGURES.fullmatch(err)["prompt"] == str(n_tokens + n_more)
+
+
+def test_a_seed_can_be_used_again(run, chatter):
+    _, first, err = run("generate", "--model", chatter)
+    seed = FIGURES.fullmatch(err)["seed"]
+    assert run("generate", "--model", chatter, "--seed", seed, "--threads", 2)[1] == first
+    assert run("generate", "--model", chatter)[1] != first
+
+
+def test_samples(run, chatter):
+    code, out, err = run("generate", "--model", chatter, "--num-samples", 3, "--seed", 5, "-n", 30)
+    texts = out.split("---\n")
+    assert (code, len(texts), len(set(texts))) == (0, 3, 3)
+    assert all(text.endswith("\n") for text in texts)
+    assert [match["seed"] for match in FIGURES.finditer(err)] == ["5"] * 3
+    assert run("generate", "--model", chatter, "--seed", 5, "-n", 30)[1] == texts[0]
+
+
+def test_sampling_options_reach_the_model(run, chatter):
+    for options in (["--greedy"], ["--top-k", 1], ["--top-p", 0.01], ["--temperature", 0]):
+        assert run("generate", "-q", "-n", 100, "--model", chatter, *options)[1] == " the" * 100 + "\n"
+    wild = run("generate", "-q", "-n", 100, "--model", chatter, "--temperature", 1000, "--top-k", 0)[1]
+    assert len(set(wild.split())) > 30
+
+
+def test_overflow(run, chatter, fails):
+    code, line = fails("generate", "Once", "--model", chatter, "-n", 300)
+    assert code == 2
+    assert "new ones make" in line
+    assert "this model's context is 200" in line
+    code, _, err = run("generate", "Once", "--model", chatter, "-n", 300, "--overflow", "truncate_left")
+    assert (code, FIGURES.fullmatch(err)["new"]) == (0, "300")
+
+
+# Processes of their own
+
+
+def test_a_program(recital):
+    process = start("generate", "-n", 100, "--model", recital, env={"LC_ALL": "C", "PYTHONIOENCODING": "latin-1"})
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, RECITED + "\n")
+    assert FIGURES.fullmatch(err)
+
+
+def test_control_c_keeps_the_text_so_far(chatter):
+    process = start("generate", "--model", chatter, "-n", 10**9, "--overflow", "truncate_left")
+    first = process.stdout.read(10)
+    process.send_signal(signal.SIGINT)
+    out = first + process.stdout.read()
+    assert process.wait(timeout=60) == 130
+    assert len(out) > 10
+    assert out.endswith("\n")
+    assert FIGURES.fullmatch(process.stderr.read())
+
+
+def test_a_reader_that_has_seen_enough(chatter):
+    """As in `| head -1`."""
+    process = start("generate", "-q", "--model", chatter, "-n", 10**9, "--overflow", "truncate_left")
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=60) == 141
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no device that is always full")  # noqa: PTH110
+@pytest.mark.parametrize("command", ["generate", "info"])
+def test_standard_output_to_a_full_disk(recital, command):
+    model = ["--model", recital] if command == "generate" else [recital]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        process = start(command, *model, stdout=full)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err == "nbgpt: standard output: No space left on device\n"
+
+
+def test_no_standard_streams_at_all(recital):
+    closed = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', sys.executable, "-m", "nbgpt", "generate", "--model", recital]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(["", *sys.path])}
+    assert subprocess.run(closed, env=environment, timeout=60, check=False).returncode == 0
+
+
+# Bad input: usage
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND; `python -m nbgpt --help` explains"),
+        (["write"], "argument COMMAND: invalid choice: 'write'"),
+        (["generate", "--lenght=3"], "unrecognized arguments: --lenght=3"),
+        (["generate", "a", "b\nc"], "unrecognized arguments: b c"),
+        (["generate", "-n", "many"], "argument -n/--max-tokens: invalid int value: 'many'"),
+        (["generate", "--dtype", "int2"], "argument --dtype: invalid choice: 'int2'"),
+        (["generate", "--overflow", "wrap"], "argument --overflow: invalid choice: 'wrap'"),
+        (["eval"], "the following arguments are required: MEASURE; `python -m nbgpt eval --help` explains"),
+        (["eval", "perplexity"], "the following arguments are required: file"),
+        (["convert"], "the following arguments are required: source"),
+    ],
+)
+def test_wrong_usage(fails, arguments, message):
+    code, line = fails(*arguments)
+    assert code == 2
+    assert message in line
+    assert line.endswith("--help` explains")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-n", 0], "max_tokens is 0; it must be at least 1"),
+        (["--num-samples", 0], "num-samples is 0; it must be at least 1"),
+        (["--temperature", -1], "temperature is -1.0; it must be 0 (greedy) or more"),
+        (["--temperature", "nan"], "temperature is nan; it must be 0 (greedy) or more"),
+        (["--top-k", -1], "top_k is -1; it must be 0 (off) or more"),
+        (["--top-p", 0], "top_p is 0.0; it must be above 0 and at most 1 (off)"),
+        (["--seed", -1], "seed is -1; it must be from 0 to 2^64 - 1"),
+        (["--threads", 0], "threads is 0; it must be from 1 to 512"),
+        (["--threads", 100_000], "threads is 100000; it must be from 1 to 512"),
+        (["--file", "x"], "a prompt and --file are given; choose one"),
+    ],
+)
+def test_values_out_of_range(fails, recital, options, message):
+    assert fails("generate", "Once", "--model", recital, *options) == (2, message)
+
+
+def test_a_prompt_that_is_too_long(fails, recital):
+    n_tokens = len(TOKENIZER.encode("word " * 200))
+    code, line = fails("generate", "word " * 200, "--model", recital)
+    assert code == 2
+    assert line.startswith(f"prompt of {n_tokens} tokens and 1 new ones make {n_tokens + 1}; ")
+    assert "this model's context is 120" in line
+
+
+def test_a_model_that_is_not_there(fails, tmp_path):
+    assert fails("generate", "--model", "stroy-34m")[1].endswith("did you mean story-34m?")
+    code, line = fails("info", tmp_path / "none.safetensors")
+    assert code == 2
+    assert line.startswith(f"no file, folder or model is called '{tmp_path}/none.safetensors'")
+
+
+def test_another_dtype_than_the_files(fails, recital):
+    code, line = fails("generate", "--model", recital, "--dtype", "int8")
+    assert (code, "holds float32 and you asked for int8" in line, "nbgpt convert" in line) == (2, True, True)
+
+
+# Bad input: text
+
+
+def test_text_that_is_not_utf_8(fails, recital, tmp_path):
+    cure = "convert it, for example with iconv"
+    (tmp_path / "latin-1.txt").write_bytes("Ein schöner Tag".encode("latin-1"))
+    line = fails("generate", "--model", recital, stdin=b"abc\xff")
+    assert line == (1, f"standard input is not UTF-8 (byte 0xff at 3): {cure}")
+    line = fails("generate", "--model", recital, "-f", tmp_path / "latin-1.txt")
+    assert line == (1, f"{tmp_path}/latin-1.txt is not UTF-8 (byte 0xf6 at 7): {cure}")
+    line = fails("eval", "perplexity", tmp_path / "latin-1.txt", "--model", recital)
+    assert line == (1, f"{tmp_path}/latin-1.txt is not UTF-8 (byte 0xf6 at 7): {cure}")
+    line = fails("generate", os.fsdecode(b"abc\xff"), "--model", recital)
+    assert line == (1, f"the prompt is not UTF-8 (byte 0xff at 3): {cure}")
+
+
+def test_files_that_cannot_be_read(fails, recital, tmp_path):
+    for arguments in (["generate", "-f"], ["eval", "perplexity"]):
+        expected = (1, f"{tmp_path}/none: No such file or directory")
+        assert fails(*arguments, tmp_path / "none", "--model", recital) == expected
+        assert fails(*arguments, tmp_path, "--model", recital) == (1, f"{tmp_path}: Is a directory")
+
+
+# Bad input: weights
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("/nonexistent/never",)
+
+
+@pytest.fixture
+def official(tmp_path):
+    """A folder of official weights, and what to do to it."""
+    config = text_config()
+
+    def official(name="model", params=None, files=None):
+        folder = write_folder(tmp_path / name, config, random_params(config) | (params or {}))
+        for file, data in (files or {}).items():
+            if file in ("pytorch_model.bin", "m.gguf"):
+                (folder / "model.safetensors").unlink()
+            (folder / file).write_bytes(data)
+        return folder
+
+    return official
+
+
+NAN = {"h.1.mlp.c_fc.weight": np.full((48, 192), np.nan, np.float32)}
+SHAPE = {"h.1.mlp.c_fc.weight": np.zeros((48, 191), np.float32)}
+HEADER = (2**40).to_bytes(8, "little") + b"{}"
+EVIL = pickle.dumps({"wte.weight": Evil()})
+BAD_FOLDERS = {
+    "NaN": ({"params": NAN}, "h.1.mlp.c_fc.weight: weights hold nan: they are broken, fetch them again"),
+    "shape": ({"params": SHAPE}, "h.1.mlp.c_fc.weight is [48, 191]; the config asks for [48, 192]"),
+    "Llama": ({"files": {"config.json": b'{"model_type": "llama"}'}}, "model_type is 'llama'; nbgpt runs GPT-2 only"),
+    "config": ({"files": {"config.json": b"[]"}}, "config.json: expected a JSON object, found list"),
+    "cut short": ({"files": {"model.safetensors": b"abc"}}, "it is cut short or no safetensors file: fetch it again"),
+    "header": ({"files": {"model.safetensors": HEADER}}, f"claims a header of {2**40} bytes and has 10 in all"),
+    "pickle": ({"files": {"pytorch_model.bin": EVIL}}, "pytorch_model.bin"),
+    "magic": ({"files": {"pytorch_model.bin": b"not a pickle"}}, "pytorch_model.bin"),
+    "GGUF": ({"files": {"m.gguf": b"FUGG" * 10}}, "m.gguf"),
+    "vocabulary": ({"files": {"vocab.json": b"[]"}}, "vocab.json: not an object from tokens to ids"),
+}
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
+def test_weights_that_cannot_be_converted(fails, official, tmp_path, bad, message):
+    folder = official(**bad)
+    for command in (["convert", folder, "-o", tmp_path / "m.safetensors"], ["generate", "--model", folder]):
+        code, line = fails(*command)
+        assert code == 1
+        assert message in line
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_native_files_that_are_damaged(fails, recital, tmp_path):
+    path = tmp_path / "m.safetensors"
+    with open(recital, "rb") as file:  # noqa: PTH123
+        whole = file.read()
+    for data, message in ((whole[:-1], "cut short?"), (b"", "cut short"), (HEADER, "claims a header")):
+        path.write_bytes(data)
+        for command in (["generate", "--model", path], ["info", path]):
+            code, line = fails(*command)
+            assert (code, line.startswith(f"{path}: "), message in line) == (1, True, True)
+
+
+def test_messages_carry_no_control_characters(fails, official):
+    folder = official(files={"config.json": json.dumps({"model_type": "gpt\x1b[31m\n2"}).encode()})
+    assert "\x1b" not in fails("convert", folder)[1]
+
+
+def test_a_target_that_cannot_be_written(fails, official, tmp_path):
+    code, line = fails("convert", official(), "-o", "/proc/none/m.safetensors")
+    assert (code, line) == (1, "/proc/none: No such file or directory")
+    (tmp_path / "file").touch()
+    code, line = fails("convert", official(), "-o", tmp_path / "file" / "m.safetensors")
+    assert (code, line.startswith(f"{tmp_path}/file")) == (1, True)
+
+
+def test_a_disk_that_is_full(fails, official, tmp_path):
+    folder, output = official(), tmp_path / "m.safetensors"
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        assert fails("convert", folder, "-o", output) == (1, f"{output}: File too large")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (nbgpt.KernelError("cannot compile"), 1, "cannot compile"),
+        (MemoryError("too large"), 1, "out of memory: too large; take a smaller model or another --dtype"),
+        (OSError("something"), 1, "something"),
+    ],
+)
+def test_other_failures(fails, monkeypatch, error, code, message):
+    def open_model(*arguments):
+        raise error
+
+    monkeypatch.setattr(library, "open_model", open_model)
+    assert fails("info") == (code, message)
+
+
+def test_a_mistake_of_ours_is_not_hidden(run, monkeypatch):
+    monkeypatch.setattr(library, "open_model", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("info")
+
+
+# The other commands
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["eval", "perplexity"]], ids=" ".join)
+def test_help(run, command):
+    code, out, err = run(*command, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(" ".join(["usage: python -m nbgpt", *command]))
+    if not command:
+        assert all(f"\n    {name} " in out for name in COMMANDS)
+
+
+def test_info(run, chatter):
+    code, out, err = run("info", chatter)
+    assert (code, err) == (0, "")
+    facts = dict(line.split(None, 1) for line in out.splitlines())
+    assert list(facts) == [
+        *["model", "file", "size", "dtype", "config", "variant", "bos", "source"],
+        *["CPU", "threads", "kernels", "cache", "versions"],
+    ]
+    assert (facts["model"], facts["file"], facts["dtype"]) == ("chatter", chatter, "float32")
+    assert facts["config"] == f"n_layer 1, n_head 3, n_embd 48, n_inner 192, n_ctx 200, n_vocab {TOKENIZER.n_vocab}"
+    assert facts["bos"] == "texts begin with <|endoftext|>"
+    assert facts["kernels"].startswith(("shipped: ", "cached: ", "to be compiled: "))
+    assert facts["cache"] == os.environ["NBGPT_HOME"]
+    assert all(name in facts["versions"] for name in ("nbgpt 0.", "Python 3.", "numba 0.", "numpy ", "tiktoken "))
+
+
+def test_info_of_a_file_with_a_hostile_name(run, folder):
+    config, params = reciter("x")
+    path = write_text_model(folder / "\x1b[31m.safetensors", config, params)
+    assert "\x1b" not in run("info", path)[1]
+
+
+def test_convert(run, official, recital, tmp_path):
+    source = official("mine")
+    default = library.models_folder() / "mine-int8.safetensors"
+    assert run("convert", source) == (0, f"{default}\n", "")
+    assert run("generate", "-q", "--model", "mine", "-n", 3)[0] == 0
+
+    output = tmp_path / "m.safetensors"
+    assert run("convert", source, "--dtype", "int4", "-o", output, "--name", "other", "--bos") == (0, f"{output}\n", "")
+    native = weights.load(output)
+    assert (native.dtype, native.metadata["name"], native.bos) == ("int4", "other", True)
+
+    assert run("convert", source, "--dtype", "float16", "-o", tmp_path)[1] == f"{tmp_path}/mine-float16.safetensors\n"
+    assert weights.load(tmp_path / "mine-float16.safetensors").dtype == "float16"
+    default.unlink()
+
+
+def test_warmup(run, recital):
+    code, out, _ = run("warmup", "--dtype", "float32")
+    assert (code, out.count("\n")) == (0, 1)
+    assert os.path.exists(out.strip())  # noqa: PTH110
+
+
+@pytest.mark.parametrize("protocol", ["llama.cpp", "strided"])
+def test_perplexity(run, tmp_path, chatter, protocol):
+    text = " the and\r\n the the\n" * 100
+    (tmp_path / "text.txt").write_bytes(text.encode())
+    options = ["--model", chatter, "--protocol", protocol, "--window", 50]
+    code, out, err = run("eval", "perplexity", tmp_path / "text.txt", *options)
+    assert (code, err) == (0, "")
+    model = nbgpt.load(chatter)
+    result = perplexity(model.engine, TOKENIZER.encode(text), protocol, 50, bos_id=TOKENIZER.eos_id)
+    assert out == (
+        "model           chatter float32\n"
+        f"protocol        {protocol}\n"
+        "window          50\n"
+        f"stride          {50 if protocol == 'llama.cpp' else 25}\n"
+        f"tokens scored   {result.n_scored}\n"
+        f"NLL             {result.nll:.6f} nats a token\n"
+        f"perplexity      {result.perplexity:.4f} +/- {result.standard_error:.4f}\n"
+    )
+    assert run("eval", "perplexity", "-", *options, stdin=text.encode())[1] == out
+    without = run("eval", "perplexity", "-", *options, "--no-bos", stdin=text.encode())[1]
+    assert without.count("\n") == out.count("\n")
+
+
+def test_perplexity_of_too_little(fails, chatter, tmp_path):
+    (tmp_path / "text.txt").write_text("short")
+    code, line = fails("eval", "perplexity", tmp_path / "text.txt", "--model", chatter)
+    assert code == 2
+    assert re.fullmatch(r"the text has \d+ tokens; this needs at least 200: choose a longer one .*", line)
+
+
+def test_download_and_generate_without_a_network(tmp_path, home, monkeypatch):
+    pytest.importorskip("huggingface_hub", reason="the extra nbgpt[download] is not installed")
+    from hub_server import Hub
+
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    source = write_folder(tmp_path / "source", *reciter())
+    user = {"HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
+    with Hub({"me/recital": {path.name: path.read_bytes() for path in source.iterdir()}}) as hub:
+        process = start("download", "me/recital", "--dtype", "float32", env=user | {"HF_ENDPOINT": hub.url})
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert out == f"{home}/models/me--recital-float32.safetensors\n"
+    process = start("generate", "-q", "-n", 100, "--model", "me/recital", env=user | {"HF_ENDPOINT": hub.url})
+    assert process.communicate(timeout=60) == (RECITED + "\n", "")
+    process = start("download", "me/other", env=user | {"HF_HUB_OFFLINE": "1"})
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, "")
+    assert re.fullmatch(r"nbgpt: HF_HUB_OFFLINE is set and me/other is not in .*\n", err)
+
+
+def test_a_name_that_cannot_be_downloaded(fails):
+    pytest.importorskip("huggingface_hub", reason="the extra nbgpt[download] is not installed")
+    assert fails("download", "gpt2-xxl") == (1, "unknown model 'gpt2-xxl'; did you mean gpt2-xl?")

@@ -1,0 +1,224 @@
+"""Text in, text out: the library's public face."""
+
+import doctest
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from folders import RECITED, TOKENIZER, ballot, checkpoint_of, reciter, text_config, write_text_model
+from models import random_params
+
+import nbgpt
+from nbgpt import text, weights
+from nbgpt.convert import convert
+from nbgpt.text import Completion, Usage
+
+REPLACEMENT = "\ufffd"
+
+
+@pytest.fixture(scope="module")
+def recital(tmp_path_factory):
+    """A model that recites RECITED from position 0 on, whatever it reads there, and ends it."""
+    return nbgpt.load(write_text_model(tmp_path_factory.mktemp("models") / "recital.safetensors", *reciter()))
+
+
+@pytest.fixture(scope="module")
+def random_file(tmp_path_factory):
+    config = text_config(tied_embeddings=False)
+    return write_text_model(tmp_path_factory.mktemp("models") / "random.safetensors", config, random_params(config))
+
+
+@pytest.fixture
+def random_model(random_file):
+    return nbgpt.load(random_file, threads=1)
+
+
+def test_pieces_join_to_the_text(recital):
+    pieces = list(recital.stream(max_tokens=100))
+    assert "".join(pieces) == RECITED
+    assert REPLACEMENT not in RECITED
+    assert all(pieces)
+    assert any(len(TOKENIZER.encode(piece)) > 1 for piece in pieces)  # a character came with its last token
+
+
+def test_generate_is_the_joined_stream(random_model):
+    options = {"max_tokens": 30, "temperature": 2.0, "top_k": 0, "top_p": 0.9, "seed": 5}
+    stream = random_model.stream("It was", **options)
+    text = "".join(stream)
+    assert random_model.generate("It was", **options).text == text == stream.completion.text
+
+
+def test_completion(recital):
+    completion = recital.generate(max_tokens=100)
+    ids = TOKENIZER.encode(RECITED)
+    assert isinstance(completion, Completion)
+    assert str(completion) == completion.text == RECITED
+    assert completion.tokens == ids
+    assert completion.finish_reason == "stop"
+    assert completion.usage == Usage(prompt_tokens=1, completion_tokens=len(ids))
+    assert completion.usage.total_tokens == len(ids) + 1
+    assert completion.timing.new_tokens == len(ids) + 1  # with the end of text
+
+
+def test_a_character_that_is_cut_at_the_end_is_marked(recital):
+    before, _, _ = RECITED.partition("😀")
+    n_tokens = len(TOKENIZER.encode(before)) + 1  # the space and the first byte of the emoji at most
+    completion = recital.generate(max_tokens=n_tokens)
+    assert completion.finish_reason == "length"
+    assert completion.text in (before, before + REPLACEMENT)
+    assert completion.text == TOKENIZER.decode(completion.tokens)
+
+
+def test_a_stream_that_is_stopped(recital):
+    stream = recital.stream(max_tokens=100)
+    pieces = [next(stream) for _ in range(3)]
+    completion = stream.completion
+    assert completion.text == "".join(pieces)
+    assert completion.finish_reason == ""
+    assert recital.engine.cache.bytes_in_use > 0
+    assert "".join(stream) == RECITED[len(completion.text) :]
+    assert completion.text == "".join(pieces)  # is what it was
+    stream = recital.stream(max_tokens=100)
+    next(stream)
+    del stream
+    assert recital.engine.cache.bytes_in_use == 0
+
+
+def test_a_seed_gives_the_same_text_on_any_number_of_threads(random_file):
+    options = {"max_tokens": 40, "temperature": 2.0, "seed": 1}
+    texts = [nbgpt.load(random_file, threads=n).generate("Once", **options).text for n in (1, 2, 3)]
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_without_a_seed_each_text_is_another(random_model):
+    assert len({random_model.generate("Once", max_tokens=20, temperature=2.0).text for _ in range(3)}) == 3
+
+
+def test_samples_of_a_seed_differ(random_model):
+    options = {"max_tokens": 20, "temperature": 2.0, "seed": 1}
+    assert len({random_model.generate("Once", **options, sample=n).text for n in range(3)}) == 3
+
+
+def test_greedy_is_temperature_zero(random_model):
+    options = {"max_tokens": 20, "top_k": 0}
+    greedy = random_model.generate("Once", greedy=True, **options)
+    assert greedy.tokens == random_model.generate("Once", temperature=0, **options).tokens
+    ids = [*random_model.encode("Once"), *greedy.tokens]
+    logits = random_model.logits(ids)[-21:-1]
+    assert greedy.tokens == logits.argmax(axis=1).tolist()
+
+
+@pytest.mark.parametrize(("n_ctx", "n_new"), [(40, 37), (203, 200), (204, 200)])
+def test_the_default_of_max_tokens_fits_the_context(tmp_path, n_ctx, n_new):
+    config, params = ballot(np.arange(TOKENIZER.n_vocab) == 7, n_ctx=n_ctx)
+    model = nbgpt.load(write_text_model(tmp_path / "m.safetensors", config, params))
+    assert len(model.encode("a b c", bos=False)) == 3
+    assert model.generate("a b c", greedy=True).usage == Usage(3, n_new)
+    assert len(model.generate("a b c" * 100, greedy=True, overflow="truncate_left").tokens) == 200
+
+
+def test_a_prompt_that_is_too_long(random_model):
+    n_prompt = len(random_model.encode("word " * 300))
+    with pytest.raises(ValueError, match=f"prompt of {n_prompt} tokens and 1 new ones .* context is 200: shorten"):
+        random_model.generate("word " * 300)
+
+
+@pytest.mark.parametrize("bos", [True, False])
+def test_the_file_says_whether_a_text_has_a_beginning(tmp_path, bos):
+    config = text_config()
+    model = nbgpt.load(write_text_model(tmp_path / "m.safetensors", config, random_params(config), bos=bos))
+    ids, eos = TOKENIZER.encode("Once"), TOKENIZER.eos_id
+    assert model.encode("Once") == ([eos] if bos else []) + ids
+    assert model.encode("Once", bos=True) == [eos, *ids]
+    assert model.encode("Once", bos=False) == ids
+    assert model.encode("") == model.encode("", bos=False) == [eos]
+    assert model.generate("", max_tokens=1, bos=False).usage.prompt_tokens == 1
+
+
+def test_threads_share_a_model(random_file):
+    model = nbgpt.load(random_file, threads=2)
+    prompts = ["Once", "The Time Traveller", "", "It was a dark and stormy night", "9"]
+    options = {"max_tokens": 30, "temperature": 2.0, "seed": 4}
+    alone = [model.generate(prompt, **options).text for prompt in prompts]
+    together = dict.fromkeys(prompts, "")
+
+    def work(prompt):
+        together[prompt] = model.generate(prompt, **options).text
+
+    threads = [threading.Thread(target=work, args=(prompt,)) for prompt in prompts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(together.values()) == alone
+    assert model.engine.cache.bytes_in_use == 0
+
+
+def test_logits(random_model):
+    ids = [n % 900 for n in range(150)]  # more than one pass
+    logits = random_model.logits(ids)
+    assert (logits.shape, logits.dtype) == ((150, TOKENIZER.n_vocab), np.float32)
+    np.testing.assert_array_equal(logits[:40], random_model.logits(np.array(ids[:40])))
+    assert random_model.logits([]).shape == (0, TOKENIZER.n_vocab)
+    with pytest.raises(ValueError, match="201 tokens; this model's context is 200"):
+        random_model.logits([0] * 201)
+    with pytest.raises(ValueError, match=rf"token -1 is not in 0\.\.{TOKENIZER.n_vocab - 1}"):
+        random_model.logits([0, -1])
+
+
+def test_ids_beyond_the_vocabulary_are_no_text(tmp_path):
+    """Some models pad their embedding; what it says of such ids is noise, but may be drawn."""
+    padded = TOKENIZER.n_vocab + 7
+    config, params = ballot(np.arange(padded) == padded - 1)
+    convert(checkpoint_of(config, params), "float32", tmp_path / "m.safetensors")
+    completion = nbgpt.load(tmp_path / "m.safetensors").generate("a", max_tokens=3, greedy=True)
+    assert (completion.text, completion.tokens) == ("", [padded - 1] * 3)
+
+
+def test_a_damaged_vocabulary_in_the_file(random_file, tmp_path):
+    start = weights.load(random_file).entries["tokenizer"].start
+    data = bytearray(random_file.read_bytes())
+    data[start] ^= 1
+    (tmp_path / "m.safetensors").write_bytes(data)
+    with pytest.raises(nbgpt.FormatError, match=r"m\.safetensors: stored vocabulary: .* convert the model again"):
+        nbgpt.load(tmp_path / "m.safetensors")
+
+
+def test_threads_must_be_positive(random_file):
+    with pytest.raises(ValueError, match="threads is 0; it must be from 1 to"):
+        nbgpt.load(random_file, threads=0)
+
+
+# What is imported
+
+
+def modules_after(code, *arguments):
+    """Names of the modules that a fresh interpreter has loaded after some code."""
+    command = [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules, file=sys.stderr)", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    return set(done.stderr.split())
+
+
+def test_import_is_cheap():
+    timed = "import time; start = time.process_time(); import nbgpt; assert time.process_time() - start < 0.05"
+    assert not modules_after(timed) & {"numpy", "numba", "llvmlite", "tiktoken", "tqdm", "nbgpt.model", "nbgpt.text"}
+
+
+def test_a_warm_generate_loads_only_what_it_needs(recital):
+    """Not Numba above all, which takes longer than a short text; nor what downloads and conversions need."""
+    code = "from nbgpt.cli import main; assert main(['generate', '-q', '-n', '3', '--model', sys.argv[1]]) == 0"
+    loaded = modules_after(code, recital.weights.path)
+    assert {"nbgpt.model", "llvmlite"} <= loaded
+    assert not loaded & {"numba", "tqdm", "huggingface_hub", "nbgpt.download", "nbgpt.convert", "nbgpt.quantize"}
+
+
+def test_the_documentations_example():
+    assert doctest.testmod(text) == (0, 3)
+
+
+def test_public_names():
+    assert all(getattr(nbgpt, name) for name in nbgpt.__all__)
+    with pytest.raises(AttributeError, match="module 'nbgpt' has no attribute 'nothing'"):
+        nbgpt.nothing  # noqa: B018
