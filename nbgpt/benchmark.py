@@ -8,22 +8,25 @@ are outside. depth: so many tokens are in the cache before the clock starts.
 from __future__ import annotations
 
 import contextlib
+import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .config import OFFICIAL
 from .job import PROBE_FLOATS, PROBE_MULTIPLY_ADD, PROBE_READ
 from .kv_cache import Sequence
 from .model import GPT2
-from .weights import Weights
+from .weights import Weights, in_memory
 
 _READ_BYTES = 512 << 20
 _PROBE_TRIES = 7
+_SIZES = {"124M": "gpt2", "355M": "gpt2-medium", "774M": "gpt2-large", "1558M": "gpt2-xl"}
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,43 @@ class Row:
         names = [*self.__dataclass_fields__, "avg_ts", "stddev_ts", "test", "gb_s", "gflop_s"]
         values = {name: getattr(self, name) for name in names if name != "limits"}
         return {**values, **{name: getattr(self.limits, name) for name in Limits.__dataclass_fields__}}
+
+
+def as_table(rows: Iterable[Row]) -> Iterator[str]:
+    """Lines of a Markdown table, each as soon as it is measured."""
+    yield "| model | size | params | threads | test | t/s | memory read | float32 peak | resident |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for row in rows:
+        limits = row.limits
+        read = f"{row.gb_s:.1f} GB/s, {row.gb_s / limits.read_gb_s:.0%}" if row.n_gen else ""
+        computed = f"{row.gflop_s:.0f} GFLOP/s, {row.gflop_s / limits.multiply_add_gflop_s:.0%}"
+        yield (
+            f"| {row.model_type} | {row.model_size / 2**20:.1f} MiB | {row.model_n_params / 1e6:.1f} M "
+            f"| {row.n_threads} | {row.test} | {row.avg_ts:.1f} ± {row.stddev_ts:.1f} | {read} | {computed} "
+            f"| {row.peak_memory / 2**20:.0f} MiB |"
+        )
+
+
+def as_json(rows: Iterable[Row]) -> Iterator[str]:
+    """One list with an object a row."""
+    yield json.dumps([row.to_dict() for row in rows], indent=2)
+
+
+def random_weights(size: str, dtype: str) -> Weights:
+    """Weights of an official size (124M, 355M, 774M, 1558M) without a file. Raises ValueError for another size."""
+    if size not in _SIZES:
+        raise ValueError(f"random is {size!r}; choose one of {', '.join(_SIZES)}")
+    random = np.random.default_rng(0)
+
+    def fill(name: str, kind: str, n: int) -> np.ndarray:
+        if kind == "U8":
+            return random.integers(0, 256, n, np.uint8)
+        if name.endswith((".scale", ".offset")):
+            return np.full(n, 3e-4, np.float16)
+        numbers = random.standard_normal(n, np.float32)
+        return (numbers * np.float32(0.02)).astype(np.float16 if kind == "F16" else np.float32)
+
+    return in_memory(OFFICIAL[_SIZES[size]], dtype, f"random {size}", fill)
 
 
 def _best_seconds(run: Callable[[], object], tries: int) -> float:

@@ -7,9 +7,10 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+from .terminal import decode, note, printable, read_text, write
 
 if TYPE_CHECKING:
     from .text import Model, Stream
@@ -29,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"nbgpt: {_printable(message)}; `{self.prog} --help` explains\n")
+        self.exit(2, f"nbgpt: {printable(message)}; `{self.prog} --help` explains\n")
 
 
 def _new_parser() -> _Parser:
@@ -40,7 +41,15 @@ def _new_parser() -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for define in (_define_generate, _define_convert, _define_download, _define_info, _define_eval, _define_warmup):
+    for define in (
+        _define_generate,
+        _define_convert,
+        _define_download,
+        _define_info,
+        _define_eval,
+        _define_bench,
+        _define_warmup,
+    ):
         define(commands)
     return parser
 
@@ -119,23 +128,23 @@ def _generate(options: argparse.Namespace) -> None:
             overflow=options.overflow,
             sample=sample,
         )
-        _write("---\n" * (sample > 0) + prompt * options.echo)
+        write("---\n" * (sample > 0) + prompt * options.echo)
         try:
             _write_text(stream)
         finally:
             if not options.quiet:
-                _note(_figures(model, stream, seed))
+                note(_figures(model, stream, seed))
 
 
 def _read_prompt(options: argparse.Namespace) -> str:
     if options.prompt is not None and options.file is not None:
         raise ValueError("a prompt and --file are given; choose one")
     if options.prompt not in (None, "-"):
-        return _decode(options.prompt.encode(errors="surrogateescape"), "the prompt")
+        return decode(options.prompt.encode(errors="surrogateescape"), "the prompt")
     file = options.prompt or options.file
     if file is None and (sys.stdin is None or sys.stdin.isatty()):
         return ""
-    return _read_text(file or "-").removesuffix("\n")
+    return read_text(file or "-").removesuffix("\n")
 
 
 def _write_text(stream: Stream) -> None:
@@ -143,11 +152,11 @@ def _write_text(stream: Stream) -> None:
     last = ""
     try:
         for piece in stream:
-            _write(piece)
+            write(piece)
             last = piece
     finally:
         if not last.endswith("\n"):
-            _write("\n")
+            write("\n")
 
 
 def _figures(model: Model, stream: Stream, seed: int) -> str:
@@ -203,9 +212,9 @@ def _convert(options: argparse.Namespace) -> None:
         name=name,
         bos=bool(options.bos),
         calibrate=options.calibrate is not None,
-        text=_read_text(options.calibrate) if options.calibrate else None,
+        text=read_text(options.calibrate) if options.calibrate else None,
     )
-    _write(f"{output}\n")
+    write(f"{output}\n")
 
 
 def _define_download(commands: _Commands) -> None:
@@ -222,7 +231,7 @@ def _download(options: argparse.Namespace) -> None:
     checkpoint = open_checkpoint(fetch(options.name))
     output = models_folder() / file_name(options.name, options.dtype)
     convert_with_progress(checkpoint, options.dtype, output, name=options.name)
-    _write(f"{output}\n")
+    write(f"{output}\n")
 
 
 # --- info, warmup ----------------------------------------------------------------------------------------------------
@@ -239,7 +248,7 @@ def _info(options: argparse.Namespace) -> None:
     from .library import open_model
 
     for name, value in describe(open_model(options.model, options.dtype)).items():
-        _write(f"{name:12} {_printable(value)}\n")
+        write(f"{name:12} {printable(value)}\n")
 
 
 def _define_warmup(commands: _Commands) -> None:
@@ -252,7 +261,7 @@ def _warmup(options: argparse.Namespace) -> None:
 
     for dtype in options.dtype or ["int8"]:
         load_kernels(dtype)
-        _write(f"{find_object(dtype).path}\n")
+        write(f"{find_object(dtype).path}\n")
 
 
 # --- eval ------------------------------------------------------------------------------------------------------------
@@ -283,7 +292,7 @@ def _perplexity(options: argparse.Namespace) -> None:
     from .evaluation import perplexity
     from .text import load
 
-    text = _read_text(options.file)
+    text = read_text(options.file)
     model = load(options.model, options.dtype, options.threads)
     ids = model.tokenizer.encode(text)
     bos = model.weights.bos if options.bos is None else options.bos
@@ -302,53 +311,57 @@ def _perplexity(options: argparse.Namespace) -> None:
             model.tokenizer.eos_id if bos else None,
             progress,
         )
-    _write(f"model           {_printable(model.name)} {model.dtype}\n")
-    _write(f"protocol        {result.protocol}\n")
-    _write(f"window          {result.window}\n")
-    _write(f"stride          {result.stride}\n")
-    _write(f"tokens scored   {result.n_scored}\n")
-    _write(f"NLL             {result.nll:.6f} nats a token\n")
-    _write(f"perplexity      {result.perplexity:.4f} +/- {result.standard_error:.4f}\n")
+    write(f"model           {printable(model.name)} {model.dtype}\n")
+    write(f"protocol        {result.protocol}\n")
+    write(f"window          {result.window}\n")
+    write(f"stride          {result.stride}\n")
+    write(f"tokens scored   {result.n_scored}\n")
+    write(f"NLL             {result.nll:.6f} nats a token\n")
+    write(f"perplexity      {result.perplexity:.4f} +/- {result.standard_error:.4f}\n")
 
 
-# --- text in and out -------------------------------------------------------------------------------------------------
+# --- bench -----------------------------------------------------------------------------------------------------------
 
 
-def _read_text(file: str) -> str:
-    """The text in a file, or in standard input for -."""
-    if file != "-":
-        return _decode(Path(file).read_bytes(), file)
-    return _decode(sys.stdin.buffer.read() if sys.stdin else b"", "standard input")
+def _define_bench(commands: _Commands) -> None:
+    command = _add(commands, "bench", "tokens a second, by llama-bench's method", _bench)
+    option = command.add_argument
+    option("-m", "--model", help="as for generate; default: the embedded model")
+    option("--dtype", choices=_DTYPES, help="as for generate")
+    option("--random", metavar="SIZE", help="random weights of an official size: 124M, 355M, 774M or 1558M")
+    option("-p", "--n-prompt", type=_numbers, default=[512], help="lengths of prompts; 0: none; default: 512")
+    option("-n", "--n-gen", type=_numbers, default=[128], help="tokens to generate; 0: none; default: 128")
+    option("-d", "--n-depth", type=_numbers, default=[0], help="tokens in the context beforehand; default: 0")
+    option("-t", "--threads", type=_numbers, help="default: the physical cores there are")
+    option("-b", "--n-batch", type=_numbers, default=[1], help="sequences that generate together; default: 1")
+    option("-r", "--repetitions", type=int, default=5, help="default: %(default)s, after one to warm up")
+    option("--json", action="store_true", help="a list with an object a row instead of a table")
 
 
-def _decode(data: bytes, where: str) -> str:
-    from .formats import FormatError
-
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        found = f"byte {data[error.start]:#04x} at {error.start}"
-        raise FormatError(f"{where} is not UTF-8 ({found}): convert it, for example with iconv") from None
+def _numbers(text: str) -> list[int]:
+    numbers = [int(part) for part in text.split(",")]
+    if min(numbers) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} has a negative number")
+    return numbers
 
 
-def _write(text: str) -> None:
-    """To standard output, at once."""
-    try:
-        print(text, end="", flush=True)
-    except OSError as error:
-        error.filename = "standard output"
-        raise
+def _bench(options: argparse.Namespace) -> None:
+    from . import benchmark
+    from .library import open_model
+    from .team import default_threads
 
-
-def _note(text: str) -> None:
-    """A line to standard error, if there is one."""
-    with suppress(OSError, AttributeError):
-        sys.stderr.write(f"nbgpt: {_printable(text)}\n")
-
-
-def _printable(text: str) -> str:
-    """The same in one line, without control characters, which a hostile file may have put there."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    if options.repetitions < 1:
+        raise ValueError(f"repetitions is {options.repetitions}; it must be at least 1")
+    if options.random:
+        weights = benchmark.random_weights(options.random, options.dtype or "int8")
+    else:
+        weights = open_model(options.model, options.dtype)
+    threads = options.threads or [default_threads()]
+    rows = benchmark.run(
+        weights, options.n_prompt, options.n_gen, options.n_depth, threads, options.n_batch, options.repetitions
+    )
+    for line in benchmark.as_json(rows) if options.json else benchmark.as_table(rows):
+        write(line + "\n")
 
 
 # --- main ------------------------------------------------------------------------------------------------------------
@@ -386,7 +399,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         code, line = _explain(error)
         if line:
-            _note(line)
+            note(line)
         _give_up_output()
         return code
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import mmap
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -124,24 +126,33 @@ def load(path: Path) -> Weights:
             raise FormatError(f"{path}: {name} begins at byte {entry.start}, no multiple of 64: convert it again")
     with path.open("rb") as file:
         block = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+    return _weights(path, config, dtype, metadata, block, entries)
 
+
+def in_memory(config: GPT2Config, dtype: str, name: str, fill: Callable[[str, str, int], np.ndarray]) -> Weights:
+    """Weights without a file; fill(tensor, safetensors dtype, count) makes the numbers of one."""
+    entries, stop = {}, 0
+    for tensor, (kind, shape) in native_shapes(config, dtype).items():
+        start, stop = stop, stop + prod(shape) * {"F32": 4, "F16": 2, "U8": 1}[kind]
+        entries[tensor] = Entry(kind, shape, start, stop)
+    block = np.empty(stop, np.uint8)
+    for tensor, entry in entries.items():
+        block[entry.start : entry.stop] = fill(tensor, entry.dtype, prod(entry.shape)).view(np.uint8)
+    return _weights(Path(name), config, dtype, {"name": name}, block, entries)
+
+
+def _weights(
+    path: Path, config: GPT2Config, dtype: str, metadata: dict[str, str], block: np.ndarray, entries: dict[str, Entry]
+) -> Weights:
     def offset(name: str) -> int:
         return entries[name].start if name in entries else 0
 
     layers = [[offset(f"h.{layer}.{name}") for name in LAYER_TENSORS] for layer in range(config.n_layer)]
     head = "wte" if config.tied_embeddings else "lm_head"
     model = [offset(name.replace("lm_head", head)) for name in MODEL_TENSORS]
-    return Weights(
-        path,
-        config,
-        dtype,
-        metadata.get("bos") == "true",
-        metadata,
-        block,
-        entries,
-        np.array(layers, np.int64),
-        np.array(model, np.int64),
-    )
+    layer_offsets, model_offsets = np.array(layers, np.int64), np.array(model, np.int64)
+    bos = metadata.get("bos") == "true"
+    return Weights(path, config, dtype, bos, metadata, block, entries, layer_offsets, model_offsets)
 
 
 def _config(path: Path, metadata: dict[str, str]) -> tuple[GPT2Config, str]:

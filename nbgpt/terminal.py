@@ -1,0 +1,45 @@
+"""Text in and out of a process: UTF-8, one line an error, and no control characters from strangers."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+
+def read_text(file: str) -> str:
+    """The text in a file, or in standard input for -."""
+    if file != "-":
+        return decode(Path(file).read_bytes(), file)
+    return decode(sys.stdin.buffer.read() if sys.stdin else b"", "standard input")
+
+
+def decode(data: bytes, where: str) -> str:
+    """UTF-8 to text. Raises FormatError that says where it came from."""
+    from .formats import FormatError
+
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        found = f"byte {data[error.start]:#04x} at {error.start}"
+        raise FormatError(f"{where} is not UTF-8 ({found}): convert it, for example with iconv") from None
+
+
+def write(text: str) -> None:
+    """To standard output, at once."""
+    try:
+        print(text, end="", flush=True)
+    except OSError as error:
+        error.filename = "standard output"
+        raise
+
+
+def note(text: str) -> None:
+    """A line to standard error, if there is one."""
+    with suppress(OSError, AttributeError):
+        sys.stderr.write(f"nbgpt: {printable(text)}\n")
+
+
+def printable(text: str) -> str:
+    """The same in one line, without control characters, which a hostile file may have put there."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
