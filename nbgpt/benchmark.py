@@ -119,8 +119,8 @@ def random_weights(size: str, dtype: str) -> Weights:
             return random.integers(0, 256, n, np.uint8)
         if name.endswith((".scale", ".offset")):
             return np.full(n, 3e-4, np.float16)
-        numbers = random.standard_normal(n, np.float32)
-        return (numbers * np.float32(0.02)).astype(np.float16 if kind == "F16" else np.float32)
+        numbers: np.ndarray = random.standard_normal(n, np.float32) * np.float32(0.02)
+        return numbers.astype(np.float16) if kind == "F16" else numbers
 
     return in_memory(OFFICIAL[_SIZES[size]], dtype, f"random {size}", fill)
 

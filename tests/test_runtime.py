@@ -1,0 +1,372 @@
+"""Kernel objects: found, compiled, kept and trusted."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from models import config_of, open_model, random_params, read, write_native
+
+import nbgpt
+from nbgpt import runtime
+from nbgpt.runtime import KernelError, find_object, read_object
+from nbgpt.targets import SHIPPED, Target, current_target, host_target
+
+DTYPE = "float32"
+CONFIG = config_of(n_layer=1)
+PACKAGE = Path(nbgpt.__file__).parent
+PASS = """
+import hashlib, sys
+from pathlib import Path
+from nbgpt import weights
+from nbgpt.kv_cache import Sequence
+from nbgpt.model import GPT2
+
+model = GPT2(weights.load(Path(sys.argv[1])), n_threads=2)
+sequence = Sequence()
+logits = model.forward(range(60), [sequence] * 60, range(60))
+print(hashlib.sha256(logits.tobytes()).hexdigest(), "numba" in sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "native.safetensors"
+    return write_native(path, random_params(CONFIG), CONFIG, DTYPE)
+
+
+@pytest.fixture(scope="module")
+def compiled(home, path):
+    """An object that this session has compiled."""
+    read(open_model(path), [1])
+    found = find_object(DTYPE)
+    assert found.state == "cached"
+    return found
+
+
+@pytest.fixture
+def kept(compiled, tmp_path, monkeypatch):
+    """The path of the same object in a cache of its own."""
+    monkeypatch.setenv("NBGPT_HOME", str(tmp_path / "home"))
+    path = tmp_path / "home/kernels" / compiled.path.name
+    path.parent.mkdir(mode=0o700, parents=True)
+    shutil.copy(compiled.path, path)
+    return path
+
+
+@pytest.fixture
+def compilations(compiled, monkeypatch):
+    """Stands in for the compiler, which takes seconds: copies what it made before, and lists who asked."""
+    asked = []
+
+    def compile_again(wanted, folder):
+        asked.append(wanted.path.name)
+        return Path(shutil.copy(compiled.path, Path(folder) / wanted.path.name))
+
+    monkeypatch.setattr(runtime, "_compile", compile_again)
+    return asked
+
+
+def load():
+    """As if no kernels had been loaded in this process."""
+    return runtime.load_kernels.__wrapped__(DTYPE)
+
+
+def start_pass(path, home, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", PASS, str(path)],
+        env={**os.environ, "NBGPT_HOME": str(home), "PYTHONPATH": str(PACKAGE.parent), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+# --- The sources ------------------------------------------------------------------------------------------------------
+
+
+def edited_digest(monkeypatch, package):
+    monkeypatch.setattr(runtime, "_HERE", package)
+    return runtime.source_digest.__wrapped__()
+
+
+def test_an_edit_of_any_source_is_noticed(tmp_path, monkeypatch):
+    package = Path(shutil.copytree(PACKAGE, tmp_path / "nbgpt"))
+    digests = {edited_digest(monkeypatch, package)}
+    assert digests == {runtime.source_digest()}
+    listed = "import nbgpt.compiler, nbgpt.kernels.forward, sys; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", listed], capture_output=True, text=True, check=True, cwd=tmp_path)
+    names = [name for name in modules.stdout.split() if name.startswith("nbgpt.")]
+    assert "nbgpt.kernels.matmul" in names
+    for name in names:
+        source = tmp_path / name.replace(".", "/")
+        source = source / "__init__.py" if source.is_dir() else source.with_suffix(".py")
+        source.write_text(source.read_text() + "\n# edited\n")
+        digests.add(edited_digest(monkeypatch, package))
+    assert len(digests) == 1 + len(names)
+
+
+def test_an_edited_kernel_is_compiled_again(tmp_path, monkeypatch, compiled):
+    package = Path(shutil.copytree(PACKAGE, tmp_path / "nbgpt"))
+    (package / "kernels/gelu.py").write_text("# edited\n")
+    digest = edited_digest(monkeypatch, package)
+    monkeypatch.setattr(runtime, "source_digest", lambda: digest)
+    assert find_object(DTYPE).state == "to be compiled"
+    assert find_object(DTYPE).path != compiled.path
+
+
+# --- Processes --------------------------------------------------------------------------------------------------------
+
+
+def test_two_cold_processes_and_a_warm_one(path, tmp_path):
+    home = tmp_path / "home"
+    both = [start_pass(path, home) for _ in range(2)]
+    outputs = [process.communicate(timeout=120) for process in both]
+    digest = outputs[0][0].split()[0]
+    for output, messages in outputs:
+        assert output == f"{digest} False\n"
+        assert messages == f"nbgpt: compiling {DTYPE} kernels for {current_target().cpu}, once (about 10 s)\n"
+    [kept] = home.glob("kernels/*")  # one object, nothing half-written
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+    before = kept.stat().st_mtime_ns
+    assert start_pass(path, home).communicate(timeout=60) == (f"{digest} False\n", "")
+    assert kept.stat().st_mtime_ns == before
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+@pytest.mark.skipif(not SHIPPED[-1].features <= host_target().features, reason="this CPU lacks AVX2 or so")
+@pytest.mark.skipif(not current_target().fma, reason="without fused multiply-add results are rounded twice")
+def test_another_cpu_gives_the_same_bits(path, tmp_path, compiled):
+    """Compiled with narrower registers and other tiles."""
+    expected, _ = start_pass(path, compiled.path.parent.parent).communicate(timeout=60)
+    features = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}
+    output, messages = start_pass(path, tmp_path, **features).communicate(timeout=120)
+    assert output == expected
+    assert "for haswell" in messages
+
+
+def test_a_compiler_that_fails_says_why(compiled, kept, monkeypatch):
+    kept.unlink()
+    monkeypatch.setattr(runtime, "find_object", lambda dtype: replace(compiled, dtype="int3", path=kept))
+    monkeypatch.setattr(runtime, "_cached_object", runtime.find_object)
+    with pytest.raises(KernelError, match=r"^cannot compile the kernels for .*: .*invalid choice: 'int3'.*$"):
+        load()
+    assert list(kept.parent.iterdir()) == []
+
+
+# --- What is not loaded -----------------------------------------------------------------------------------------------
+
+
+def test_a_good_object_is_loaded(kept, compilations, capfd):
+    assert load()
+    assert compilations == []
+    assert capfd.readouterr() == ("", "")
+
+
+def truncate(data):
+    return data[:-1]
+
+
+def flip_a_bit(data):
+    return data[:-500] + bytes([data[-500] ^ 1]) + data[-499:]
+
+
+def from_another_cpu(data):
+    return data.replace(b'"cpu": "', b'"cpu": "not-', 1)
+
+
+def with_other_features(data):
+    return data.replace(b'"features": "', b'"features": "+', 1)
+
+
+def for_another_dtype(data):
+    return data.replace(b'"dtype": "float32"', b'"dtype": "float16"', 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        truncate,
+        flip_a_bit,
+        from_another_cpu,
+        with_other_features,
+        for_another_dtype,
+        lambda data: data[: data.index(b"\n")],
+        lambda data: b"",
+        lambda data: data.partition(b"\n")[2],
+        lambda data: b"[]\n" + data,
+        lambda data: b"{}\n" + data,
+        lambda data: b"\x7fELF" + data,
+    ],
+)
+def test_another_file_is_rebuilt(compiled, kept, compilations, change):
+    good = kept.read_bytes()
+    kept.write_bytes(change(good))
+    with pytest.raises(KernelError, match=rf"^{kept}: (damaged|not a kernel object|kernels of other sources)"):
+        read_object(kept, compiled.facts)
+    assert load()
+    assert compilations == [kept.name]
+    assert kept.read_bytes() == good
+    assert load()
+    assert compilations == [kept.name]
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_file_that_others_can_write_is_rebuilt(kept, compilations, mode):
+    kept.chmod(mode)
+    assert load()
+    assert compilations == [kept.name]
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o730])
+def test_a_folder_that_others_can_write_is_not_used(kept, compilations, capfd, mode):
+    before = kept.stat().st_mtime_ns
+    kept.parent.chmod(mode)
+    assert load()
+    assert compilations == [kept.name]
+    assert "is not a private writable folder: kernels not kept" in capfd.readouterr().err
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_a_file_of_another_user_is_not_loaded(kept, compilations, monkeypatch):
+    if os.getuid() == 0:
+        os.chown(kept, 12345, -1)
+    else:
+        mine = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: mine + 1)
+    assert load()
+    assert compilations == [kept.name]
+
+
+# --- The cache --------------------------------------------------------------------------------------------------------
+
+
+def test_the_umask_does_not_matter(kept, compilations):
+    """A file that the user's group may write would be compiled again at each start."""
+    shutil.rmtree(kept.parent.parent)
+    umask = os.umask(0)
+    try:
+        load()
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    load()
+    assert len(compilations) == 1
+
+
+def test_no_cache_where_a_file_is_in_the_way(tmp_path, monkeypatch, compilations, capfd):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NBGPT_HOME", str(tmp_path / "file"))
+    assert load()
+    assert len(compilations) == 1
+    assert f"{tmp_path / 'file/kernels'} is not a private writable folder" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["folder exists", "no folder"])
+def test_a_read_only_cache(kept, compilations, monkeypatch, capfd, exists):
+    kept.unlink()
+    home = kept.parent.parent
+    if not exists:
+        kept.parent.rmdir()
+    for folder in [kept.parent, home] if exists else [home]:
+        folder.chmod(0o500)
+    if os.getuid() == 0:  # whom no mode keeps out
+        monkeypatch.setattr(os, "access", lambda *args: False)
+        monkeypatch.setattr(Path, "mkdir", refuse)
+    assert load()
+    assert len(compilations) == 1
+    assert "kernels not kept" in capfd.readouterr().err
+    assert not kept.exists()
+    home.chmod(0o700)
+    assert list(home.rglob("*")) == ([kept.parent] if exists else [])
+
+
+def refuse(path, mode=0o777, parents=False, exist_ok=False):
+    if not (exist_ok and path.is_dir()):
+        raise PermissionError(13, "Permission denied", str(path))
+
+
+def test_a_good_object_in_a_read_only_cache_is_loaded(kept, compilations):
+    kept.chmod(0o400)
+    kept.parent.chmod(0o500)
+    assert load()
+    assert compilations == []
+
+
+# --- What a wheel carries ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    """An installation with objects for every shipped target, on a machine that could use the best."""
+    monkeypatch.setenv("NBGPT_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("NUMBA_CPU_NAME", raising=False)
+    monkeypatch.setattr(runtime, "_HERE", tmp_path)
+    monkeypatch.setattr(runtime, "on_shipped_platform", lambda: True)
+    (tmp_path / "objects").mkdir()
+    for target in SHIPPED:
+        runtime._shipped_object(DTYPE, target, tmp_path / "objects").path.touch()
+    return lambda features: monkeypatch.setattr(runtime, "current_target", lambda: Target("some-cpu", features))
+
+
+def test_the_best_shipped_object_is_used(wheel):
+    best, plain = SHIPPED
+    for features, expected in [
+        (best.features, best),
+        (best.features | {"avx512fp16"}, best),
+        (plain.features, plain),
+        (plain.features | {"avxvnni"}, plain),
+    ]:
+        wheel(features)
+        found = find_object(DTYPE)
+        assert (found.state, found.target) == ("shipped", expected)
+
+
+def test_a_cpu_that_no_shipped_object_suits_compiles(wheel):
+    best, plain = SHIPPED
+    for features in (
+        plain.features - {"bmi2"},  # could not run it
+        best.features - {"avx512vnni"},  # can do more than the second best asks for
+        frozenset(),
+    ):
+        wheel(features)
+        assert find_object(DTYPE).state == "to be compiled"
+
+
+def test_another_platform_compiles(wheel, monkeypatch):
+    wheel(SHIPPED[0].features)
+    monkeypatch.setattr(runtime, "on_shipped_platform", lambda: False)
+    assert find_object(DTYPE).state == "to be compiled"
+
+
+def test_a_chosen_cpu_compiles(wheel, monkeypatch):
+    wheel(SHIPPED[0].features)
+    monkeypatch.setenv("NUMBA_CPU_NAME", "haswell")
+    assert find_object(DTYPE).state == "to be compiled"
+
+
+def test_an_installation_without_objects_compiles(wheel):
+    wheel(SHIPPED[0].features)
+    shutil.rmtree(runtime._HERE / "objects")
+    assert find_object(DTYPE).state == "to be compiled"
+
+
+def test_a_shipped_object_is_loaded(tmp_path, compiled, kept, compilations, monkeypatch):
+    """Whatever its mode: who can change it can change the rest of nbgpt too. A damaged one is compiled instead."""
+    shipped = tmp_path / "shipped.o"
+    shutil.copy(compiled.path, shipped)
+    shipped.chmod(0o664)
+    monkeypatch.setattr(runtime, "find_object", lambda dtype: replace(compiled, path=shipped, state="shipped"))
+    kept.unlink()
+    assert load()
+    assert compilations == []
+    shipped.write_bytes(truncate(shipped.read_bytes()))
+    for _ in range(2):
+        assert load()
+        assert compilations == [kept.name]

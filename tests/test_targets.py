@@ -1,0 +1,109 @@
+"""Which CPU the kernels are compiled for: the host, or the one that the environment names."""
+
+import itertools
+import platform
+
+import llvmlite.binding as llvm
+import pytest
+
+from nbgpt.targets import SHIPPED, Target, current_target, host_target
+
+x86_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="the features of this test are those of x86-64")
+
+
+@pytest.fixture(autouse=True)
+def on_the_host(monkeypatch):
+    """Whatever CPU the other tests are run for."""
+    monkeypatch.delenv("NUMBA_CPU_NAME", raising=False)
+    monkeypatch.delenv("NUMBA_CPU_FEATURES", raising=False)
+
+
+def assembly(target):
+    """What LLVM makes of a fused multiply-add of 16 lanes."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(cpu=target.cpu, features=target.llvm_features)
+    vector = "<16 x float>"
+    return machine.emit_assembly(
+        llvm.parse_assembly(f"""
+            declare {vector} @llvm.fma.v16f32({vector}, {vector}, {vector})
+            define {vector} @multiply_add({vector} %x, {vector} %y) {{
+                %z = call {vector} @llvm.fma.v16f32({vector} %x, {vector} %y, {vector} %x)
+                ret {vector} %z
+            }}""")
+    )
+
+
+def test_the_host_knows_every_feature():
+    host = current_target()
+    assert host == host_target()
+    assert host.features
+    assert not host.features & host.missing
+    assert host.features | host.missing == frozenset(llvm.get_host_cpu_features())
+
+
+@x86_only
+def test_features_that_a_virtual_machine_hides_are_not_used(monkeypatch):
+    hidden = dict.fromkeys(("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"), False)
+    monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: "sapphirerapids")
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: {"fma": True, "avx2": True, "f16c": True} | hidden)
+    assert host_target().used == ("fma", "f16c")
+    assert "zmm" not in assembly(host_target())
+    assert "zmm" in assembly(Target("sapphirerapids", frozenset()))
+
+
+@x86_only
+@pytest.mark.parametrize(
+    ("name", "used"),
+    [
+        ("generic", ()),
+        ("haswell", ("fma", "f16c")),
+        ("x86-64-v3", ("fma", "f16c")),
+        ("skylake-avx512", ("fma", "f16c", "avx512")),
+        ("cascadelake", ("fma", "f16c", "avx512", "vnni")),
+    ],
+)
+def test_a_named_cpu(monkeypatch, name, used):
+    monkeypatch.setenv("NUMBA_CPU_NAME", name)
+    target = current_target()
+    assert (target.cpu, target.used) == (name, used)
+    assert ("vfmadd" in assembly(target)) == target.fma
+    assert ("zmm" in assembly(target)) == target.avx512
+    assert all(feature in target.summary for feature in (name, *used))
+
+
+def test_features_added_and_removed(monkeypatch):
+    monkeypatch.setenv("NUMBA_CPU_NAME", "skylake-avx512")
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", "+avx512vnni,-f16c")
+    target = current_target()
+    assert target.vnni
+    assert "f16c" not in target.features
+    assert target.llvm_features.endswith(",-f16c")
+
+
+def test_an_unknown_cpu_needs_features(monkeypatch):
+    monkeypatch.setenv("NUMBA_CPU_NAME", "pentium9")
+    with pytest.raises(ValueError, match=r"'pentium9'; choose one of generic, .*haswell"):
+        current_target()
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", "+fma")
+    assert current_target().used == ("fma",)
+
+
+def test_the_hosts_own_name_is_the_host(monkeypatch):
+    monkeypatch.setenv("NUMBA_CPU_NAME", llvm.get_host_cpu_name())
+    assert current_target().used == host_target().used
+
+
+@pytest.mark.parametrize("target", [*SHIPPED, host_target()], ids=lambda target: target.cpu)
+def test_the_environment_carries_a_target_to_the_compiler(monkeypatch, target):
+    monkeypatch.setenv("NUMBA_CPU_NAME", target.cpu)
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", target.llvm_features)
+    assert current_target() == target
+
+
+@x86_only
+def test_shipped_targets_come_best_first():
+    assert [target.used for target in SHIPPED] == [("fma", "f16c", "avx512", "vnni"), ("fma", "f16c")]
+    for better, worse in itertools.pairwise(SHIPPED):
+        assert better.features > worse.features
+    assert SHIPPED[0].features <= frozenset(llvm.get_host_cpu_features())  # names that LLVM knows

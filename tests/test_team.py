@@ -1,0 +1,179 @@
+"""Teams of threads: how many there should be, and how they behave beside other threads of the interpreter."""
+
+import gc
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+from models import config_of, open_model, random_params, read, write_native
+
+from nbgpt import team
+from nbgpt.job import PARKED
+from nbgpt.kv_cache import Sequence
+from nbgpt.team import cpu_quota, default_threads, physical_cores
+
+CONFIG = config_of()
+TEXT = list(range(CONFIG.n_vocab))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "float32.safetensors"
+    return write_native(path, random_params(CONFIG), CONFIG, "float32")
+
+
+@pytest.fixture(scope="module")
+def expected(path):
+    return read(open_model(path, n_threads=1), TEXT)
+
+
+def wait_until(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def workers():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("nbgpt-")]
+
+
+# --- How many ---------------------------------------------------------------------------------------------------------
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_cores_of_logical_cpus(tmp_path):
+    for cpu, siblings in enumerate(("0,4", "1,5", "2,6", "3,7") * 2):
+        write(tmp_path / f"cpu{cpu}/topology/thread_siblings_list", siblings + "\n")
+    assert physical_cores(set(range(8)), tmp_path) == 4
+    assert physical_cores({0, 4}, tmp_path) == 1
+    assert physical_cores({0, 1, 5}, tmp_path) == 2
+
+
+def test_cores_where_the_system_does_not_say(tmp_path):
+    assert physical_cores({0, 1, 2}, tmp_path) == 3
+
+
+@pytest.mark.parametrize(
+    ("limits", "quota"),
+    [
+        ({}, None),
+        ({"app/job": "max 100000"}, None),
+        ({"app/job": "150000 100000"}, 1.5),
+        ({"app/job": "400000 100000", "app": "200000 100000"}, 2.0),
+        ({"app/job": "max 100000", ".": "50000 100000"}, 0.5),
+        ({"app/job": "nonsense", "app": "300000 100000"}, 3.0),
+        ({"other": "100000 100000"}, None),
+    ],
+)
+def test_quota_of_version_2_groups(tmp_path, limits, quota):
+    write(tmp_path / "membership", "0::/app/job\n")
+    for group, limit in limits.items():
+        write(tmp_path / "cgroup" / group / "cpu.max", limit + "\n")
+    assert cpu_quota(tmp_path / "cgroup", tmp_path / "membership") == quota
+
+
+@pytest.mark.parametrize(("limit", "quota"), [("-1", None), ("250000", 2.5), ("nonsense", None)])
+@pytest.mark.parametrize("group", ["docker/0af3", "."])
+def test_quota_of_version_1_groups(tmp_path, group, limit, quota):
+    """A container sees its own group as the root."""
+    write(tmp_path / "membership", "5:memory:/docker/0af3\n4:cpu,cpuacct:/docker/0af3\n")
+    write(tmp_path / "cgroup/cpu" / group / "cpu.cfs_quota_us", limit + "\n")
+    write(tmp_path / "cgroup/cpu" / group / "cpu.cfs_period_us", "100000\n")
+    assert cpu_quota(tmp_path / "cgroup", tmp_path / "membership") == quota
+
+
+def test_no_groups_no_quota(tmp_path):
+    assert cpu_quota(tmp_path, tmp_path / "missing") is None
+
+
+@pytest.mark.parametrize(("quota", "threads"), [(None, 8), (16.0, 8), (3.6, 4), (1.5, 2), (0.2, 1)])
+def test_default_threads_respect_the_quota(monkeypatch, quota, threads):
+    monkeypatch.setattr(team, "physical_cores", lambda cpus: 8)
+    monkeypatch.setattr(team, "cpu_quota", lambda: quota)
+    assert default_threads() == threads
+
+
+def test_default_threads_here():
+    assert 1 <= default_threads() <= len(os.sched_getaffinity(0))
+
+
+# --- What they do -----------------------------------------------------------------------------------------------------
+
+
+def test_far_more_threads_than_cores(path, expected):
+    np.testing.assert_array_equal(read(open_model(path, n_threads=16), TEXT), expected)
+
+
+def test_parked_threads_cost_nothing_and_wake_up(path, expected):
+    model = open_model(path, n_threads=3)
+    np.testing.assert_array_equal(read(model, TEXT), expected)
+    wait_until(lambda: model.team._cells[PARKED] == 2)
+    busy = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - busy < 0.05
+    for _ in range(50):
+        np.testing.assert_array_equal(read(model, TEXT[:3]), expected[:3])
+        time.sleep(0.001)  # about as long as a thread waits before it parks
+
+
+def test_threads_leave_when_their_team_does(path):
+    others = set(workers())
+    model = open_model(path, n_threads=4)
+    assert set(workers()) <= others  # those of other teams may be leaving
+    read(model, TEXT[:2])
+    own = set(workers()) - others
+    assert {thread.name for thread in own} == {"nbgpt-1", "nbgpt-2", "nbgpt-3"}
+    del model
+    gc.collect()
+    wait_until(lambda: not own & set(workers()))
+
+
+def test_a_team_of_one_has_no_threads(path, expected):
+    model = open_model(path, n_threads=1)
+    others = set(workers())
+    np.testing.assert_array_equal(read(model, TEXT), expected)
+    assert set(workers()) <= others
+
+
+def test_callers_take_turns(path, expected):
+    """Several threads of the interpreter use one model, each for a text of its own."""
+    model, drawn = open_model(path, n_threads=2), {}
+    greedy = (0.0, 0.0, 1.0, 0.0)
+
+    def work(name):
+        sequence = Sequence()
+        drawn[name] = [model.next_id(sequence, [token], greedy) for token in TEXT]
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert list(drawn.values()) == 4 * [expected.argmax(axis=1).tolist()]
+
+
+def test_beside_a_busy_thread(path, expected):
+    """A thread that computes in Python holds the interpreter's lock, which a pass asks for once, when it is done."""
+    model, done = open_model(path, n_threads=2), threading.Event()
+
+    def spin():
+        while not done.is_set():
+            pass
+
+    busy = threading.Thread(target=spin)
+    busy.start()
+    try:
+        started = time.monotonic()
+        for _ in range(50):
+            np.testing.assert_array_equal(read(model, TEXT[:1]), expected[:1])
+        assert time.monotonic() - started < 10
+    finally:
+        done.set()
+        busy.join()
