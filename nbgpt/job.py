@@ -72,7 +72,8 @@ _SLOTS: dict[str, type] = {
     "projected": _POINTER,  # [n_rows, n_embd]
     "logits": _POINTER,  # [n_logits, n_vocab]
     "buckets": _POINTER,  # float64 [n_threads, SAMPLING_BUCKETS]
-    "candidates": _POINTER,  # [n_threads, n_vocab]: what sampling weighs
+    "candidates": _POINTER,  # [n_threads, candidates_stride]: what sampling weighs
+    "candidates_stride": _NUMBER,
     "scratch": _POINTER,  # [n_threads, scratch_stride]
     "scratch_stride": _NUMBER,
     "packed": _POINTER,  # bytes: the row tiles that a matmul reads

@@ -16,11 +16,18 @@ VALUE_REGISTERS = 4
 """Registers of a head's values that attention sums side by side: a head of 64."""
 SAMPLING_BUCKETS = 2048
 """Sums that the search for a top-k or top-p threshold keeps."""
+SAMPLING_BLOCK = 64
+"""Logits that top-k looks at, or passes over, together."""
 
 
 def padded(n: int, multiple: int) -> int:
     """n rounded up to a multiple."""
     return -(-n // multiple) * multiple
+
+
+def sampling_floats(n: int) -> int:
+    """Scratch that drawing one of n ids needs: weights, ids, and each block's largest weight."""
+    return 2 * (n + 2 * LANES) + padded(padded(n, SAMPLING_BLOCK) // SAMPLING_BLOCK, LANES)
 
 
 HEAD_DTYPE = {"float32": "float32", "float16": "float16", "int8": "int8", "int4": "int8"}

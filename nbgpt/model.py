@@ -16,7 +16,7 @@ import numpy as np
 from .config import ACTIVATIONS
 from .job import Job
 from .kv_cache import KVCache, Sequence
-from .layout import GROUP, HEAD_DTYPE, LANES, LOGIT_PLANES, PAGE, ROW_TILE, SAMPLING_BUCKETS, padded
+from .layout import GROUP, HEAD_DTYPE, LANES, LOGIT_PLANES, PAGE, ROW_TILE, SAMPLING_BUCKETS, padded, sampling_floats
 from .runtime import load_kernels
 from .team import Team, default_threads
 from .weights import Weights
@@ -243,6 +243,7 @@ class GPT2:
         finest = min(GROUP[self.weights.dtype], GROUP[HEAD_DTYPE[self.weights.dtype]])
         groups = padded(max(rows, logits), ROW_TILE) * widest // finest
         value_dim = padded(config.head_dim, LANES)
+        self._job.candidates_stride = sampling_floats(config.n_vocab)
         self._job.scratch_stride = padded(_QUERY_TILE * (config.head_dim + value_dim + PAGE + 3), LANES)
         shapes = {
             **dict.fromkeys(("x", "ln_1", "attended", "projected"), (rows, n_embd)),
@@ -251,7 +252,7 @@ class GPT2:
             "inner": (rows, n_inner),
             "logits": (logits, padded(config.n_vocab, _STRIDE)),
             "scratch": (self.team.n_threads, self._job.scratch_stride),
-            "candidates": (self.team.n_threads, padded(config.n_vocab, _STRIDE)),
+            "candidates": (self.team.n_threads, self._job.candidates_stride),
             "buckets": (self.team.n_threads, 2 * SAMPLING_BUCKETS),  # float64
             "packed": (padded(max(rows, logits), ROW_TILE) * widest * (4 if finest == 1 else 1) // 4,),
             "packed_sums": (groups,),

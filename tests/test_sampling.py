@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from nbgpt.kernels.sampling import sample
-from nbgpt.layout import LANES, SAMPLING_BUCKETS, padded
+from nbgpt.layout import LANES, SAMPLING_BUCKETS, padded, sampling_floats
 from nbgpt.rng import uniform
 from nbgpt.simd import at, data
 
@@ -28,7 +28,7 @@ def draw(logits, temperature, top_k, top_p, uniforms):
     garbage[:n] = logits
     options = np.array([(temperature, top_k, top_p, u) for u in uniforms])
     ids = np.empty(len(options), np.int64)
-    buckets, weights = np.full(SAMPLING_BUCKETS, np.nan), np.full(len(garbage), np.nan, np.float32)
+    buckets, weights = np.full(SAMPLING_BUCKETS, np.nan), np.full(sampling_floats(n), np.nan, np.float32)
     sample_each(garbage, n, options, buckets, weights, ids)
     return ids
 

@@ -17,6 +17,7 @@ _logits, _n_vocab = pointer_field("logits", types.float32), number_field("n_voca
 n_sampled, _sampled = number_field("n_sampled"), pointer_field("sampled", types.int32)
 _sampling = pointer_field("sampling", types.float64)
 _buckets, _candidates = pointer_field("buckets", types.float64), pointer_field("candidates", types.float32)
+_candidates_stride = number_field("candidates_stride")
 n_targets, _targets = number_field("n_targets"), pointer_field("targets", types.int32)
 _surprises = pointer_field("surprises", types.float64)
 
@@ -27,7 +28,7 @@ def make_sample_rows(planes: int) -> Any:
     @kernel
     def sample_rows(job, step, me):
         n, stride = _n_vocab(job), stride_of(_n_vocab(job))
-        buckets, weights = at(_buckets(job), me * SAMPLING_BUCKETS), at(_candidates(job), me * stride)
+        buckets, weights = at(_buckets(job), me * SAMPLING_BUCKETS), at(_candidates(job), me * _candidates_stride(job))
         row = claim(cells(job), step)
         while row < n_sampled(job):
             options, logits = at(_sampling(job), 4 * row), at(_logits(job), row * planes * stride)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numba import types
 
-from ..layout import LANES, SAMPLING_BUCKETS
-from ..simd import cast, keep_first, kernel, largest, load, maximum, splat, store, total
+from ..layout import LANES, SAMPLING_BLOCK, SAMPLING_BUCKETS
+from ..simd import at, cast, keep_first, kernel, largest, load, maximum, splat, store, total
 from .softmax import exp
 
 _MASK = SAMPLING_BUCKETS - 1
@@ -79,7 +79,7 @@ def sum_kept(weights, n, least):
 
 @kernel
 def draw(weights, n, least, uniform):
-    """The id at which the running sum of the kept weights passes uniform * their sum."""
+    """The place at which the running sum of the kept weights passes uniform * their sum."""
     bits, goal, last = cast(weights, types.int32), uniform * sum_kept(weights, n, least), 0
     for i in range(n):
         if bits[i] >= least:
@@ -91,7 +91,42 @@ def draw(weights, n, least, uniform):
 
 
 @kernel
-def sample(logits, n, options, buckets, weights):  # logits [n], weights [n padded to 16], buckets [2048]
+def likely_blocks(logits, n, top_k, top, inverse, maxima, buckets):
+    """Write each block's largest weight to maxima -> bits that the top_k-th largest of all weights reaches.
+
+    The largest weights of blocks are weights, so the top_k-th largest of them is not above that of all.
+    """
+    n_blocks = (n + SAMPLING_BLOCK - 1) // SAMPLING_BLOCK
+    for block in range(n_blocks):
+        start = block * SAMPLING_BLOCK
+        maxima[block] = largest_of(at(logits, start), min(SAMPLING_BLOCK, n - start))
+    for i in range(0, n_blocks, LANES):
+        store(maxima, i, exp((load(maxima, i) - splat(top)) * inverse))
+    if top_k > n_blocks:
+        return types.int64(_LEAST)
+    return kept_bits(maxima, n_blocks, top_k, True, types.int64(_LEAST), buckets)
+
+
+@kernel
+def gather(logits, n, top, inverse, least, maxima, weights, ids):
+    """Weights whose bits are at least `least`, and their ids, in order -> how many; whole blocks are passed over."""
+    bits, block_bits, count = cast(weights, types.int32), cast(maxima, types.int32), 0
+    for block in range((n + SAMPLING_BLOCK - 1) // SAMPLING_BLOCK):
+        if block_bits[block] < least:
+            continue
+        start = block * SAMPLING_BLOCK
+        for i in range(start, min(start + SAMPLING_BLOCK, n), LANES):
+            spare = count + LANES  # behind all that these lanes may become
+            store(weights, spare, exp((load(logits, i) - splat(top)) * inverse))
+            for lane in range(min(LANES, n - i)):
+                if bits[spare + lane] >= least:
+                    weights[count], ids[count] = weights[spare + lane], i + lane
+                    count += 1
+    return count
+
+
+@kernel
+def sample(logits, n, options, buckets, scratch):  # logits [n]; buckets [2048]; scratch [sampling_floats(n)]
     """The id that options = (temperature, top_k, top_p, uniform in [0, 1)) draw from logits.
 
     Temperature 0 takes the largest logit, the first among equals; top_k 0 and top_p 1 keep everything. Top-p keeps the
@@ -104,11 +139,18 @@ def sample(logits, n, options, buckets, weights):  # logits [n], weights [n padd
             if logits[i] == top:
                 return i
     inverse = splat(types.float32(min(max(1.0 / temperature, _TINY), _HUGE)))  # 0 * inf would be no number
-    for i in range(0, n, LANES):
-        store(weights, i, exp((load(logits, i) - splat(top)) * inverse))
+    room = n + 2 * LANES
+    weights, ids, maxima = scratch, cast(at(scratch, room), types.int32), at(scratch, 2 * room)
     least = types.int64(_LEAST)
     if 0.0 < top_k < n:
-        least = kept_bits(weights, n, top_k, True, least, buckets)
+        bound = likely_blocks(logits, n, top_k, top, inverse, maxima, buckets)
+        count = gather(logits, n, top, inverse, bound, maxima, weights, ids)
+        least = kept_bits(weights, count, top_k, True, least, buckets)
+    else:
+        count = n
+        for i in range(0, n, LANES):
+            store(weights, i, exp((load(logits, i) - splat(top)) * inverse))
     if top_p < 1.0:
-        least = kept_bits(weights, n, top_p * sum_kept(weights, n, least), False, least, buckets)
-    return draw(weights, n, least, uniform)
+        least = kept_bits(weights, count, top_p * sum_kept(weights, count, least), False, least, buckets)
+    place = draw(weights, count, least, uniform)
+    return types.int64(ids[place]) if 0.0 < top_k < n else place
