@@ -23,7 +23,7 @@ def describe(weights: Weights) -> dict[str, str]:
     """Label -> text, in the order to show them."""
     config, kernels = weights.config, find_object(weights.dtype)
     variants = [
-        f"{config.activation}",
+        config.activation,
         f"epsilon {config.layer_norm_epsilon:g}",
         *([] if config.tied_embeddings else ["own output embedding"]),
         *([] if config.scale_attn_weights else ["attention not scaled"]),

@@ -68,9 +68,8 @@ class Row:
     def test(self) -> str:
         """As llama-bench calls it."""
         name = f"pp{self.n_prompt}" if self.n_prompt else f"tg{self.n_gen}"
-        return (
-            name + (f" @ d{self.n_depth}" if self.n_depth else "") + (f" b{self.n_batch}" if self.n_batch > 1 else "")
-        )
+        depth = f" @ d{self.n_depth}" if self.n_depth else ""
+        return name + depth + (f" b{self.n_batch}" if self.n_batch > 1 else "")
 
     @property
     def gb_s(self) -> float:

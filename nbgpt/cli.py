@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from .terminal import decode, note, printable, read_text, write
+from .layout import HEAD_DTYPE
+from .terminal import decode, give_up_output, note, printable, read_text, write, write_pieces
 
 if TYPE_CHECKING:
     from .text import Model, Stream
 
     _Commands = argparse._SubParsersAction["_Parser"]
 
-_DTYPES = ("float32", "float16", "int8", "int4")
+_DTYPES = tuple(HEAD_DTYPE)
 _EXAMPLES = """\
 examples:
   python -m nbgpt generate "It was a dark and stormy night"
@@ -130,7 +130,7 @@ def _generate(options: argparse.Namespace) -> None:
         )
         write("---\n" * (sample > 0) + prompt * options.echo)
         try:
-            _write_text(stream)
+            write_pieces(stream)
         finally:
             if not options.quiet:
                 note(_figures(model, stream, seed))
@@ -145,18 +145,6 @@ def _read_prompt(options: argparse.Namespace) -> str:
     if file is None and (sys.stdin is None or sys.stdin.isatty()):
         return ""
     return read_text(file or "-").removesuffix("\n")
-
-
-def _write_text(stream: Stream) -> None:
-    """The pieces as they come; whatever ends them, the output ends with a whole line."""
-    last = ""
-    try:
-        for piece in stream:
-            write(piece)
-            last = piece
-    finally:
-        if not last.endswith("\n"):
-            write("\n")
 
 
 def _figures(model: Model, stream: Stream, seed: int) -> str:
@@ -214,7 +202,7 @@ def _convert(options: argparse.Namespace) -> None:
         calibrate=options.calibrate is not None,
         text=read_text(options.calibrate) if options.calibrate else None,
     )
-    write(f"{output}\n")
+    write(f"{printable(str(output))}\n")
 
 
 def _define_download(commands: _Commands) -> None:
@@ -231,7 +219,7 @@ def _download(options: argparse.Namespace) -> None:
     checkpoint = open_checkpoint(fetch(options.name))
     output = models_folder() / file_name(options.name, options.dtype)
     convert_with_progress(checkpoint, options.dtype, output, name=options.name)
-    write(f"{output}\n")
+    write(f"{printable(str(output))}\n")
 
 
 # --- info, warmup ----------------------------------------------------------------------------------------------------
@@ -339,7 +327,10 @@ def _define_bench(commands: _Commands) -> None:
 
 
 def _numbers(text: str) -> list[int]:
-    numbers = [int(part) for part in text.split(",")]
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, as 1,2,4") from None
     if min(numbers) < 0:
         raise argparse.ArgumentTypeError(f"{text!r} has a negative number")
     return numbers
@@ -352,6 +343,8 @@ def _bench(options: argparse.Namespace) -> None:
 
     if options.repetitions < 1:
         raise ValueError(f"repetitions is {options.repetitions}; it must be at least 1")
+    if min(options.n_batch) < 1:
+        raise ValueError(f"n-batch is {min(options.n_batch)}; it must be at least 1")
     if options.random:
         weights = benchmark.random_weights(options.random, options.dtype or "int8")
     else:
@@ -400,13 +393,5 @@ def main(arguments: list[str] | None = None) -> int:
         code, line = _explain(error)
         if line:
             note(line)
-        _give_up_output()
+        give_up_output()
         return code
-
-
-def _give_up_output() -> None:
-    """Let what standard output does not take go nowhere, so that the exit does not complain too."""
-    try:
-        print(end="", flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

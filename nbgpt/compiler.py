@@ -30,12 +30,12 @@ def translate(dtype: str) -> tuple[str, Any]:
     run, serve = entries.run, entries.serve
     cells = types.CPointer(types.int64)
 
-    @cfunc(types.void(cells, types.int64, types.int64), error_model="numpy")
-    def enter(team, me, seen):
+    @cfunc(types.void(cells, types.int64), error_model="numpy")
+    def enter(team, me):
         if me == 0:
             run(team)
         else:
-            serve(team, me, seen)
+            serve(team, me)
 
     return enter._wrapper_name, _linked(enter._library)
 

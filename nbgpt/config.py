@@ -50,6 +50,16 @@ class GPT2Config:
         return self.n_embd // self.n_head
 
     @property
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """(n_in, n_out) of the matrices of one layer, by their names within it."""
+        return {
+            "attn.c_attn.weight": (self.n_embd, 3 * self.n_embd),
+            "attn.c_proj.weight": (self.n_embd, self.n_embd),
+            "mlp.c_fc.weight": (self.n_embd, self.n_inner),
+            "mlp.c_proj.weight": (self.n_inner, self.n_embd),
+        }
+
+    @property
     def n_parameters(self) -> int:
         """Weights and biases, the tied embedding counted once."""
         block = 4 * self.n_embd**2 + 2 * self.n_embd * self.n_inner + 9 * self.n_embd + self.n_inner

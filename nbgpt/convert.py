@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -17,9 +18,8 @@ from .config import GPT2Config
 from .formats import Checkpoint, FormatError
 from .layout import HEAD_DTYPE, LANES, PANELS, padded
 from .tokenizer import Tokenizer
-from .weights import DTYPES, LAYOUT, matrices, native_shapes
+from .weights import DTYPES, ITEM_BYTES, LAYOUT, native_shapes
 
-_SIZES = {"F32": 4, "F16": 2, "U8": 1}
 _CHUNK = 1 << 21  # weights that are converted at a time: 8 MiB of float32
 _READER = {"ln_1": "attn.c_attn.weight", "ln_2": "mlp.c_fc.weight"}
 """The matrix that reads what a LayerNorm makes."""
@@ -44,10 +44,12 @@ def convert(
 
     bos: whether texts start with <|endoftext|>. inputs: quantize with error feedback from these (see calibrate.py).
     Raises FormatError for weights that are not finite or do not fit the dtype and for a vocabulary of another kind,
-    ValueError for an unknown dtype and for an output that is one of the inputs, OSError.
+    ValueError for an unknown dtype and for an output that is one of the inputs or no ordinary file, OSError.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
+    if output.exists() and not output.is_file():  # a device would be replaced by a file of its name
+        raise ValueError(f"{output} is no ordinary file: choose another name for the result")
     if output.exists() and any(output.samefile(source) for source in checkpoint.files):
         raise ValueError(f"{output} is what is to be converted: choose another file for the result")
     writer = _Writer(checkpoint, dtype, inputs, progress)
@@ -72,7 +74,7 @@ def convert(
 
 def n_bytes(config: GPT2Config, dtype: str) -> int:
     """Size of the tensors of a native file, for progress bars."""
-    return sum(int(np.prod(shape)) * _SIZES[kind] for kind, shape in native_shapes(config, dtype).values())
+    return sum(prod(shape) * ITEM_BYTES[kind] for kind, shape in native_shapes(config, dtype).values())
 
 
 @contextlib.contextmanager
@@ -119,7 +121,7 @@ def _header(shapes: dict[str, tuple[str, tuple[int, ...]]], metadata: dict[str, 
     header: dict[str, object] = {"__metadata__": metadata}
     start = 0
     for name, (kind, shape) in shapes.items():
-        stop = start + int(np.prod(shape)) * _SIZES[kind]
+        stop = start + prod(shape) * ITEM_BYTES[kind]
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, stop]}
         start = stop
     if n_vocabulary:
@@ -173,7 +175,7 @@ class _Writer:
         for norm in norms.values():
             self._emit(quantize.pad_vector(norm.gain * norm.scale))
             self._emit(quantize.pad_vector(norm.bias * norm.scale))
-        for name in matrices(self.config):
+        for name in self.config.matrices:
             before = norms.get(name)
             moments = self.inputs(layer, name) if self.inputs else before.mean_squares if before else None
             w = self._read(prefix + name).T  # [n_out, n_in]

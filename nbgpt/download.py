@@ -121,7 +121,8 @@ def _hub_cache() -> Path:
     """huggingface_hub's cache folder, by the rules of its `constants.py` but without the cost of its import."""
     home = os.environ.get("HF_HOME", os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/huggingface")
     default = os.environ.get("HUGGINGFACE_HUB_CACHE", home + "/hub")
-    return Path(os.path.expandvars(os.environ.get("HF_HUB_CACHE", default))).expanduser()
+    cache = os.path.expandvars(os.environ.get("HF_HUB_CACHE", default))
+    return Path(os.path.expanduser(cache))  # noqa: PTH111 (Path's own raises where there is no home)
 
 
 def _snapshots(release: Release) -> Iterator[Path]:

@@ -36,9 +36,9 @@ class Sampling:
     def __post_init__(self) -> None:
         """Raise ValueError that names the parameter, its value and what is allowed."""
         if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}; it must be 0 (greedy) or more")
-        if self.top_k < 0:
-            raise ValueError(f"top_k is {self.top_k}; it must be 0 (off) or more")
+            raise ValueError(f"temperature is {self.temperature}; it must be 0 (greedy) or more, and finite")
+        if not 0 <= self.top_k < 1 << 31:
+            raise ValueError(f"top_k is {self.top_k}; it must be from 0 (off) to 2^31 - 1")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1 (off)")
         if not 0 <= self.seed < 1 << 64:

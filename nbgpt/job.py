@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import ctypes
 
-# Places in the cells of a team: int64, eight to a cache line.
 JOBS, PARKED, QUIT, JOB, INSIDE, STEPS = 0, 8, 16, 24, 32, 40
+"""Places in the cells of a team, int64, eight to a cache line: jobs announced, threads asleep, whether to quit, the
+address of the Job, threads at work, and the first step."""
 STEP_CELLS = 16
-"""Cells of a step of the forward pass: tickets given out, and a cache line further, items done."""
+"""Cells of a step of the forward pass: items given out, and a cache line further, items done."""
 STEPS_OF_LAYER = 9
+"""See `block` in kernels/forward.py."""
 OTHER_STEPS = 5
+"""Embedding, final LayerNorm, logits, sampling, scoring."""
 CLOSED = 1 << 32
 """What is added to INSIDE, the number of threads at work, while no thread may enter."""
 PROBE_READ, PROBE_MULTIPLY_ADD = 1, 2
+"""What a job measures instead of running the model."""
 PROBE_FLOATS = 1 << 18
 """Floats that an item of PROBE_READ reads: 1 MiB."""
 PROBE_REPEATS = 1000
@@ -42,10 +46,6 @@ _SLOTS: dict[str, type] = {
     "model_offsets": _POINTER,  # int64 [len(MODEL_TENSORS)], bytes from `weights`
     "layer_offsets": _POINTER,  # int64 [n_layer, len(LAYER_TENSORS)]
     "attention_scales": _POINTER,  # float32 [n_layer]
-    "probe": _NUMBER,  # not 0: measure the machine instead, see kernels/limits.py
-    "probe_items": _NUMBER,
-    "probe_data": _POINTER,  # float32
-    "probe_flop": _NUMBER,  # set by compiled code: floating-point operations of an item
     # the rows
     "n_rows": _NUMBER,
     "ids": _POINTER,  # int32 [n_rows]
@@ -70,7 +70,7 @@ _SLOTS: dict[str, type] = {
     "attended": _POINTER,  # [n_rows, n_embd]
     "inner": _POINTER,  # [n_rows, n_inner]
     "projected": _POINTER,  # [n_rows, n_embd]
-    "logits": _POINTER,  # [n_logits, n_vocab]
+    "logits": _POINTER,  # [n_logits * planes, n_vocab]: row i in row i * planes, see LOGIT_PLANES
     "buckets": _POINTER,  # float64 [n_threads, SAMPLING_BUCKETS]
     "candidates": _POINTER,  # [n_threads, candidates_stride]: what sampling weighs
     "candidates_stride": _NUMBER,
@@ -80,6 +80,11 @@ _SLOTS: dict[str, type] = {
     "packed_sums": _POINTER,
     "packed_scales": _POINTER,
     "pages": _POINTER,  # float32: the KV cache
+    # no forward pass, but a measurement of the machine: see kernels/limits.py
+    "probe": _NUMBER,  # PROBE_READ, PROBE_MULTIPLY_ADD, or 0 for a forward pass
+    "probe_items": _NUMBER,
+    "probe_data": _POINTER,  # float32
+    "probe_flop": _NUMBER,  # set by compiled code: floating-point operations of an item
 }
 
 

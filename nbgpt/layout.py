@@ -9,9 +9,12 @@ ROW_TILE = 12
 GROUP_INT8 = 64
 GROUP_INT4 = 32
 """Inputs that share a scale."""
+STRIDE = 64
+"""Rows of activations are padded to a multiple of this many floats: whole groups, whatever the type of the weights."""
 PAGE = 64
 """Positions in a page of the KV cache, the attention kernel's tile of keys."""
-
+MAX_QUERY_TILE = 6
+"""The most queries that attention takes at once."""
 VALUE_REGISTERS = 4
 """Registers of a head's values that attention sums side by side: a head of 64."""
 SAMPLING_BUCKETS = 2048

@@ -16,7 +16,19 @@ import numpy as np
 from .config import ACTIVATIONS
 from .job import Job
 from .kv_cache import KVCache, Sequence
-from .layout import GROUP, HEAD_DTYPE, LANES, LOGIT_PLANES, PAGE, ROW_TILE, SAMPLING_BUCKETS, padded, sampling_floats
+from .layout import (
+    GROUP,
+    HEAD_DTYPE,
+    LANES,
+    LOGIT_PLANES,
+    MAX_QUERY_TILE,
+    PAGE,
+    ROW_TILE,
+    SAMPLING_BUCKETS,
+    STRIDE,
+    padded,
+    sampling_floats,
+)
 from .runtime import load_kernels
 from .team import Team, default_threads
 from .weights import Weights
@@ -29,14 +41,12 @@ MAX_LOGIT_ROWS = 128
 """Rows of one pass when every one of them wants logits: 50257 numbers each."""
 MAX_THREADS = 512
 """More than a machine has cores is slower, and systems refuse to start very many."""
-_STRIDE = 64  # floats that rows of a buffer are padded to: see stride_of in kernels/phases.py
-_QUERY_TILE = 6  # the most rows that the attention kernel takes at once
 
 
 class GPT2:
     """Weights, a KV cache and a team of threads: ids in, logits out.
 
-    `next_id`, `logits` and `free` may be called from several threads: passes take turns.
+    `next_id`, `next_ids`, `logits`, `surprises` and `free` may be called from several threads: passes take turns.
     """
 
     def __init__(self, weights: Weights, n_threads: int | None = None) -> None:
@@ -61,11 +71,7 @@ class GPT2:
 
     def prefill(self, sequence: Sequence, ids: Ids[int]) -> np.ndarray:
         """Append ids, at least one, to a sequence -> logits float32 [n_vocab] after the last, until the next pass."""
-        for start in range(0, len(ids), MAX_ROWS):
-            part = ids[start : start + MAX_ROWS]
-            wants = [len(part) - 1] if start + MAX_ROWS >= len(ids) else []
-            result = self.forward(part, [sequence] * len(part), wants)
-        last: np.ndarray = result[0]
+        last: np.ndarray = self._append(sequence, ids)[0]
         return last
 
     def decode(self, sequences: list[Sequence], ids: Ids[int]) -> np.ndarray:
@@ -75,10 +81,7 @@ class GPT2:
     def next_id(self, sequence: Sequence, ids: Ids[int], options: Options) -> int:
         """Append ids to a sequence and draw the id that follows."""
         with self._lock:
-            for start in range(0, len(ids), MAX_ROWS):
-                part = ids[start : start + MAX_ROWS]
-                last = start + MAX_ROWS >= len(ids)
-                self.forward(part, [sequence] * len(part), [len(part) - 1] if last else [], [options] if last else [])
+            self._append(sequence, ids, [options])
             return int(self._sampled[0])
 
     def next_ids(self, sequences: list[Sequence], ids: Ids[int], options: list[Options]) -> list[int]:
@@ -86,6 +89,14 @@ class GPT2:
         with self._lock:
             self.forward(ids, sequences, range(len(ids)), options)
             return [int(drawn) for drawn in self._sampled]
+
+    def _append(self, sequence: Sequence, ids: Ids[int], sampling: Ids[Options] = ()) -> np.ndarray:
+        """Append ids part by part -> logits float32 [1, n_vocab] after the last, which sampling draws from."""
+        for start in range(0, len(ids), MAX_ROWS):
+            part = ids[start : start + MAX_ROWS]
+            last = [len(part) - 1] if start + MAX_ROWS >= len(ids) else []
+            result = self.forward(part, [sequence] * len(part), last, sampling if last else ())
+        return result
 
     def run_layer(
         self, sequence: Sequence, ids: Ids[int], layer: int, stream: np.ndarray | None
@@ -125,21 +136,20 @@ class GPT2:
 
     def surprises(self, ids: Ids[int], first: int = 1) -> np.ndarray:
         """-log p(id | the ids before it) in nats, float64 [len(ids) - first], of the ids from `first` >= 1 on."""
-        sequence, result = Sequence(), np.empty(len(ids) - first)
+        sequence, parts = Sequence(), [np.empty(0)]
         try:
             start = 0
             while start < len(ids) - 1:
                 unscored = max(0, first - 1 - start)
                 rows = min(MAX_ROWS, unscored) if unscored else min(MAX_LOGIT_ROWS, len(ids) - 1 - start)
-                wants = range(0 if unscored else rows)
+                targets = [] if unscored else ids[start + 1 : start + 1 + rows]
                 with self._lock:
-                    targets = ids[start + 1 : start + 1 + len(wants)]
-                    self.forward(ids[start : start + rows], [sequence] * rows, wants, targets=targets)
-                    result[start + 1 - first :][: len(wants)] = self._surprises
+                    self.forward(ids[start : start + rows], [sequence] * rows, range(len(targets)), targets=targets)
+                    parts.append(self._surprises)
                 start += rows
         finally:
             self.free(sequence)
-        return result
+        return np.concatenate(parts)
 
     def probe(self, kind: int, items: int, data: np.ndarray) -> None:
         """Let the team read `data` or compute on it instead of running the model: see kernels/limits.py."""
@@ -238,19 +248,19 @@ class GPT2:
         self._logit_capacity = max(n_logits, self._logit_capacity)
         logits = self._logit_capacity * self._logit_planes
         config = self.config
-        n_embd, n_inner = padded(config.n_embd, _STRIDE), padded(config.n_inner, _STRIDE)
+        n_embd, n_inner = padded(config.n_embd, STRIDE), padded(config.n_inner, STRIDE)
         widest = max(n_embd, n_inner)
         finest = min(GROUP[self.weights.dtype], GROUP[HEAD_DTYPE[self.weights.dtype]])
         groups = padded(max(rows, logits), ROW_TILE) * widest // finest
         value_dim = padded(config.head_dim, LANES)
         self._job.candidates_stride = sampling_floats(config.n_vocab)
-        self._job.scratch_stride = padded(_QUERY_TILE * (config.head_dim + value_dim + PAGE + 3), LANES)
+        self._job.scratch_stride = padded(MAX_QUERY_TILE * (config.head_dim + value_dim + PAGE + 3), LANES)
         shapes = {
             **dict.fromkeys(("x", "ln_1", "attended", "projected"), (rows, n_embd)),
             "ln_2": (max(rows, logits), n_embd),
-            "qkv": (rows, padded(3 * config.n_embd, _STRIDE)),
+            "qkv": (rows, padded(3 * config.n_embd, STRIDE)),
             "inner": (rows, n_inner),
-            "logits": (logits, padded(config.n_vocab, _STRIDE)),
+            "logits": (logits, padded(config.n_vocab, STRIDE)),
             "scratch": (self.team.n_threads, self._job.scratch_stride),
             "candidates": (self.team.n_threads, self._job.candidates_stride),
             "buckets": (self.team.n_threads, 2 * SAMPLING_BUCKETS),  # float64

@@ -32,7 +32,7 @@ Progress = Callable[[int], object]
 def write_text(
     model: GPT2, bos_id: int, n_tokens: int = N_TOKENS, progress: Progress = lambda n: None
 ) -> list[list[int]]:
-    """Texts that the model writes itself at temperature 1 from <|endoftext|>, n_tokens in all."""
+    """Texts that the model writes itself at temperature 1 from <|endoftext|>: whole contexts, at least n_tokens."""
     n_ctx = model.config.n_ctx
     n_texts = -(-n_tokens // n_ctx)
     kv_bytes = 4 * model.cache.page_floats * (n_ctx // PAGE + 1)
@@ -44,9 +44,8 @@ def write_text(
         batch = [[bos_id] for _ in numbers]
         for position in range(n_ctx - 1):
             options = [(1.0, 0.0, 1.0, uniform(0, number, position)) for number in numbers]
-            for text, token in zip(
-                batch, model.next_ids(sequences, [text[-1] for text in batch], options), strict=True
-            ):
+            drawn = model.next_ids(sequences, [text[-1] for text in batch], options)
+            for text, token in zip(batch, drawn, strict=True):
                 text.append(token)
             progress(len(batch))
         for sequence in sequences:
@@ -56,12 +55,12 @@ def write_text(
 
 
 def cut(ids: list[int], n_ctx: int, n_tokens: int = N_TOKENS) -> list[list[int]]:
-    """The first n_tokens of a text as texts that fit the context."""
+    """The beginning of a text, n_tokens up to a whole context, as texts that fit the context."""
     return [ids[start : start + n_ctx] for start in range(0, min(len(ids), n_tokens), n_ctx)]
 
 
 class Observer:
-    """Calls of it, layer after layer, return the second moments of a matrix's inputs: X.T @ X, float32 [n_in, n_in]."""
+    """The second moments of each matrix's inputs, while the model reads some texts; asked for layer after layer."""
 
     def __init__(self, model: GPT2, texts: list[list[int]], progress: Progress = lambda n: None) -> None:
         """texts: each as long as the context at most. progress: called with tokens read, in every layer."""
@@ -71,22 +70,17 @@ class Observer:
         self.layer = -1
         self.moments: dict[str, np.ndarray] = {}
         self.streams: list[np.ndarray] = []  # the residual stream of each text before the next layer
-        self.n_tokens = sum(map(len, texts))
 
     def __call__(self, layer: int, name: str) -> np.ndarray:
+        """X.T @ X, float32 [n_in, n_in], for the inputs X of a matrix."""
         while self.layer < layer:
             self._next_layer()
         return self.moments[name]
 
     def _next_layer(self) -> None:
         self.layer += 1
-        config = self.model.config
-        self.moments = {
-            "attn.c_attn.weight": np.zeros((config.n_embd, config.n_embd), np.float32),
-            "attn.c_proj.weight": np.zeros((config.n_embd, config.n_embd), np.float32),
-            "mlp.c_fc.weight": np.zeros((config.n_embd, config.n_embd), np.float32),
-            "mlp.c_proj.weight": np.zeros((config.n_inner, config.n_inner), np.float32),
-        }
+        matrices = self.model.config.matrices
+        self.moments = {name: np.zeros((n_in, n_in), np.float32) for name, (n_in, _) in matrices.items()}
         streams = []
         for number, text in enumerate(self.texts):
             before = self.streams[number] if self.streams else None

@@ -22,8 +22,14 @@ def home() -> Path:
     """The folder for models and kernels, which need not exist yet: `$NBGPT_HOME`, else `nbgpt` in the user's cache.
 
     Source: XDG Base Directory Specification; a relative `$XDG_CACHE_HOME` is to be ignored.
+    Raises ValueError for a user whose home folder the system does not know.
     """
-    if chosen := os.environ.get("NBGPT_HOME"):
-        return Path(chosen).expanduser()
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "nbgpt"
+    chosen = os.environ.get("NBGPT_HOME")
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        return (cache if cache.is_absolute() else Path.home() / ".cache") / "nbgpt"
+    except RuntimeError:
+        known = f"NBGPT_HOME is {chosen!r}" if chosen else "HOME is not set"
+        raise ValueError(f"{known} and names no folder: set NBGPT_HOME to one for models and kernels") from None

@@ -127,11 +127,12 @@ def _can_keep_in(folder: Path) -> bool:
 def _compile(wanted: KernelObject, folder: str) -> Path:
     """Compile in another process -> a file in the folder. Raises KernelError."""
     made = Path(folder) / wanted.path.name
-    target = {"NUMBA_CPU_NAME": wanted.target.cpu, "NUMBA_CPU_FEATURES": wanted.target.llvm_features}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}  # not in the key
+    environment |= {"NUMBA_CPU_NAME": wanted.target.cpu, "NUMBA_CPU_FEATURES": wanted.target.llvm_features}
     program = f"import sys; sys.path = {sys.path}; from nbgpt.compiler import main; main()"  # this nbgpt, and no other
     done = subprocess.run(
         [sys.executable, "-c", program, wanted.dtype, "-o", str(made), "--facts", json.dumps(wanted.facts)],
-        env=os.environ | target,
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -175,7 +176,7 @@ def build_shipped(folder: Path) -> list[Path]:
 
 @functools.cache
 def load_kernels(dtype: str) -> Any:
-    """The compiled entry `enter(cells, me, seen)` for one type of weights, compiling it if need be.
+    """The compiled entry `enter(team, me)` for one type of weights, compiling it if need be.
 
     Raises KernelError.
     """
@@ -198,6 +199,6 @@ def _link(header: dict[str, Any], elf: bytes) -> Any:
     engine.add_object_file(llvm.ObjectFileRef.from_data(elf))
     engine.finalize_object()
     address = engine.get_function_address(header["entry"])
-    enter = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)
+    enter = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)
     enter.engine = engine  # type: ignore[attr-defined]  # its memory must live as long as the function
     return enter

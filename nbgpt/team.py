@@ -42,7 +42,7 @@ class Team:
             job.cells = self._cells.ctypes.data
             job.n_threads = self.n_threads
             self._cells[JOB] = ctypes.addressof(job)
-            self._enter(job.cells, 0, 0)
+            self._enter(job.cells, 0)
 
     def _start(self, n_layer: int) -> np.ndarray:
         cells = np.zeros(n_cells(n_layer), np.int64)
@@ -50,7 +50,7 @@ class Team:
         enter = self._enter
 
         def serve(me: int) -> None:
-            enter(cells.ctypes.data, me, 0)
+            enter(cells.ctypes.data, me)
 
         for me in range(1, self.n_threads):
             threading.Thread(target=serve, args=(me,), name=f"nbgpt-{me}", daemon=True).start()
@@ -62,7 +62,7 @@ def _dismiss(enter: Any, cells: np.ndarray, pid: int) -> None:
     """Let the threads of a team that is no longer used come home."""
     if pid == os.getpid():
         cells[QUIT] = 1
-        enter(cells.ctypes.data, 0, 0)
+        enter(cells.ctypes.data, 0)
 
 
 def physical_cores(cpus: set[int], topology: Path = Path("/sys/devices/system/cpu")) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +34,26 @@ def write(text: str) -> None:
     except OSError as error:
         error.filename = "standard output"
         raise
+
+
+def write_pieces(pieces: Iterable[str]) -> None:
+    """A text piece by piece as it comes; whatever ends it, the output ends with a whole line."""
+    last = ""
+    try:
+        for piece in pieces:
+            write(piece)
+            last = piece
+    finally:
+        if not last.endswith("\n"):
+            write("\n")
+
+
+def give_up_output() -> None:
+    """Let what standard output does not take go nowhere, so that the exit does not complain too."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def note(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,9 @@ class Model:
             max_tokens = max(1, min(DEFAULT_MAX_TOKENS, room))
         if seed is None:
             seed = random_seed()
-        sampling = Sampling(0.0 if greedy else temperature, top_k, top_p, seed)
+        sampling = Sampling(temperature, top_k, top_p, seed)
+        if greedy:
+            sampling = replace(sampling, temperature=0.0)
         generation = Generation(self.engine, ids, max_tokens, sampling, self.tokenizer.eos_id, sample, overflow)
         return Stream(self.tokenizer, generation)
 
@@ -154,12 +157,16 @@ class Model:
         return stream.completion
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
-        """Logits float32 [n, n_vocab] after each of the ids [n]. Raises ValueError past the context."""
+        """Logits float32 [n, n_vocab] after each of the ids [n].
+
+        Raises ValueError past the context, TypeError for ids that are no whole numbers.
+        """
+        ids = [index(token) for token in ids]
         if len(ids) > self.config.n_ctx:
             raise ValueError(f"{len(ids)} tokens; this model's context is {self.config.n_ctx}")
         result = np.empty((len(ids), self.config.n_vocab), np.float32)
         start = 0
-        for part in self.engine.logits(list(ids)):
+        for part in self.engine.logits(ids):
             result[start : start + len(part)] = part
             start += len(part)
         return result

@@ -24,6 +24,8 @@ from .layout import GROUP, HEAD_DTYPE, LANES, PANELS, padded
 LAYOUT = "1"
 """Version of the layout, in the metadata of every native file."""
 DTYPES = tuple(HEAD_DTYPE)
+ITEM_BYTES = {"F32": 4, "F16": 2, "U8": 1}
+"""By the safetensors dtypes that a native file uses."""
 
 
 def matrix_shapes(name: str, dtype: str, n_in: int, n_out: int) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -37,17 +39,6 @@ def matrix_shapes(name: str, dtype: str, n_in: int, n_out: int) -> dict[str, tup
         return {name: ("U8", (panels, inputs // 4, LANES, 4)), name + ".scale": groups}
     values = ("U8", (panels, inputs // 8, LANES, 4))
     return {name: values, name + ".scale": groups, name + ".offset": groups}
-
-
-def matrices(config: GPT2Config) -> dict[str, tuple[int, int]]:
-    """(n_in, n_out) of the matrices of one layer, by their names within it."""
-    n_embd, n_inner = config.n_embd, config.n_inner
-    return {
-        "attn.c_attn.weight": (n_embd, 3 * n_embd),
-        "attn.c_proj.weight": (n_embd, n_embd),
-        "mlp.c_fc.weight": (n_embd, n_inner),
-        "mlp.c_proj.weight": (n_inner, n_embd),
-    }
 
 
 def native_shapes(config: GPT2Config, dtype: str) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -65,7 +56,7 @@ def native_shapes(config: GPT2Config, dtype: str) -> dict[str, tuple[str, tuple[
     for layer in range(config.n_layer):
         prefix = f"h.{layer}."
         shapes |= norm(prefix + "ln_1") | norm(prefix + "ln_2")
-        for name, (n_in, n_out) in matrices(config).items():
+        for name, (n_in, n_out) in config.matrices.items():
             shapes |= matrix_shapes(prefix + name, dtype, n_in, n_out)
             shapes |= vector(prefix + name.replace(".weight", ".bias"), n_out)
     shapes |= norm("ln_f")
@@ -133,7 +124,7 @@ def in_memory(config: GPT2Config, dtype: str, name: str, fill: Callable[[str, st
     """Weights without a file; fill(tensor, safetensors dtype, count) makes the numbers of one."""
     entries, stop = {}, 0
     for tensor, (kind, shape) in native_shapes(config, dtype).items():
-        start, stop = stop, stop + prod(shape) * {"F32": 4, "F16": 2, "U8": 1}[kind]
+        start, stop = stop, stop + prod(shape) * ITEM_BYTES[kind]
         entries[tensor] = Entry(kind, shape, start, stop)
     block = np.empty(stop, np.uint8)
     for tensor, entry in entries.items():

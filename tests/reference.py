@@ -65,7 +65,7 @@ def attention(q, k, v, scale):  # [n_query, head_dim], [n_key, head_dim] x 2 -> 
 def causal_self_attention(x, params, n_head, scale):  # [n_seq, n_embd] -> [n_seq, n_embd]
     """Every head looks at its own slice of the channels."""
     qkv = linear(x, params["c_attn.weight"], params["c_attn.bias"])  # [n_seq, 3 n_embd]
-    q, k, v = (np.split(part, n_head, axis=-1) for part in np.split(qkv, 3, axis=-1))
+    q, k, v = (np.split(channels, n_head, axis=-1) for channels in np.split(qkv, 3, axis=-1))
     heads = [attention(q[head], k[head], v[head], scale) for head in range(n_head)]
     return linear(np.concatenate(heads, axis=-1), params["c_proj.weight"], params["c_proj.bias"])
 

@@ -241,6 +241,7 @@ def test_no_standard_streams_at_all(recital):
         (["eval"], "the following arguments are required: MEASURE; `python -m nbgpt eval --help` explains"),
         (["eval", "perplexity"], "the following arguments are required: file"),
         (["convert"], "the following arguments are required: source"),
+        (["bench", "--n-gen", "some"], "argument -n/--n-gen: 'some' is no list of whole numbers, as 1,2,4"),
     ],
 )
 def test_wrong_usage(fails, arguments, message):
@@ -255,9 +256,9 @@ def test_wrong_usage(fails, arguments, message):
     [
         (["-n", 0], "max_tokens is 0; it must be at least 1"),
         (["--num-samples", 0], "num-samples is 0; it must be at least 1"),
-        (["--temperature", -1], "temperature is -1.0; it must be 0 (greedy) or more"),
-        (["--temperature", "nan"], "temperature is nan; it must be 0 (greedy) or more"),
-        (["--top-k", -1], "top_k is -1; it must be 0 (off) or more"),
+        (["--temperature", -1], "temperature is -1.0; it must be 0 (greedy) or more, and finite"),
+        (["--temperature", "nan"], "temperature is nan; it must be 0 (greedy) or more, and finite"),
+        (["--top-k", -1], "top_k is -1; it must be from 0 (off) to 2^31 - 1"),
         (["--top-p", 0], "top_p is 0.0; it must be above 0 and at most 1 (off)"),
         (["--seed", -1], "seed is -1; it must be from 0 to 2^64 - 1"),
         (["--threads", 0], "threads is 0; it must be from 1 to 512"),
@@ -267,6 +268,10 @@ def test_wrong_usage(fails, arguments, message):
 )
 def test_values_out_of_range(fails, recital, options, message):
     assert fails("generate", "Once", "--model", recital, *options) == (2, message)
+
+
+def test_a_batch_of_none(fails, recital):
+    assert fails("bench", "--model", recital, "--n-batch", 0) == (2, "n-batch is 0; it must be at least 1")
 
 
 def test_a_prompt_that_is_too_long(fails, recital):
@@ -469,6 +474,18 @@ def test_convert(run, official, recital, tmp_path):
     assert run("convert", source, "--dtype", "float16", "-o", tmp_path)[1] == f"{tmp_path}/mine-float16.safetensors\n"
     assert weights.load(tmp_path / "mine-float16.safetensors").dtype == "float16"
     default.unlink()
+
+
+def test_convert_to_a_name_that_is_not_utf_8(run, official, tmp_path):
+    output = os.fsencode(tmp_path) + b"/\xff.safetensors"
+    code, text, _ = run("convert", official("source"), "-o", os.fsdecode(output))
+    assert (code, text) == (0, f"{tmp_path}/?.safetensors\n")
+    assert b"\xff.safetensors" in os.listdir(os.fsencode(tmp_path))  # noqa: PTH208 (as bytes)
+
+
+def test_convert_of_a_native_file(fails, recital, tmp_path):
+    code, line = fails("convert", recital, "-o", tmp_path / "again.safetensors")
+    assert (code, "is a native file already: convert the official weights" in line) == (1, True)
 
 
 def test_warmup(run, recital):

@@ -246,6 +246,16 @@ def test_the_weights_are_not_overwritten(tmp_path):
     assert source.read_bytes() == before
 
 
+def test_what_is_no_ordinary_file_is_not_replaced(tmp_path):
+    source = write_folder(tmp_path / "source", text_config(), random_params(text_config()))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for output in (pipe, tmp_path):
+        with pytest.raises(ValueError, match=r"is no ordinary file: choose another name"):
+            convert(open_checkpoint(source), "int8", output)
+    assert pipe.is_fifo()
+
+
 # A conversion that fails leaves nothing behind
 
 

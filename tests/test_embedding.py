@@ -9,7 +9,7 @@ from numba import njit
 from reference import padded
 
 from nbgpt.kernels.embedding import EMBEDS
-from nbgpt.kernels.residual import add_bias, add_residual
+from nbgpt.kernels.residual import add, add_residual
 from nbgpt.simd import data
 
 
@@ -64,7 +64,7 @@ def test_int8_embeddings(rng, n_embd):
 @njit(error_model="numpy")
 def sums(x, branch, bias):
     add_residual(data(x), data(branch), data(bias), len(x))
-    add_bias(data(branch), data(bias), len(x))
+    add(data(branch), data(bias), len(x))
 
 
 @pytest.mark.parametrize("n", [16, 48, 1600])

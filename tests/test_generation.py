@@ -132,7 +132,7 @@ def test_bad_requests(model, options, message):
         *[("temperature", value) for value in (-0.1, float("nan"), float("inf"))],
         *[("top_p", value) for value in (0, -1, 1.01, float("nan"))],
         *[("seed", value) for value in (-1, 2**64)],
-        ("top_k", -1),
+        *[("top_k", value) for value in (-1, 2**31, 10**400)],  # the last is more than a float64 can be
     ],
 )
 def test_bad_sampling(name, value):

@@ -52,13 +52,16 @@ def test_texts_of_several_passes(tmp_path, rng):
     text = rng.integers(0, config.n_vocab, 700).tolist()
     model = open_model(write_native(tmp_path / "model.safetensors", random_params(config), config, "float32"), 2)
     expected = reference.gpt2(text, random_params(config), config)
+    tolerance = TOLERANCE * np.abs(expected).max()
     for logits, rows in (
         (model.prefill(Sequence(), text), -1),
-        (np.concatenate([part.copy() for part in model.logits(text)]), slice(None)),
-        (np.concatenate([part.copy() for part in model.logits(text, first=130)]), slice(130, None)),
+        (np.concatenate(list(model.logits(text))), slice(None)),
     ):
         assert logits.shape == expected[rows].shape
-        assert np.abs(logits - expected[rows]).max() <= TOLERANCE * np.abs(expected).max()
+        assert np.abs(logits - expected[rows]).max() <= tolerance
+    surprises = -np.log(reference.softmax(expected)[np.arange(699), text[1:]])
+    for first in (1, 130, 600):
+        np.testing.assert_allclose(model.surprises(text, first), surprises[first - 1 :], rtol=0, atol=2 * tolerance)
 
 
 @pytest.mark.parametrize("name", ["gelu", "relu", "inverse_layer_idx", "unscaled", "untied", "epsilon"])

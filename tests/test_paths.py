@@ -50,3 +50,12 @@ def test_home(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expe
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert paths.home() == Path(expected)
+
+
+@pytest.mark.parametrize(("chosen", "found"), [("~nobody-has-this-name/x", "NBGPT_HOME is"), ("", "HOME is not set")])
+def test_no_home(monkeypatch: pytest.MonkeyPatch, chosen: str, found: str):
+    monkeypatch.setenv("NBGPT_HOME", chosen)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a user whom the system does not know
+    with pytest.raises(ValueError, match=f"{found}.*: set NBGPT_HOME"):
+        paths.home()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from models import config_of, open_model, random_params, read, write_native
@@ -147,6 +148,14 @@ def test_another_cpu_gives_the_same_bits(path, tmp_path, compiled):
     output, messages = start_pass(path, tmp_path, **features).communicate(timeout=120)
     assert output == expected
     assert "for haswell" in messages
+
+
+def test_numbas_other_settings_do_not_reach_the_compiler(compiled, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    monkeypatch.setattr(runtime.subprocess, "run", lambda *_, env, **__: given.append(env) or Mock(returncode=0))
+    runtime._compile(compiled, str(tmp_path))
+    assert {name for name in given[0] if name.startswith("NUMBA_")} == {"NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"}
 
 
 def test_a_compiler_that_fails_says_why(compiled, kept, monkeypatch):

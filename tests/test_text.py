@@ -108,6 +108,8 @@ def test_greedy_is_temperature_zero(random_model):
     ids = [*random_model.encode("Once"), *greedy.tokens]
     logits = random_model.logits(ids)[-21:-1]
     assert greedy.tokens == logits.argmax(axis=1).tolist()
+    with pytest.raises(ValueError, match="temperature is nan"):  # a mistake, even where it would not matter
+        random_model.generate("Once", greedy=True, temperature=float("nan"))
 
 
 @pytest.mark.parametrize(("n_ctx", "n_new"), [(40, 37), (203, 200), (204, 200)])
@@ -166,6 +168,8 @@ def test_logits(random_model):
         random_model.logits([0] * 201)
     with pytest.raises(ValueError, match=rf"token -1 is not in 0\.\.{TOKENIZER.n_vocab - 1}"):
         random_model.logits([0, -1])
+    with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+        random_model.logits([1.5])
 
 
 def test_ids_beyond_the_vocabulary_are_no_text(tmp_path):

@@ -80,6 +80,9 @@ def _open(path: Path) -> Checkpoint:
         return open_gguf(path)
     if path.suffix in (".safetensors", ".bin", ".pt", ".pth") or path.name.endswith(".index.json"):
         from .huggingface import open_hugging_face
+        from .safetensors import read_header
 
+        if path.suffix == ".safetensors" and read_header(path)[1].get("format") == "nbgpt":
+            raise FormatError(f"{path} is a native file already: convert the official weights that it was made from")
         return open_hugging_face(path)
     raise FormatError(f"{path}: expected a folder, or a file that ends in .safetensors, .bin, .gguf or .index.json")

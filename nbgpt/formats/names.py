@@ -24,7 +24,7 @@ def expected_shapes(config: GPT2Config) -> Iterator[tuple[str, tuple[int, ...]]]
 
     Source: the checkpoints of https://github.com/openai/gpt-2, as Hugging Face names their tensors.
     """
-    n_embd, n_inner = config.n_embd, config.n_inner
+    n_embd = config.n_embd
     yield "wte.weight", (config.n_vocab, n_embd)
     yield "wpe.weight", (config.n_ctx, n_embd)
     for layer in range(config.n_layer):
@@ -32,14 +32,9 @@ def expected_shapes(config: GPT2Config) -> Iterator[tuple[str, tuple[int, ...]]]
         for norm in ("ln_1", "ln_2"):
             yield f"{block}{norm}.weight", (n_embd,)
             yield f"{block}{norm}.bias", (n_embd,)
-        for matrix, n_in, n_out in (
-            ("attn.c_attn", n_embd, 3 * n_embd),
-            ("attn.c_proj", n_embd, n_embd),
-            ("mlp.c_fc", n_embd, n_inner),
-            ("mlp.c_proj", n_inner, n_embd),
-        ):
-            yield f"{block}{matrix}.weight", (n_in, n_out)
-            yield f"{block}{matrix}.bias", (n_out,)
+        for matrix, (n_in, n_out) in config.matrices.items():
+            yield block + matrix, (n_in, n_out)
+            yield block + matrix.replace(".weight", ".bias"), (n_out,)
     yield "ln_f.weight", (n_embd,)
     yield "ln_f.bias", (n_embd,)
     if not config.tied_embeddings:

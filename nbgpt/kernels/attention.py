@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ..layout import LANES, PAGE, VALUE_REGISTERS
+from ..layout import LANES, MAX_QUERY_TILE, PAGE, VALUE_REGISTERS
 from ..simd import at, fma_tile, kernel, load_tile, scale_rows, splat, store, store_tile, zero_tile
 from ..simd.codegen import TARGET
 from .softmax import softmax_page
 
-QUERY_TILE = 6 if TARGET.avx512 else 2
+QUERY_TILE = MAX_QUERY_TILE if TARGET.avx512 else 2
 """Queries at consecutive positions that share a tile, by the number of registers."""
 _KEY_REGISTERS = PAGE // LANES
 _MINUS_INFINITY = np.float32(-np.inf)
@@ -42,7 +42,8 @@ def _make_add_values(rows: int, registers: int) -> Any:
     """A step of the weighted sum of values over one page, for some registers of the head's dimensions."""
 
     @kernel
-    def add_values(sums, factors, weights, values, n_keys, value_dim):  # sums [rows, value_dim], weights [rows, PAGE]
+    def add_values(sums, factors, weights, values, n_keys, value_dim):
+        """sums = factors * sums + weights @ values: [rows, ...], [rows], [rows, PAGE], [PAGE, ...]."""
         tile = load_tile(sums, 0, value_dim, LANES, rows, registers)
         tile = scale_rows(tile, factors, 0, 1, registers)
         for key in range(n_keys):
@@ -53,19 +54,26 @@ def _make_add_values(rows: int, registers: int) -> Any:
     return add_values
 
 
-def make_attend(rows: int) -> Any:
-    """Attention of `rows` queries at consecutive positions of one sequence."""
-    add_wide, add_narrow = _make_add_values(rows, VALUE_REGISTERS), _make_add_values(rows, 1)
+def _make_score(rows: int) -> Any:
+    """How well the queries fit each key of one page."""
 
     @kernel
-    def score(scores, q, keys, head_dim):  # scores [rows, PAGE] = q.T [head_dim, rows] @ keys [head_dim, PAGE]
+    def score(scores, q, keys, head_dim):  # scores [rows, PAGE], q [head_dim, rows], keys [head_dim, PAGE]
+        """scores = q.T @ keys."""
         tile = zero_tile(rows, _KEY_REGISTERS)
         for d in range(head_dim):
             tile = fma_tile(tile, q, d * rows, 1, load_tile(keys, d * PAGE, 0, LANES, 1, _KEY_REGISTERS))
         store_tile(scores, 0, PAGE, LANES, tile, _KEY_REGISTERS)
 
+    return score
+
+
+def _make_begin(rows: int) -> Any:
+    """What stands in the scratch before the first page."""
+
     @kernel
     def begin(q, running, sums, queries, stride, scale, head_dim, value_dim):
+        """q [head_dim, rows] = scale * queries.T, the softmax has seen nothing, sums [rows, value_dim] = 0."""
         for r in range(rows):
             for d in range(head_dim):
                 q[d * rows + r] = queries[r * stride + d] * scale
@@ -73,6 +81,14 @@ def make_attend(rows: int) -> Any:
             running[2 * r + 1] = types.float32(0)
         for i in range(0, rows * value_dim, LANES):
             store(sums, i, splat(types.float32(0)))
+
+    return begin
+
+
+def make_attend(rows: int) -> Any:
+    """Attention of `rows` queries at consecutive positions of one sequence."""
+    begin, score = _make_begin(rows), _make_score(rows)
+    add_wide, add_narrow = _make_add_values(rows, VALUE_REGISTERS), _make_add_values(rows, 1)
 
     @kernel
     def attend(out, out_stride, queries, stride, position, head, scale, scratch):

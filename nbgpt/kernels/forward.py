@@ -1,4 +1,9 @@
-"""GPT-2 as compiled code: tokens in, logits out, by a team of threads."""
+"""GPT-2 as compiled code: tokens in, logits out, by a team of threads.
+
+Read `make_forward`, then `_make_block`. A function make_... chooses what depends on the type of the weights before
+anything is compiled, and returns a kernel. `job` is the record of ../job.py, and its fields are functions of it:
+`n_embd(job)`. Every phase is a numbered step of the pass, whose items the threads share: see phases.py.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,10 @@ from typing import Any
 from numba import types
 
 from ..job import JOB, OTHER_STEPS, QUIT, STEPS_OF_LAYER
-from ..simd import at, atomic_load, cast, kernel, pointer_in
+from ..layout import LANES
+from ..simd import at, atomic_load, kernel, pointer_in
 from .embedding import EMBEDS
-from .limits import measure_limit
+from .limits import measure_limit, probe
 from .matmul import HEAD_MATMULS, MATMULS, Matmul
 from .outcomes import make_sample_rows, make_score_rows, n_sampled, n_targets
 from .phases import (
@@ -20,6 +26,7 @@ from .phases import (
     finish_inner,
     finish_qkv,
     inner,
+    logits,
     make_finish_logits,
     make_finish_residual,
     make_linear,
@@ -29,6 +36,7 @@ from .phases import (
     n_inner,
     n_layer,
     n_rows,
+    n_vocab,
     positions,
     projected,
     qkv,
@@ -50,11 +58,9 @@ from .team import (
 
 _ln_1 = pointer_field("ln_1", types.float32)
 _ln_2 = pointer_field("ln_2", types.float32)
-_logits = pointer_field("logits", types.float32)
 _ids = pointer_field("ids", types.int32)
 _logit_rows = pointer_field("logit_rows", types.int32)
 _n_logits = number_field("n_logits")
-_n_vocab = number_field("n_vocab")
 _first_layer = number_field("first_layer")
 _last_layer = number_field("last_layer")
 
@@ -83,7 +89,7 @@ def _make_embed(embed_row: Any, group: int) -> Any:
         row = claim(cells(job), step)
         while row < n_rows(job):
             token, position = types.int64(_ids(job)[row]), types.int64(positions(job)[row])
-            place = at(wpe(job, 0), position * round_up(n_embd(job), 16))
+            place = at(wpe(job, 0), position * round_up(n_embd(job), LANES))
             out = at(x(job), row * stride_of(n_embd(job)))
             embed_row(out, token, place, wte(job, 0), n_embd(job), round_up(n_embd(job), group))
             for k in range(n_embd(job), stride_of(n_embd(job))):
@@ -117,15 +123,16 @@ def _make_block(matmul: Matmul) -> Any:
 
     @kernel
     def block(job, layer, step, me):
+        """x += attention(ln_1(x)), x += mlp(ln_2(x)): STEPS_OF_LAYER steps."""
         ln_1(job, layer, step)
-        attn_c_attn(job, layer, step + 1)
+        attn_c_attn(job, layer, step + 1)  # and keys and values into the cache
         attention(job, layer, step + 2, me)
         pack_attended(job, step + 3)
-        attn_c_proj(job, layer, step + 4)
+        attn_c_proj(job, layer, step + 4)  # and onto the residual stream
         ln_2(job, layer, step + 5)
-        mlp_c_fc(job, layer, step + 6)
+        mlp_c_fc(job, layer, step + 6)  # and the activation
         pack_inner(job, step + 7)
-        mlp_c_proj(job, layer, step + 8)
+        mlp_c_proj(job, layer, step + 8)  # and onto the residual stream
 
     return block
 
@@ -135,17 +142,15 @@ def _make_head(matmul: Matmul) -> Any:
     gain, bias = (floats(model_tensor(f"ln_f.{part}")) for part in ("weight", "bias"))
     ln_f = make_norm(matmul, gain, bias, _ln_2, _n_logits, _logit_row)
     finish = make_finish_logits(matmul.planes)
-    project = make_linear(matmul, matrix("lm_head"), _logits, _n_logits, n_embd, _n_vocab, finish)
+    project = make_linear(matmul, matrix("lm_head"), logits, _n_logits, n_embd, n_vocab, finish)
 
     @kernel
     def head(job, step):
+        """logits = ln_f(x) @ wte.T."""
         ln_f(job, 0, step)
         project(job, 0, step + 1)
 
     return head
-
-
-_probe = number_field("probe")
 
 
 def make_forward(block_dtype: str, head_dtype: str) -> Any:
@@ -157,7 +162,8 @@ def make_forward(block_dtype: str, head_dtype: str) -> Any:
 
     @kernel
     def forward(job, me):
-        if _probe(job) != 0:
+        """The share of one thread, whose number is `me`."""
+        if probe(job) != 0:
             measure_limit(job, 0, me)
             return
         after_layers = 1 + STEPS_OF_LAYER * n_layer(job)
@@ -179,8 +185,8 @@ def make_forward(block_dtype: str, head_dtype: str) -> Any:
 class Entries:
     """What compiled code offers to the interpreter."""
 
-    run: Any  # (cells): the caller's share of the job in the cells, as thread 0
-    serve: Any  # (cells, me, seen): another thread's share of every job after `seen`, until the team is told to quit
+    run: Any  # (team): the caller's share of the job whose address is in the team's cells, as thread 0
+    serve: Any  # (team, me): another thread's share of every job, until the team is told to quit
 
 
 def make_entries(block_dtype: str, head_dtype: str) -> Entries:
@@ -192,19 +198,20 @@ def make_entries(block_dtype: str, head_dtype: str) -> Entries:
         if atomic_load(team, QUIT) != 0:
             announce(team)
             return
-        job = pointer_in(cast(team, types.uint8), JOB, types.uint8)
+        job = pointer_in(team, JOB, types.uint8)
         open_job(team, STEPS_OF_LAYER * n_layer(job) + OTHER_STEPS)
         forward(job, 0)
         close_job(team)
 
     @kernel
-    def serve(team, me, seen):
+    def serve(team, me):
+        seen = types.int64(0)
         while True:
             seen = wait_for_job(team, seen)
             if atomic_load(team, QUIT) != 0:
                 return
             if enter_job(team):
-                forward(pointer_in(cast(team, types.uint8), JOB, types.uint8), me)
+                forward(pointer_in(team, JOB, types.uint8), me)
             leave_job(team)
 
     return Entries(run, serve)

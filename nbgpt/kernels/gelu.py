@@ -22,10 +22,10 @@ _ERF_A = tuple(_F(a) for a in (1.061405429, -1.453152027, 1.421413741, -0.284496
 
 @kernel
 def gelu_new(x):
-    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), written as x * sigmoid (Hendrycks and Gimpel 2016)."""
+    """0.5 x (1 + tanh z) = x / (1 + exp(-2 z)), z = sqrt(2 / pi) (x + 0.044715 x^3) (Hendrycks and Gimpel 2016)."""
     one = splat(types.float32(1))
-    twice = splat(_TANH_SCALE) * fma(x * x * x, splat(_CUBIC), x)
-    return x / (one + exp(twice))
+    exponent = splat(_TANH_SCALE) * fma(x * x * x, splat(_CUBIC), x)
+    return x / (one + exp(exponent))
 
 
 @kernel

@@ -10,20 +10,21 @@ from ..simd import (
     at,
     cast,
     fma_tile,
-    int64_in,
     kernel,
     load,
     load_tile,
-    pointer_in,
     splat,
     store,
     store_tile,
     zero_tile,
 )
 from ..simd.codegen import TARGET
+from .record import number_field, pointer_field
 from .team import claim, item_done, wait_for_step
 
-_PROBE, _ITEMS, _DATA, _CELLS = SLOT["probe"], SLOT["probe_items"], SLOT["probe_data"], SLOT["cells"]
+_cells = pointer_field("cells", types.int64)
+probe, _items = number_field("probe"), number_field("probe_items")
+_data = pointer_field("probe_data", types.float32)
 _FLOP = SLOT["probe_flop"]
 _ROWS = ROW_TILE if TARGET.avx512 else 3
 _INPUTS = 128
@@ -42,7 +43,7 @@ def read_floats(x, n):  # x [n], n a multiple of 128
 
 
 @kernel
-def multiply_add(x):  # x [at least (ROW_TILE + 32) * _INPUTS]: a row tile, two panels and the result, all in L1
+def multiply_add(x):  # x: a row tile, two panels and the result, all in the first-level cache
     """PROBE_REPEATS times the largest tile of the float32 matmul; the result lies behind its operands."""
     weights = at(x, _ROWS * _INPUTS)
     result = at(weights, PANELS * LANES * _INPUTS)
@@ -58,13 +59,12 @@ def measure_limit(job, step, me):
     """Do the items of a probe: read PROBE_FLOATS of memory each, or multiply and add."""
     if me == 0:
         cast(job, types.int64)[_FLOP] = 2 * _ROWS * PANELS * LANES * _INPUTS * PROBE_REPEATS
-    cells, data = pointer_in(job, _CELLS, types.int64), pointer_in(job, _DATA, types.float32)
-    item = claim(cells, step)
-    while item < int64_in(job, _ITEMS):
-        if int64_in(job, _PROBE) == PROBE_READ:
-            read_floats(at(data, item * PROBE_FLOATS), PROBE_FLOATS)
+    item = claim(_cells(job), step)
+    while item < _items(job):
+        if probe(job) == PROBE_READ:
+            read_floats(at(_data(job), item * PROBE_FLOATS), PROBE_FLOATS)
         else:
-            multiply_add(at(data, me * PROBE_FLOATS))
-        item_done(cells, step)
-        item = claim(cells, step)
-    wait_for_step(cells, step, int64_in(job, _ITEMS))
+            multiply_add(at(_data(job), me * PROBE_FLOATS))
+        item_done(_cells(job), step)
+        item = claim(_cells(job), step)
+    wait_for_step(_cells(job), step, _items(job))

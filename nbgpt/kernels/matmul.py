@@ -68,11 +68,11 @@ class Matmul:
 def _multiply(make_tile: Callable[[int], Any], heights: tuple[int, ...]) -> Any:
     """Cover any height with the four tiles there are, tallest first."""
     tallest, high, middle, low = heights
-    tiles = tuple(make_tile(height) for height in heights)
-    tallest_tile, high_tile, middle_tile, low_tile = tiles
+    tallest_tile, high_tile, middle_tile, low_tile = (make_tile(height) for height in heights)
 
     @kernel
     def multiply(out, out_stride, x, height, w, n_in, panel):
+        """out [height, 32] = a row tile @ the panels `panel` and `panel + 1`."""
         row = 0
         while row + tallest <= height:
             tallest_tile(out, out_stride, x, row, height, w, n_in, panel)
@@ -102,6 +102,8 @@ def pack_float_row(x, row, height, source, n_in):  # source [n_in]
 
 
 def _float_tile(dtype: Any) -> Callable[[int], Any]:
+    """out = x @ w: for each input and row a broadcast and a fused multiply-add a panel."""
+
     def make_tile(rows: int) -> Any:
         @kernel
         def tile(out, out_stride, x, row, height, w, n_in, panel):
@@ -193,6 +195,8 @@ def pack_int4_row(x, row, height, source, n_in):  # source [n_in], zero beyond t
 
 
 def _int8_tile(rows: int) -> Any:
+    """out = sum over groups of x_scale w_scale (x @ (w + 128) - 128 sum(x)), in brackets whole numbers and exact."""
+
     @kernel
     def tile(out, out_stride, x, row, height, w, n_in, panel):
         groups = n_in // GROUP_INT8
@@ -213,6 +217,8 @@ def _int8_tile(rows: int) -> Any:
 
 
 def _int4_tile(rows: int) -> Any:
+    """out = sum over groups of x_scale w_scale (x @ w) + w_offset (x_scale sum(x)), w from 0 to 15."""
+
     @kernel
     def tile(out, out_stride, x, row, height, w, n_in, panel):
         groups = n_in // GROUP_INT4

@@ -8,12 +8,11 @@ from numba import types
 
 from ..layout import SAMPLING_BUCKETS
 from ..simd import at, kernel
-from .phases import cells, stride_of
+from .phases import cells, logits, n_vocab, stride_of
 from .record import number_field, pointer_field
 from .sampling import sample, surprise
 from .team import claim, item_done, wait_for_step
 
-_logits, _n_vocab = pointer_field("logits", types.float32), number_field("n_vocab")
 n_sampled, _sampled = number_field("n_sampled"), pointer_field("sampled", types.int32)
 _sampling = pointer_field("sampling", types.float64)
 _buckets, _candidates = pointer_field("buckets", types.float64), pointer_field("candidates", types.float32)
@@ -27,12 +26,12 @@ def make_sample_rows(planes: int) -> Any:
 
     @kernel
     def sample_rows(job, step, me):
-        n, stride = _n_vocab(job), stride_of(_n_vocab(job))
+        n, stride = n_vocab(job), stride_of(n_vocab(job))
         buckets, weights = at(_buckets(job), me * SAMPLING_BUCKETS), at(_candidates(job), me * _candidates_stride(job))
         row = claim(cells(job), step)
         while row < n_sampled(job):
-            options, logits = at(_sampling(job), 4 * row), at(_logits(job), row * planes * stride)
-            _sampled(job)[row] = sample(logits, n, options, buckets, weights)
+            options, row_logits = at(_sampling(job), 4 * row), at(logits(job), row * planes * stride)
+            _sampled(job)[row] = sample(row_logits, n, options, buckets, weights)
             item_done(cells(job), step)
             row = claim(cells(job), step)
         wait_for_step(cells(job), step, n_sampled(job))
@@ -45,11 +44,11 @@ def make_score_rows(planes: int) -> Any:
 
     @kernel
     def score_rows(job, step):
-        n, stride = _n_vocab(job), stride_of(_n_vocab(job))
+        n, stride = n_vocab(job), stride_of(n_vocab(job))
         row = claim(cells(job), step)
         while row < n_targets(job):
-            logits = at(_logits(job), row * planes * stride)
-            _surprises(job)[row] = surprise(logits, n, types.int64(_targets(job)[row]))
+            row_logits = at(logits(job), row * planes * stride)
+            _surprises(job)[row] = surprise(row_logits, n, types.int64(_targets(job)[row]))
             item_done(cells(job), step)
             row = claim(cells(job), step)
         wait_for_step(cells(job), step, n_targets(job))

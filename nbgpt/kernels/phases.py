@@ -10,15 +10,14 @@ from typing import Any
 
 from numba import types
 
-from ..job import SLOT
-from ..layout import LANES, PAGE, PANELS, ROW_TILE
-from ..simd import at, float32_in, kernel, pointer_in
+from ..layout import LANES, PAGE, PANELS, ROW_TILE, STRIDE
+from ..simd import at, kernel
 from .attention import QUERY_TILE, append_key, append_value, make_attend
 from .gelu import activate
 from .layernorm import layer_norm
 from .matmul import Matmul
-from .record import floats, layer_tensor, number_field, pointer_field, round_up
-from .residual import add_bias, add_residual
+from .record import float_field, floats, layer_tensor, number_field, pointer_field, round_up
+from .residual import add, add_residual
 from .team import claim, item_done, wait_for_step
 
 _COLUMNS = LANES * PANELS
@@ -31,6 +30,7 @@ n_embd = number_field("n_embd")
 n_inner = number_field("n_inner")
 n_head = number_field("n_head")
 n_layer = number_field("n_layer")
+n_vocab = number_field("n_vocab")
 activation = number_field("activation")
 positions = pointer_field("positions", types.int32)
 tables = pointer_field("tables", types.int32)
@@ -41,14 +41,17 @@ qkv = pointer_field("qkv", types.float32)
 inner = pointer_field("inner", types.float32)
 projected = pointer_field("projected", types.float32)
 attended = pointer_field("attended", types.float32)
-_EPSILON = SLOT["epsilon"]
-_PACKED, _PACKED_SUMS, _PACKED_SCALES = SLOT["packed"], SLOT["packed_sums"], SLOT["packed_scales"]
+logits = pointer_field("logits", types.float32)
+_epsilon = float_field("epsilon")
+_packed, _packed_sums, _packed_scales = (
+    pointer_field(name, types.uint8) for name in ("packed", "packed_sums", "packed_scales")
+)
 
 
 @kernel
 def stride_of(n):
-    """Floats between rows of n: whole groups, whatever the type of the weights."""
-    return round_up(n, 64)
+    """Floats between rows of n."""
+    return round_up(n, STRIDE)
 
 
 def _packed_tile(matmul: Matmul) -> Any:
@@ -58,16 +61,19 @@ def _packed_tile(matmul: Matmul) -> Any:
     @kernel
     def packed_tile(job, tile, n_in):
         row = tile * ROW_TILE
-        values = at(pointer_in(job, _PACKED, types.uint8), row * n_in * value_bytes)
-        sums = at(pointer_in(job, _PACKED_SUMS, types.uint8), row * (n_in // group) * 4)
-        scales = at(pointer_in(job, _PACKED_SCALES, types.uint8), row * (n_in // group) * 4)
+        values = at(_packed(job), row * n_in * value_bytes)
+        sums = at(_packed_sums(job), row * (n_in // group) * 4)
+        scales = at(_packed_scales(job), row * (n_in // group) * 4)
         return values, sums, scales
 
     return packed_tile
 
 
 def make_norm(matmul: Matmul, gain: Any, bias: Any, out: Any, count: Any, source_row: Any) -> Any:
-    """LayerNorm of some rows of the residual stream, packed for the matmul that reads them."""
+    """LayerNorm of some rows of the residual stream, packed for the matmul that reads them.
+
+    A row takes as many rows of a tile as the matmul has planes, all in one tile: their number divides ROW_TILE.
+    """
     packed_tile, pack_row, group, planes = _packed_tile(matmul), matmul.pack_row, matmul.group, matmul.planes
 
     @kernel
@@ -78,7 +84,7 @@ def make_norm(matmul: Matmul, gain: Any, bias: Any, out: Any, count: Any, source
         while row < rows:
             normed = at(out(job), row * stride)
             residual = at(x(job), source_row(job, row) * stride)
-            layer_norm(normed, residual, gain(job, layer), bias(job, layer), n, float32_in(job, _EPSILON))
+            layer_norm(normed, residual, gain(job, layer), bias(job, layer), n, _epsilon(job))
             tile, place = row * planes // ROW_TILE, row * planes % ROW_TILE
             height = min(ROW_TILE, rows * planes - tile * ROW_TILE)
             pack_row(packed_tile(job, tile, n_in), place, height, normed, n_in)
@@ -110,7 +116,11 @@ def make_pack(matmul: Matmul, source: Any, width: Any) -> Any:
 
 
 def make_linear(matmul: Matmul, weights: Any, out: Any, count: Any, n_inputs: Any, n_outputs: Any, finish: Any) -> Any:
-    """out = packed rows @ weights, in items of some row tiles by some columns; finish(...) completes each item."""
+    """out = packed rows @ weights; finish(job, layer, row, first, last) completes the columns first..last of a row.
+
+    An item is some row tiles by some pairs of panels: a few pairs, so that every thread finds several items, and as
+    many row tiles as stay in the cache while all of those pairs stream by.
+    """
     packed_tile, multiply = _packed_tile(matmul), matmul.multiply
     group, value_bytes, planes = matmul.group, matmul.value_bytes, matmul.planes
 
@@ -122,13 +132,13 @@ def make_linear(matmul: Matmul, weights: Any, out: Any, count: Any, n_inputs: An
         pairs_an_item = max(1, min(4, pairs // (4 * n_threads(job))))
         tiles = round_up(rows, ROW_TILE) // ROW_TILE
         tiles_an_item = max(1, _CACHED // (ROW_TILE * n_in * value_bytes))
-        columns = round_up(pairs, pairs_an_item) // pairs_an_item
-        n_items = round_up(tiles, tiles_an_item) // tiles_an_item * columns
+        items_across = round_up(pairs, pairs_an_item) // pairs_an_item
+        n_items = round_up(tiles, tiles_an_item) // tiles_an_item * items_across
         w, result = weights(job, layer), out(job)
         item = claim(cells(job), step)
         while item < n_items:
-            first_tile = item // columns * tiles_an_item
-            first_pair = item % columns * pairs_an_item
+            first_tile = item // items_across * tiles_an_item
+            first_pair = item % items_across * pairs_an_item
             last_tile = min(tiles, first_tile + tiles_an_item)
             last_pair = min(pairs, first_pair + pairs_an_item)
             for pair in range(first_pair, last_pair):
@@ -145,10 +155,9 @@ def make_linear(matmul: Matmul, weights: Any, out: Any, count: Any, n_inputs: An
     return linear
 
 
-# --- What completes the columns first..last of a row ----------------------------------------------------------------
+# --- What completes the columns first..last of a row -----------------------------------------------------------------
 
-
-_logits, _n_vocab = pointer_field("logits", types.float32), number_field("n_vocab")
+_c_attn_bias, _c_fc_bias = (floats(layer_tensor(f"{name}.bias")) for name in ("attn.c_attn", "mlp.c_fc"))
 
 
 def make_finish_logits(planes: int) -> Any:
@@ -157,9 +166,9 @@ def make_finish_logits(planes: int) -> Any:
     @kernel
     def finish(job, layer, row, first, last):
         if planes == 2 and row % 2 == 0:
-            stride = stride_of(_n_vocab(job))
-            high = at(_logits(job), row * stride + first)
-            add_bias(high, at(high, stride), last - first)
+            stride = stride_of(n_vocab(job))
+            high = at(logits(job), row * stride + first)
+            add(high, at(high, stride), last - first)
 
     return finish
 
@@ -173,9 +182,6 @@ def make_finish_residual(bias: Any) -> Any:
         add_residual(at(x(job), start), at(projected(job), start), at(bias(job, layer), first), last - first)
 
     return finish
-
-
-_c_fc_bias = floats(layer_tensor("mlp.c_fc.bias"))
 
 
 @kernel
@@ -197,14 +203,11 @@ def head_in_cache(job, layer, row, head):
     return pages(job), table, n_layer(job) * layer_stride, keys, values, head_dim, value_dim
 
 
-_c_attn_bias = floats(layer_tensor("attn.c_attn.bias"))
-
-
 @kernel
 def finish_qkv(job, layer, row, first, last):
     """Queries stay where they are; keys and values go into the cache, head by head."""
     start = row * stride_of(3 * n_embd(job))
-    add_bias(at(qkv(job), start + first), at(_c_attn_bias(job, layer), first), last - first)
+    add(at(qkv(job), start + first), at(_c_attn_bias(job, layer), first), last - first)
     head_dim = n_embd(job) // n_head(job)
     position = types.int64(positions(job)[row])
     column = max(first, n_embd(job))
@@ -238,7 +241,7 @@ def consecutive(job, row, count):
 
 @kernel
 def attend_rows(job, layer, me, first, last, head):
-    """Attention of one head for the rows first..last."""
+    """Attention of one head for the rows first..last, all at once if they are a whole tile of one sequence."""
     head_dim = n_embd(job) // n_head(job)
     stride, out_stride = stride_of(3 * n_embd(job)), stride_of(n_embd(job))
     scratch, scale = at(_scratch(job), me * _scratch_stride(job)), _scales(job)[layer]

@@ -56,6 +56,11 @@ def number_field(name: str) -> Any:
     return _field(name, types.int64)
 
 
+def float_field(name: str) -> Any:
+    """A function (job) -> a float32 of the job."""
+    return _field(name, types.float32)
+
+
 def pointer_field(name: str, dtype: Any) -> Any:
     """A function (job) -> a pointer of the job."""
     return _field(name, types.CPointer(dtype))

@@ -1,4 +1,4 @@
-"""Addition to the residual stream."""
+"""Addition, to the residual stream first of all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add_residual(x, branch, bias, n):  # x, branch, bias [n], n a multiple of 16
 
 
 @kernel
-def add_bias(x, bias, n):  # x, bias [n], n a multiple of 16
-    """x += bias."""
+def add(x, y, n):  # x, y [n], n a multiple of 16
+    """x += y."""
     for k in range(0, n, LANES):
-        store(x, k, load(x, k) + load(bias, k))
+        store(x, k, load(x, k) + load(y, k))

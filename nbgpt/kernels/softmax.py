@@ -37,7 +37,8 @@ _MINUS_INFINITY = _F(-np.inf)
 def exp(x):
     """e^x for each lane, within 2 units in the last place; x is clamped to -87..88.
 
-    x = n ln 2 + r with |r| <= ln(2) / 2, and a Taylor series of degree 7 whose remainder is 5e-9.
+    x = n ln 2 + r with |r| <= ln(2) / 2, ln 2 in two parts so that r stays exact (Cody and Waite 1980), and a Taylor
+    series of degree 7 whose remainder is 5e-9.
     """
     x = minimum(maximum(x, splat(_LOWEST)), splat(_HIGHEST))
     n = round_even(x * splat(_LOG2_E))

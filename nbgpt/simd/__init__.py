@@ -30,7 +30,7 @@ from .lanes import (
     store_quads,
     total,
 )
-from .pointers import at, cast, data, float32_in, int64_in, pointer_in
+from .pointers import at, cast, data, pointer_in
 from .tiles import (
     dot_tile,
     fma_tile,
@@ -59,7 +59,6 @@ __all__ = [
     "data",
     "dot_tile",
     "first",
-    "float32_in",
     "floor",
     "fma",
     "fma_tile",
@@ -67,7 +66,6 @@ __all__ = [
     "futex_wake",
     "half_at",
     "high_nibbles",
-    "int64_in",
     "keep_first",
     "kernel",
     "largest",

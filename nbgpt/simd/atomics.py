@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_I64 = ir.IntType(64)
+from .codegen import I32, I64, call
 
 
 @intrinsic
@@ -43,18 +43,13 @@ def atomic_store(typing: Any, cells: Any, index: Any, value: Any) -> Any:
     return types.void(cells, types.intp, types.int64), generate
 
 
-def _call(builder: Any, result: Any, name: str, *arguments: Any) -> Any:
-    signature = ir.FunctionType(result, [argument.type for argument in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), arguments)
-
-
 @intrinsic
 def relax(typing: Any) -> Any:
     """Tell the core that this is a spin loop."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if context.codegen()._llvm_module.triple.startswith("x86_64"):
-            _call(builder, ir.VoidType(), "llvm.x86.sse2.pause")
+            call(builder, "llvm.x86.sse2.pause", ir.VoidType())
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -65,7 +60,7 @@ def yield_cpu(typing: Any) -> Any:
     """Let another thread run on this core (sched_yield of the C library)."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        _call(builder, ir.IntType(32), "sched_yield")
+        call(builder, "sched_yield", I32)
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -78,11 +73,11 @@ _FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE, _EVERYONE = 128, 129, 0x7FFFFFFF
 def _futex(context: Any, builder: Any, address: Any, operation: int, value: Any) -> Any:
     """futex(2) on the low half of a cell (little-endian), through the C library's syscall()."""
     architecture = context.codegen()._llvm_module.triple.split("-")[0]
-    signature = ir.FunctionType(_I64, [_I64], var_arg=True)
+    signature = ir.FunctionType(I64, [I64], var_arg=True)
     syscall = cgutils.get_or_insert_function(builder.module, signature, "syscall")
     no_timeout = ir.Constant(address.type, None)
-    number = _I64(_FUTEX_NUMBER[architecture])
-    builder.call(syscall, [number, address, _I64(operation), value, no_timeout, no_timeout, _I64(0)])
+    number = I64(_FUTEX_NUMBER[architecture])
+    builder.call(syscall, [number, address, I64(operation), value, no_timeout, no_timeout, I64(0)])
     return context.get_dummy_value()
 
 
@@ -101,6 +96,6 @@ def futex_wake(typing: Any, cells: Any, index: Any) -> Any:
     """Wake all who sleep on this cell."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _futex(context, builder, builder.gep(args[0], [args[1]]), _FUTEX_WAKE_PRIVATE, _I64(_EVERYONE))
+        return _futex(context, builder, builder.gep(args[0], [args[1]]), _FUTEX_WAKE_PRIVATE, I64(_EVERYONE))
 
     return types.void(cells, types.intp), generate

@@ -58,7 +58,7 @@ def constant(vector: ir.VectorType, value: float) -> ir.Constant:
 
 
 def call(builder: Any, name: str, result: Any, *arguments: Any) -> Any:
-    """Call an LLVM intrinsic; Numba's own `declare_intrinsic` takes no vectors."""
+    """Call an LLVM intrinsic or a C function by name; Numba's own `declare_intrinsic` takes no vectors."""
     signature = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), arguments)
 

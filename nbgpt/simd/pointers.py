@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -30,42 +29,16 @@ def cast(typing: Any, pointer: Any, dtype: Any) -> Any:
     return result(pointer, dtype), generate
 
 
-def _slot(context: Any, builder: Any, record: Any, slot: Any, numba_type: Any) -> Any:
-    """Load the value that lies in an 8-byte slot of a record."""
-    value_type = context.get_value_type(numba_type)
-    slots = builder.bitcast(record, ir.IntType(64).as_pointer())
-    return builder.load(builder.bitcast(builder.gep(slots, [slot]), value_type.as_pointer()))
-
-
 @intrinsic
-def pointer_in(typing: Any, record: Any, slot: Any, dtype: Any) -> Any:
-    """The pointer to dtype in the given 8-byte slot of a record."""
+def pointer_in(typing: Any, cells: Any, index: Any, dtype: Any) -> Any:
+    """The pointer to dtype whose address stands in cells[index], an int64."""
     result = types.CPointer(dtype.dtype)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _slot(context, builder, args[0], args[1], result)
+        value_type = context.get_value_type(result)
+        return builder.load(builder.bitcast(builder.gep(args[0], [args[1]]), value_type.as_pointer()))
 
-    return result(record, types.intp, dtype), generate
-
-
-@intrinsic
-def int64_in(typing: Any, record: Any, slot: Any) -> Any:
-    """The whole number in the given 8-byte slot of a record."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _slot(context, builder, args[0], args[1], types.int64)
-
-    return types.int64(record, types.intp), generate
-
-
-@intrinsic
-def float32_in(typing: Any, record: Any, slot: Any) -> Any:
-    """The float32 at the start of the given 8-byte slot of a record."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _slot(context, builder, args[0], args[1], types.float32)
-
-    return types.float32(record, types.intp), generate
+    return result(cells, types.intp, dtype), generate
 
 
 @intrinsic

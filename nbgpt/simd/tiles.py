@@ -21,6 +21,11 @@ def _offset(builder: Any, start: Any, stride: Any, count: int) -> Any:
     return builder.add(start, builder.mul(stride, I64(count)))
 
 
+def _broadcast(builder: Any, x: Any, start: Any, stride: Any, row: int) -> Any:
+    """The float32 of a row, in every lane."""
+    return codegen.splat(builder, codegen.element_at(builder, x, _offset(builder, start, stride, row), F32, 4))
+
+
 def _undefined(context: Any, tile_type: Any) -> Any:
     return ir.Constant(context.get_value_type(tile_type), ir.Undefined)
 
@@ -132,8 +137,7 @@ def fma_tile(typing: Any, tile: Any, x: Any, start: Any, stride: Any, weights: A
         result, x_value, start, stride, registers = args
         for row, column, place in _cells(tile, weights):
             if column == 0:
-                scalar = codegen.element_at(builder, x_value, _offset(builder, start, stride, row), F32, 4)
-                broadcast = codegen.splat(builder, scalar)
+                broadcast = _broadcast(builder, x_value, start, stride, row)
             weight = builder.extract_value(registers, column)
             value = codegen.fma(builder, broadcast, weight, builder.extract_value(result, place))
             result = builder.insert_value(result, value, place)
@@ -167,8 +171,7 @@ def scale_tile(typing: Any, tile: Any, dots: Any, x_scale: Any, start: Any, stri
         result, sums, x_value, start, stride, registers = args
         for row, column, place in _cells(tile, w_scale):
             if column == 0:
-                scalar = codegen.element_at(builder, x_value, _offset(builder, start, stride, row), F32, 4)
-                broadcast = codegen.splat(builder, scalar)
+                broadcast = _broadcast(builder, x_value, start, stride, row)
             scale = builder.fmul(broadcast, builder.extract_value(registers, column))
             dot = builder.sitofp(builder.extract_value(sums, place), F32X16)
             value = codegen.fma(builder, dot, scale, builder.extract_value(result, place))
@@ -185,9 +188,8 @@ def scale_rows(typing: Any, tile: Any, factors: Any, start: Any, stride: Any, co
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         result, factors_value, start, stride, _ = args
         for place in range(tile.count):
-            row = place // columns.literal_value
-            scalar = codegen.element_at(builder, factors_value, _offset(builder, start, stride, row), F32, 4)
-            value = builder.fmul(builder.extract_value(result, place), codegen.splat(builder, scalar))
+            factor = _broadcast(builder, factors_value, start, stride, place // columns.literal_value)
+            value = builder.fmul(builder.extract_value(result, place), factor)
             result = builder.insert_value(result, value, place)
         return result
 
