@@ -86,6 +86,16 @@ def model_name(source: Path) -> str:
     return source.absolute().parent.name if source.name.startswith(("model.", "pytorch_model.")) else source.stem
 
 
+def find_source(source: str) -> Path:
+    """Official weights by their path, or by the name that they were downloaded under."""
+    if not Path(source).exists() and _is_on_hub(source):
+        from . import download
+
+        if folder := download.locate(source):
+            return folder
+    return Path(source)
+
+
 def _open_path(path: Path, dtype: str | None) -> Weights:
     if is_native(path):
         return _with_dtype(load(path), dtype)
@@ -97,7 +107,7 @@ def _with_dtype(weights: Weights, dtype: str | None) -> Weights:
         return weights
     raise ValueError(
         f"{weights.path} holds {weights.dtype} and you asked for {dtype}: "
-        f"make it from the official weights with `python -m nbgpt convert FOLDER --dtype {dtype}`"
+        f"make it from the official weights with `python -m nbgpt convert FOLDER_OR_NAME --dtype {dtype}`"
     )
 
 

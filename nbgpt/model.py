@@ -51,7 +51,7 @@ class GPT2:
 
     def __init__(self, weights: Weights, n_threads: int | None = None) -> None:
         """Raises KernelError if the kernels cannot be compiled, ValueError if n_threads is out of range."""
-        if n_threads is not None and not 1 <= n_threads <= MAX_THREADS:
+        if n_threads is not None and not (isinstance(n_threads, int) and 1 <= n_threads <= MAX_THREADS):
             raise ValueError(f"threads is {n_threads}; it must be from 1 to {MAX_THREADS}")
         self.weights = weights
         self.config = weights.config
