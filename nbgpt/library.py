@@ -107,7 +107,7 @@ def _with_dtype(weights: Weights, dtype: str | None) -> Weights:
         return weights
     raise ValueError(
         f"{weights.path} holds {weights.dtype} and you asked for {dtype}: "
-        f"make it from the official weights with `python -m nbgpt convert FOLDER_OR_NAME --dtype {dtype}`"
+        f"make it from the official weights with `python -m nbgpt convert FOLDER --dtype {dtype}`"
     )
 
 
