@@ -177,7 +177,7 @@ def _define_convert(commands: _Commands) -> None:
         "--calibrate",
         action="store_true",
         help="int4 only: balance rounding errors on a text that the model writes itself; takes minutes, a float32 copy "
-        "beside the output meanwhile, and memory for 25 n_inner^2 bytes (124M: about 0.5 GB in all)",
+        "beside the output meanwhile, and memory for about 25 n_inner^2 bytes besides the model",
     )
     command.add_argument(
         "--calibration-text", metavar="FILE", help="calibrate on this text instead; - is standard input"

@@ -50,8 +50,10 @@ from ..simd import (
 from ..simd.codegen import TARGET
 
 # Heights of tiles that fit the register file: 32 registers of 16 lanes with AVX-512, the equal of 8 without.
-FLOAT_HEIGHTS = (ROW_TILE, 8, 4, 1) if TARGET.avx512 else (4, 3, 2, 1)
-INTEGER_HEIGHTS = (8, 4, 2, 1) if TARGET.avx512 else (4, 3, 2, 1)
+_FEW = 4, 3, 2, 1
+FLOAT_HEIGHTS = (ROW_TILE, 8, 4, 1) if TARGET.avx512 else _FEW
+INT8_HEIGHTS = (8, 4, 2, 1) if TARGET.avx512 else _FEW
+INT4_HEIGHTS = (6, 4, 2, 1) if TARGET.avx512 else _FEW  # its nibbles and offsets need registers too
 
 
 @dataclass(frozen=True)
@@ -243,12 +245,12 @@ def _int4_tile(rows: int) -> Any:
     return tile
 
 
-_int8_multiply = _multiply(_int8_tile, INTEGER_HEIGHTS)
+_int8_multiply = _multiply(_int8_tile, INT8_HEIGHTS)
 MATMULS = {
     "float32": Matmul(pack_float_row, _multiply(_float_tile(types.float32), FLOAT_HEIGHTS), 1, 4),
     "float16": Matmul(pack_float_row, _multiply(_float_tile(types.uint16), FLOAT_HEIGHTS), 1, 4),
     "int8": Matmul(pack_int8_row, _int8_multiply, GROUP_INT8, 1),
-    "int4": Matmul(pack_int4_row, _multiply(_int4_tile, INTEGER_HEIGHTS), GROUP_INT4, 1),
+    "int4": Matmul(pack_int4_row, _multiply(_int4_tile, INT4_HEIGHTS), GROUP_INT4, 1),
 }
 """For the blocks, by the type of the weights."""
 HEAD_MATMULS = {**MATMULS, "int8": Matmul(pack_int16_row, _int8_multiply, GROUP_INT8, 1, LOGIT_PLANES["int8"])}
