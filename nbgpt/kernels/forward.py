@@ -200,7 +200,7 @@ def make_entries(block_dtype: str, head_dtype: str) -> Entries:
             return
         job = pointer_in(team, JOB, types.uint8)
         open_job(team, STEPS_OF_LAYER * n_layer(job) + OTHER_STEPS)
-        forward(job, 0)
+        forward(job, types.int64(0))  # a literal is another type, for which all would be compiled again
         close_job(team)
 
     @kernel

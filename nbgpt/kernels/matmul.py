@@ -37,6 +37,7 @@ from ..simd import (
     low_nibbles,
     maximum,
     round_even,
+    row_tile,
     scale_tile,
     splat,
     splat_tile,
@@ -220,6 +221,8 @@ def _int8_tile(rows: int) -> Any:
 
 def _int4_tile(rows: int) -> Any:
     """out = sum over groups of x_scale w_scale (x @ w) + w_offset (x_scale sum(x)), w from 0 to 15."""
+    # The tallest tile is for prefill, which finds a panel in the cache where the tile above has read it.
+    read = stream_tile if rows < INT4_HEIGHTS[0] else row_tile
 
     @kernel
     def tile(out, out_stride, x, row, height, w, n_in, panel):
@@ -233,11 +236,11 @@ def _int4_tile(rows: int) -> Any:
         for g in range(groups):
             dots = zero_int_tile(rows, PANELS)
             for k in range(g * GROUP_INT4, (g + 1) * GROUP_INT4, 8):
-                both = stream_tile(weights, k * LANES // 2, n_in * LANES // 2, PANELS)
+                both = read(weights, k * LANES // 2, n_in * LANES // 2, PANELS)
                 dots = dot_tile(dots, values, k * height, 4, low_nibbles(both))
                 dots = dot_tile(dots, values, (k + 4) * height, 4, high_nibbles(both))
-            scales = stream_tile(w_scales, g * LANES, groups * LANES, PANELS)
-            offsets = stream_tile(w_offsets, g * LANES, groups * LANES, PANELS)
+            scales = read(w_scales, g * LANES, groups * LANES, PANELS)
+            offsets = read(w_offsets, g * LANES, groups * LANES, PANELS)
             result = fma_tile(result, sums, g * height, 1, offsets)
             result = scale_tile(result, dots, x_scales, g * height, 1, scales)
         store_tile(out, row * out_stride, out_stride, LANES, result, PANELS)

@@ -93,24 +93,31 @@ def load_tile(typing: Any, pointer: Any, start: Any, stride: Any, step: Any, row
     return tile_type(pointer, types.intp, types.intp, types.intp, rows, columns), generate
 
 
-@intrinsic(prefer_literal=True)
-def stream_tile(typing: Any, pointer: Any, start: Any, step: Any, columns: Any) -> Any:
-    """The registers at pointer + start + column * step, a row of weights; asks the cache for those a tile further on.
+def _row_of_weights(ahead: bool, doc: str) -> Any:
+    @intrinsic(prefer_literal=True)
+    def row(typing: Any, pointer: Any, start: Any, step: Any, columns: Any) -> Any:
+        tile_type = types.UniTuple(MEMORY[pointer.dtype][0], columns.literal_value)
 
-    Hardware prefetchers lose their way at the end of each panel, some kilobytes long.
-    """
-    tile_type = types.UniTuple(MEMORY[pointer.dtype][0], columns.literal_value)
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            pointer_value, start, step = args[:3]
+            tile = _undefined(context, tile_type)
+            for column in range(tile_type.count):
+                if ahead:
+                    codegen.prefetch(builder, pointer_value, _offset(builder, start, step, column + tile_type.count))
+                index = _offset(builder, start, step, column)
+                register = codegen.register_at(builder, pointer.dtype, pointer_value, index)
+                tile = builder.insert_value(tile, register, column)
+            return tile
 
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer_value, start, step = args[:3]
-        tile = _undefined(context, tile_type)
-        for column in range(tile_type.count):
-            codegen.prefetch(builder, pointer_value, _offset(builder, start, step, column + tile_type.count))
-            index = _offset(builder, start, step, column)
-            tile = builder.insert_value(tile, codegen.register_at(builder, pointer.dtype, pointer_value, index), column)
-        return tile
+        return tile_type(pointer, types.intp, types.intp, columns), generate
 
-    return tile_type(pointer, types.intp, types.intp, columns), generate
+    row.__doc__ = doc
+    return row
+
+
+row_tile = _row_of_weights(False, "The registers at pointer + start + column * step: a row of weights.")
+# Hardware prefetchers lose their way at the end of each panel, some kilobytes long.
+stream_tile = _row_of_weights(True, "The same, and asks the cache for those a tile further on.")
 
 
 @intrinsic(prefer_literal=True)
