@@ -88,12 +88,8 @@ def model_name(source: Path) -> str:
 
 def find_source(source: str) -> Path:
     """Official weights by their path, or by the name that they were downloaded under."""
-    if not Path(source).exists() and _is_on_hub(source):
-        from . import download
-
-        if folder := download.locate(source):
-            return folder
-    return Path(source)
+    folder = None if Path(source).exists() else _downloaded(source)
+    return folder or Path(source)
 
 
 def _open_path(path: Path, dtype: str | None) -> Weights:

@@ -112,8 +112,7 @@ def observing(
         path = Path(scratch) / "float32.safetensors"
         convert(checkpoint, "float32", path)
         weights = load(path)
-        model, own = GPT2(weights), weights.tokenizer
-        tokenizer = Tokenizer.shipped() if own is None else Tokenizer.from_bytes(own)
+        model, tokenizer = GPT2(weights), Tokenizer.stored(weights.tokenizer)
         if text is None:
             n_texts = -(-N_TOKENS // model.config.n_ctx)
             with bar("writing a text", n_texts * (model.config.n_ctx - 1)) as progress:

@@ -173,11 +173,8 @@ class Model:
 
 
 def _tokenizer_of(weights: Weights) -> Tokenizer:
-    own = weights.tokenizer
-    if own is None:
-        return Tokenizer.shipped()
     try:
-        return Tokenizer.from_bytes(own)
+        return Tokenizer.stored(weights.tokenizer)
     except ValueError as error:
         raise FormatError(f"{weights.path}: {error}") from None
 

@@ -88,6 +88,11 @@ class Tokenizer:
         return cls(vocabulary, np.array([ids[token] for token in tokens], np.uint32))
 
     @classmethod
+    def stored(cls, data: bytes | None) -> Tokenizer:
+        """The vocabulary that a native file brings along, or GPT-2's own if it brings none. Raises ValueError."""
+        return cls.shipped() if data is None else cls.from_bytes(data)
+
+    @classmethod
     def from_bytes(cls, data: bytes) -> Tokenizer:
         """The inverse of `to_bytes`. Raises ValueError if it is not that."""
         cure = "convert the model again"
