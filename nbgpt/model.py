@@ -272,3 +272,57 @@ class GPT2:
             if name not in self._buffers or self._buffers[name].shape != shape:  # x outlives a pass over some layers
                 self._buffers[name] = np.zeros(shape, np.float32)
                 setattr(self._job, name, self._buffers[name].ctypes.data)
+
+    def hidden(self, texts: list[list[int]], layer: int) -> Iterator[np.ndarray]:
+        """Read texts, each from an empty context -> the residual stream after so many layers, before ln_f.
+
+        float32 [n, n_embd], a row for each token of the first text, then of the second, ..., part by part.
+        """
+        ids = [token for text in texts for token in text]
+        for rows, sequences in self._in_passes([Sequence() for _ in texts], list(map(len, texts)), MAX_ROWS):
+            with self._lock:
+                self.forward(ids[rows], sequences, [], layers=(0, layer))
+                part = self._buffers["x"][: len(sequences), : self.config.n_embd].copy()
+            yield part
+
+    def surprises_of(self, texts: list[list[int]], shared: Ids[int] = ()) -> list[np.ndarray]:
+        """-log p in nats of the ids of each text but its first, given those before them: float64 [len(text) - 1] each.
+
+        shared: what stands before every text; it is read once.
+        """
+        past = Sequence()
+        try:
+            for start in range(0, len(shared), MAX_ROWS):
+                with self._lock:
+                    part = shared[start : start + MAX_ROWS]
+                    self.forward(part, [past] * len(part), [])
+            with self._lock:
+                sequences = [self.cache.fork(past) for _ in texts]
+        finally:
+            self.free(past)
+        lengths = [len(text) - 1 for text in texts]
+        ids = [token for text in texts for token in text[:-1]]
+        targets = [token for text in texts for token in text[1:]]
+        found = np.empty(len(targets))
+        for rows, owners in self._in_passes(sequences, lengths, MAX_LOGIT_ROWS):
+            with self._lock:
+                self.forward(ids[rows], owners, range(len(owners)), targets=targets[rows])
+                found[rows] = self._surprises
+        return np.split(found, np.cumsum(lengths))[:-1]
+
+    def _in_passes(
+        self, sequences: list[Sequence], lengths: list[int], max_rows: int
+    ) -> Iterator[tuple[slice, list[Sequence]]]:
+        """So many rows of each sequence, cut into passes: which rows, and whose; a sequence is freed after its last."""
+        owners = [sequence for sequence, n in zip(sequences, lengths, strict=True) for _ in range(n)]
+        try:
+            for start in range(0, len(owners), max_rows):
+                stop = min(start + max_rows, len(owners))
+                yield slice(start, stop), owners[start:stop]
+                unfinished = owners[stop] if stop < len(owners) else None
+                for sequence in owners[start:stop]:
+                    if sequence is not unfinished:
+                        self.free(sequence)
+        finally:
+            for sequence in sequences:
+                self.free(sequence)

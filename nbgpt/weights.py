@@ -87,6 +87,11 @@ class Weights:
         entry = self.entries.get("tokenizer")
         return None if entry is None else self.block[entry.start : entry.stop].tobytes()
 
+    def floats(self, name: str) -> np.ndarray:
+        """A tensor that is stored as float32, with its padding: LayerNorms, biases, wpe.weight, score.weight."""
+        entry = self.entries[name]
+        return self.block[entry.start : entry.stop].view(np.float32).reshape(entry.shape)
+
 
 def is_native(path: Path) -> bool:
     """Is this one of our files? Raises FormatError for a safetensors file, ours or not, that is damaged."""
