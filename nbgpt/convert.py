@@ -64,6 +64,8 @@ def convert(
         "source": ", ".join(path.name for path in checkpoint.files),
         "source_sha256": _digest(checkpoint.files),
     }
+    if checkpoint.labels:
+        metadata["labels"] = json.dumps(checkpoint.labels)
     vocabulary = _own_vocabulary(checkpoint)
     output.parent.mkdir(parents=True, exist_ok=True)
     with _whole_or_nothing(output) as file:

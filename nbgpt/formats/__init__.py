@@ -39,6 +39,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     files: list[Path]  # the weight files, in the order in which they are hashed
     tokenizer_files: dict[str, Path] = field(default_factory=dict)  # "vocab" and "merges", where the folder has them
+    labels: tuple[str, ...] = ()  # names of a classifier's labels in their order, if the folder gives them
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def open_hugging_face(weights: Path) -> Checkpoint:
     Raises FormatError if a part is missing or broken, or if the config describes another architecture.
     """
     folder = weights.parent
-    config, tied = _read_config(folder / "config.json")
+    config, tied, id2label = _read_config(folder / "config.json")
     if weights.name.endswith(".index.json"):
         placed = _read_index(weights)
         files = [folder / shard for shard in sorted(set(placed.values()))]
@@ -43,19 +44,34 @@ def open_hugging_face(weights: Path) -> Checkpoint:
             raise FormatError(f"{weights}: says that {name} lies in {shard}; it does not")
     weights_by_name = {name: place.tensor() for name, place in names.canonical(stored, folder).items()}
     tokenizer_files = {kind: folder / name for kind, name in _TOKENIZER_FILES.items() if (folder / name).is_file()}
-    return names.assemble(config, weights_by_name, files, weights, tied=tied, tokenizer_files=tokenizer_files)
+    model = names.assemble(config, weights_by_name, files, weights, tied=tied, tokenizer_files=tokenizer_files)
+    return replace(model, labels=_labels(folder / "config.json", id2label, model.config.n_labels))
 
 
-def _read_config(path: Path) -> tuple[GPT2Config, bool | None]:
-    """The config, and what it says of tied embeddings, if it does."""
+def _read_config(path: Path) -> tuple[GPT2Config, bool | None, Any]:
+    """The config, and what it says, if it does, of tied embeddings and of labels."""
     if not path.is_file():
         raise FormatError(f"{path} is missing; it belongs beside the weights and says their architecture and sizes")
     fields = read_object(path)
     tied = fields.get("tie_word_embeddings")
     try:
-        return GPT2Config.from_hugging_face(fields), None if tied is None else bool(tied)
+        config = GPT2Config.from_hugging_face(fields)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{path}: {error}") from None
+    return config, None if tied is None else bool(tied), fields.get("id2label")
+
+
+def _labels(path: Path, id2label: Any, n_labels: int) -> tuple[str, ...]:
+    """The names of a classifier's labels; models that are none often have an id2label that means nothing."""
+    if id2label is None or not n_labels:
+        return ()
+    found = id2label if isinstance(id2label, dict) else {}
+    labels = tuple(str(found[number]) for number in map(str, range(n_labels)) if number in found)
+    if len(found) != n_labels or len(set(labels)) != n_labels:
+        raise FormatError(
+            f"{path}: id2label is {id2label!r:.80}; score.weight has {n_labels} labels: name each of them once"
+        )
+    return labels
 
 
 def _read_index(path: Path) -> dict[str, str]:
