@@ -14,25 +14,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .classification import Classification
     from .formats import FormatError
     from .library import ModelNotFoundError
     from .runtime import KernelError
+    from .scoring import Score
     from .text import Completion, Model, Stream, Usage, load
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Classification": "classification",
     "Completion": "text",
     "FormatError": "formats",
     "KernelError": "runtime",
     "Model": "text",
     "ModelNotFoundError": "library",
+    "Score": "scoring",
     "Stream": "text",
     "Usage": "text",
     "load": "text",
 }
 
-__all__ = ["Completion", "FormatError", "KernelError", "Model", "ModelNotFoundError", "Stream", "Usage", "load"]
+__all__ = [
+    "Classification",
+    "Completion",
+    "FormatError",
+    "KernelError",
+    "Model",
+    "ModelNotFoundError",
+    "Score",
+    "Stream",
+    "Usage",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from .library import open_model
 from .model import GPT2
 from .tokenizer import Tokenizer
 from .weights import Weights
+
+if TYPE_CHECKING:
+    from .classification import Classification
+    from .embedding import Pooling
+    from .scoring import Score
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,46 @@ class Model:
             result[start : start + len(part)] = part
             start += len(part)
         return result
+
+    def score(self, text: str, bos: bool | None = None) -> Score:
+        """Log-probability of each token of a text given those before it: see `scoring.score`."""
+        from .scoring import score
+
+        return score(self, text, bos)
+
+    def score_batch(self, texts: Sequence[str], bos: bool | None = None) -> list[Score]:
+        """`score` of each text, many in one pass."""
+        from .scoring import score_batch
+
+        return score_batch(self, texts, bos)
+
+    def rank(
+        self, text: str, choices: Sequence[str], normalize: bool = True, bos: bool | None = None
+    ) -> list[tuple[str, float]]:
+        """Choices with their log-probabilities as the text's continuation, best first: see `scoring.rank`."""
+        from .scoring import rank
+
+        return rank(self, text, choices, normalize, bos)
+
+    def hidden_states(self, text: str, layer: int = -1, bos: bool | None = None) -> np.ndarray:
+        """float32 [n_tokens, n_embd] after a layer, as transformers counts them: see `embedding.hidden_states`."""
+        from .embedding import hidden_states
+
+        return hidden_states(self, text, layer, bos)
+
+    def embed(
+        self, texts: Sequence[str], pooling: Pooling = "mean", normalize: bool = True, bos: bool | None = None
+    ) -> np.ndarray:
+        """A vector for each text, float32 [n_texts, n_embd]: see `embedding.embed`."""
+        from .embedding import embed
+
+        return embed(self, texts, pooling, normalize, bos)
+
+    def classify(self, texts: Sequence[str], bos: bool | None = None) -> list[Classification]:
+        """The label of each text, by a model that has a classification head: see `classification.classify`."""
+        from .classification import classify
+
+        return classify(self, texts, bos)
 
 
 def _tokenizer_of(weights: Weights) -> Tokenizer:
