@@ -30,7 +30,7 @@ class Classification:
         return max(self.probabilities, key=self.probabilities.__getitem__)
 
 
-def classify(model: Model, texts: Sequence[str], bos: bool | None = None) -> list[Classification]:
+def classify(model: Model, texts: Sequence[str], *, bos: bool | None = None) -> list[Classification]:
     """The label of each text: `score.weight` applied to the final hidden state of its last token.
 
     Probabilities are the softmax of the logits, or for a model of one label its sigmoid, as in transformers' pipeline;

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Pooling = Literal["mean", "last"]
 
 
-def hidden_states(model: Model, text: str, layer: int = -1, bos: bool | None = None) -> np.ndarray:
+def hidden_states(model: Model, text: str, layer: int = -1, *, bos: bool | None = None) -> np.ndarray:
     """What stands at each token, float32 [n_tokens, n_embd], as transformers' `hidden_states[layer]`.
 
     layer: 0 is the embeddings, i the residual stream after block i, but n_layer is after the last block and ln_f;
@@ -38,7 +38,7 @@ def hidden_states(model: Model, text: str, layer: int = -1, bos: bool | None = N
 
 
 def embed(
-    model: Model, texts: Sequence[str], pooling: Pooling = "mean", normalize: bool = True, bos: bool | None = None
+    model: Model, texts: Sequence[str], pooling: Pooling = "mean", *, normalize: bool = True, bos: bool | None = None
 ) -> np.ndarray:
     """One vector for each text from its final hidden states: float32 [n_texts, n_embd].
 

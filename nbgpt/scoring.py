@@ -31,17 +31,17 @@ class Score:
         return self.total / n_scored if n_scored else math.nan
 
 
-def score(model: Model, text: str, bos: bool | None = None) -> Score:
+def score(model: Model, text: str, *, bos: bool | None = None) -> Score:
     """Log-probability of each token of a text given those before it.
 
     bos: read <|endoftext|> first, so that the first token has a log-probability too; without it the first has none.
     None: as the model's file says. The values are transformers' `log_softmax(logits)` at each token.
     Raises ValueError for a text of more tokens than the context has room for.
     """
-    return score_batch(model, [text], bos)[0]
+    return score_batch(model, [text], bos=bos)[0]
 
 
-def score_batch(model: Model, texts: Sequence[str], bos: bool | None = None) -> list[Score]:
+def score_batch(model: Model, texts: Sequence[str], *, bos: bool | None = None) -> list[Score]:
     """`score` of each text, to the bit, with many texts in one pass."""
     ids = encode_batch(model, texts, bos, room=model.config.n_ctx + 1)  # the last token need not be read
     surprises = model.engine.surprises_of(ids)
@@ -56,7 +56,7 @@ def score_batch(model: Model, texts: Sequence[str], bos: bool | None = None) -> 
 
 
 def rank(
-    model: Model, text: str, choices: Sequence[str], normalize: bool = True, bos: bool | None = None
+    model: Model, text: str, choices: Sequence[str], *, normalize: bool = True, bos: bool | None = None
 ) -> list[tuple[str, float]]:
     """Choices with their log-probabilities as the continuation of a text, the likeliest first.
 

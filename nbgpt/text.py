@@ -176,45 +176,45 @@ class Model:
             start += len(part)
         return result
 
-    def score(self, text: str, bos: bool | None = None) -> Score:
+    def score(self, text: str, *, bos: bool | None = None) -> Score:
         """Log-probability of each token of a text given those before it: see `scoring.score`."""
         from .scoring import score
 
-        return score(self, text, bos)
+        return score(self, text, bos=bos)
 
-    def score_batch(self, texts: Sequence[str], bos: bool | None = None) -> list[Score]:
+    def score_batch(self, texts: Sequence[str], *, bos: bool | None = None) -> list[Score]:
         """`score` of each text, many in one pass."""
         from .scoring import score_batch
 
-        return score_batch(self, texts, bos)
+        return score_batch(self, texts, bos=bos)
 
     def rank(
-        self, text: str, choices: Sequence[str], normalize: bool = True, bos: bool | None = None
+        self, text: str, choices: Sequence[str], *, normalize: bool = True, bos: bool | None = None
     ) -> list[tuple[str, float]]:
         """Choices with their log-probabilities as the text's continuation, best first: see `scoring.rank`."""
         from .scoring import rank
 
-        return rank(self, text, choices, normalize, bos)
+        return rank(self, text, choices, normalize=normalize, bos=bos)
 
-    def hidden_states(self, text: str, layer: int = -1, bos: bool | None = None) -> np.ndarray:
+    def hidden_states(self, text: str, layer: int = -1, *, bos: bool | None = None) -> np.ndarray:
         """float32 [n_tokens, n_embd] after a layer, as transformers counts them: see `embedding.hidden_states`."""
         from .embedding import hidden_states
 
-        return hidden_states(self, text, layer, bos)
+        return hidden_states(self, text, layer, bos=bos)
 
     def embed(
-        self, texts: Sequence[str], pooling: Pooling = "mean", normalize: bool = True, bos: bool | None = None
+        self, texts: Sequence[str], pooling: Pooling = "mean", *, normalize: bool = True, bos: bool | None = None
     ) -> np.ndarray:
         """A vector for each text, float32 [n_texts, n_embd]: see `embedding.embed`."""
         from .embedding import embed
 
-        return embed(self, texts, pooling, normalize, bos)
+        return embed(self, texts, pooling, normalize=normalize, bos=bos)
 
-    def classify(self, texts: Sequence[str], bos: bool | None = None) -> list[Classification]:
+    def classify(self, texts: Sequence[str], *, bos: bool | None = None) -> list[Classification]:
         """The label of each text, by a model that has a classification head: see `classification.classify`."""
         from .classification import classify
 
-        return classify(self, texts, bos)
+        return classify(self, texts, bos=bos)
 
 
 def _tokenizer_of(weights: Weights) -> Tokenizer:

@@ -76,14 +76,14 @@ def test_a_beginning_scores_the_first_token_too(model, files, expected, tmp_path
 @pytest.mark.parametrize("bos", [False, True])
 def test_texts_of_tokens_join_to_the_text(model, bos):
     for text in TEXTS:
-        score = model.score(text, bos)
+        score = model.score(text, bos=bos)
         assert "".join(score.texts) == text
         assert len(score.texts) == len(score.tokens) == len(score.logprobs)
 
 
 @pytest.mark.parametrize("bos", [False, True])
 def test_next_to_nothing(model, bos):
-    empty = model.score("", bos)
+    empty = model.score("", bos=bos)
     assert empty == Score([], [], [])
     assert empty.total == 0
     assert math.isnan(empty.mean)
@@ -96,7 +96,7 @@ def test_a_batch_is_each_text_alone_to_the_bit(files, dtype, bos):
     texts = TEXTS * 6  # several passes, and texts that lie in two of them
     model = nbgpt.load(files[dtype], threads=2)
     assert sum(len(TOKENIZER.encode(text)) for text in texts) > 300
-    assert model.score_batch(texts, bos) == [model.score(text, bos) for text in texts]
+    assert model.score_batch(texts, bos=bos) == [model.score(text, bos=bos) for text in texts]
     assert model.score_batch([]) == []
     assert model.engine.cache.bytes_in_use == 0
 
@@ -142,7 +142,7 @@ def test_rank(model, expected, text, normalize, bos):
         ids = TOKENIZER.encode(choice)
         logprobs = expected([*before, *ids])[len(before) - 1 :]
         values[choice] = logprobs.mean() if normalize else logprobs.sum()
-    ranked = model.rank(text, CHOICES, normalize, bos)
+    ranked = model.rank(text, CHOICES, normalize=normalize, bos=bos)
     assert [choice for choice, _ in ranked] == sorted(CHOICES, key=values.__getitem__, reverse=True)
     for choice, logprob in ranked:
         assert isinstance(logprob, float)
@@ -151,7 +151,9 @@ def test_rank(model, expected, text, normalize, bos):
 
 
 def test_normalizing_matters(model):
-    orders = [[choice for choice, _ in model.rank("It was", CHOICES, normalize)] for normalize in (False, True)]
+    orders = [
+        [choice for choice, _ in model.rank("It was", CHOICES, normalize=normalize)] for normalize in (False, True)
+    ]
     assert orders[0] != orders[1]
 
 

@@ -38,7 +38,7 @@ def log_softmax(peer, ids):
 
 @pytest.mark.parametrize("bos", [False, True])
 def test_scores(peer, model, bos):
-    for score in model.score_batch([*TEXTS, PROMPTS], bos):
+    for score in model.score_batch([*TEXTS, PROMPTS], bos=bos):
         expected, tolerance = log_softmax(peer, [BOS] * bos + score.tokens)
         np.testing.assert_allclose(score.logprobs[not bos :], expected, rtol=0, atol=tolerance)
         assert score.total == pytest.approx(expected.sum(), abs=len(expected) * tolerance)
@@ -52,7 +52,7 @@ def test_rank(peer, model, normalize):
         logprobs, tolerance = log_softmax(peer, before + model.tokenizer.encode(choice))
         logprobs = logprobs[len(before) - 1 :].astype(np.float64)
         values[choice] = logprobs.mean() if normalize else logprobs.sum()
-    ranked = model.rank(text, choices, normalize, bos=False)
+    ranked = model.rank(text, choices, normalize=normalize, bos=False)
     assert [choice for choice, _ in ranked] == sorted(choices, key=values.__getitem__, reverse=True)
     for choice, logprob in ranked:
         assert logprob == pytest.approx(values[choice], abs=10 * tolerance)
