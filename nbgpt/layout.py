@@ -6,6 +6,8 @@ PANELS = 2
 """Panels in a tile; a matrix is padded with zeros to whole pairs of panels."""
 ROW_TILE = 12
 """Rows of activations that are packed together, the height of the tallest tile."""
+FEW_ROWS = 2
+"""Rows that every thread packs for itself."""
 GROUP_INT8 = 64
 GROUP_INT4 = 32
 """Inputs that share a scale."""

@@ -17,6 +17,7 @@ from .config import ACTIVATIONS
 from .job import Job
 from .kv_cache import KVCache, Sequence
 from .layout import (
+    FEW_ROWS,
     GROUP,
     HEAD_DTYPE,
     LANES,
@@ -247,24 +248,27 @@ class GPT2:
         self._capacity = rows = max(padded(n_rows, ROW_TILE), self._capacity)
         self._logit_capacity = max(n_logits, self._logit_capacity)
         logits = self._logit_capacity * self._logit_planes
-        config = self.config
+        config, n_threads = self.config, self.team.n_threads
+        copies = FEW_ROWS * n_threads  # each thread has its own few rows
         n_embd, n_inner = padded(config.n_embd, STRIDE), padded(config.n_inner, STRIDE)
         widest = max(n_embd, n_inner)
         finest = min(GROUP[self.weights.dtype], GROUP[HEAD_DTYPE[self.weights.dtype]])
-        groups = padded(max(rows, logits), ROW_TILE) * widest // finest
+        packed = max(padded(max(rows, logits), ROW_TILE), ROW_TILE * n_threads)
+        groups = packed * widest // finest
         value_dim = padded(config.head_dim, LANES)
         self._job.candidates_stride = sampling_floats(config.n_vocab)
         self._job.scratch_stride = padded(MAX_QUERY_TILE * (config.head_dim + value_dim + PAGE + 3), LANES)
         shapes = {
-            **dict.fromkeys(("x", "ln_1", "attended", "projected"), (rows, n_embd)),
-            "ln_2": (max(rows, logits), n_embd),
+            **dict.fromkeys(("x", "attended", "projected"), (rows, n_embd)),
+            "ln_1": (max(rows, copies), n_embd),
+            "ln_2": (max(rows, logits, copies), n_embd),
             "qkv": (rows, padded(3 * config.n_embd, STRIDE)),
             "inner": (rows, n_inner),
             "logits": (logits, padded(config.n_vocab, STRIDE)),
-            "scratch": (self.team.n_threads, self._job.scratch_stride),
-            "candidates": (self.team.n_threads, self._job.candidates_stride),
-            "buckets": (self.team.n_threads, 2 * SAMPLING_BUCKETS),  # float64
-            "packed": (padded(max(rows, logits), ROW_TILE) * widest * (4 if finest == 1 else 1) // 4,),
+            "scratch": (n_threads, self._job.scratch_stride),
+            "candidates": (n_threads, self._job.candidates_stride),
+            "buckets": (n_threads, 2 * SAMPLING_BUCKETS),  # float64
+            "packed": (packed * widest * (4 if finest == 1 else 1) // 4,),
             "packed_sums": (groups,),
             "packed_scales": (groups,),
         }

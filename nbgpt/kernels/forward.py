@@ -31,7 +31,7 @@ from .phases import (
     make_finish_residual,
     make_linear,
     make_norm,
-    make_pack,
+    make_row_of,
     n_embd,
     n_inner,
     n_layer,
@@ -104,35 +104,32 @@ def _make_embed(embed_row: Any, group: int) -> Any:
 def _make_block(matmul: Matmul) -> Any:
     """One layer: each half reads the residual stream through a LayerNorm and adds to it what it found."""
 
+    def linear(name: str, source: Any, out: Any, n_in: Any, n_out: Any, finish: Any) -> Any:
+        return make_linear(matmul, source, matrix(name), out, n_rows, (n_in, n_out), finish)
+
     def norm(name: str, out: Any) -> Any:
         gain, bias = (floats(layer_tensor(f"{name}.{part}")) for part in ("weight", "bias"))
-        return make_norm(matmul, gain, bias, out, n_rows, _same_row)
-
-    def linear(name: str, out: Any, n_in: Any, n_out: Any, finish: Any) -> Any:
-        return make_linear(matmul, matrix(name), out, n_rows, n_in, n_out, finish)
+        return make_norm(gain, bias, out, _same_row)
 
     def residual(name: str) -> Any:
         return make_finish_residual(floats(layer_tensor(name + ".bias")))
 
     ln_1, ln_2 = norm("ln_1", _ln_1), norm("ln_2", _ln_2)
-    attn_c_attn = linear("attn.c_attn", qkv, n_embd, _three_embd, finish_qkv)
-    attn_c_proj = linear("attn.c_proj", projected, n_embd, n_embd, residual("attn.c_proj"))
-    mlp_c_fc = linear("mlp.c_fc", inner, n_embd, n_inner, finish_inner)
-    mlp_c_proj = linear("mlp.c_proj", projected, n_inner, n_embd, residual("mlp.c_proj"))
-    pack_attended, pack_inner = make_pack(matmul, attended, n_embd), make_pack(matmul, inner, n_inner)
+    attn_c_attn = linear("attn.c_attn", ln_1, qkv, n_embd, _three_embd, finish_qkv)
+    rows = make_row_of(attended, n_embd)
+    attn_c_proj = linear("attn.c_proj", rows, projected, n_embd, n_embd, residual("attn.c_proj"))
+    mlp_c_fc = linear("mlp.c_fc", ln_2, inner, n_embd, n_inner, finish_inner)
+    rows = make_row_of(inner, n_inner)
+    mlp_c_proj = linear("mlp.c_proj", rows, projected, n_inner, n_embd, residual("mlp.c_proj"))
 
     @kernel
     def block(job, layer, step, me):
         """x += attention(ln_1(x)), x += mlp(ln_2(x)): STEPS_OF_LAYER steps."""
-        ln_1(job, layer, step)
-        attn_c_attn(job, layer, step + 1)  # and keys and values into the cache
+        attn_c_attn(job, layer, step, me)  # of ln_1(x); keys and values go into the cache
         attention(job, layer, step + 2, me)
-        pack_attended(job, step + 3)
-        attn_c_proj(job, layer, step + 4)  # and onto the residual stream
-        ln_2(job, layer, step + 5)
-        mlp_c_fc(job, layer, step + 6)  # and the activation
-        pack_inner(job, step + 7)
-        mlp_c_proj(job, layer, step + 8)  # and onto the residual stream
+        attn_c_proj(job, layer, step + 3, me)  # and onto the residual stream
+        mlp_c_fc(job, layer, step + 5, me)  # of ln_2(x), and the activation
+        mlp_c_proj(job, layer, step + 7, me)  # and onto the residual stream
 
     return block
 
@@ -140,17 +137,9 @@ def _make_block(matmul: Matmul) -> Any:
 def _make_head(matmul: Matmul) -> Any:
     """ln_f and the output embedding, for the rows that want logits."""
     gain, bias = (floats(model_tensor(f"ln_f.{part}")) for part in ("weight", "bias"))
-    ln_f = make_norm(matmul, gain, bias, _ln_2, _n_logits, _logit_row)
+    ln_f = make_norm(gain, bias, _ln_2, _logit_row)
     finish = make_finish_logits(matmul.planes)
-    project = make_linear(matmul, matrix("lm_head"), logits, _n_logits, n_embd, n_vocab, finish)
-
-    @kernel
-    def head(job, step):
-        """logits = ln_f(x) @ wte.T."""
-        ln_f(job, 0, step)
-        project(job, 0, step + 1)
-
-    return head
+    return make_linear(matmul, ln_f, matrix("lm_head"), logits, _n_logits, (n_embd, n_vocab), finish)
 
 
 def make_forward(block_dtype: str, head_dtype: str) -> Any:
@@ -172,7 +161,7 @@ def make_forward(block_dtype: str, head_dtype: str) -> Any:
         for layer in range(_first_layer(job), _last_layer(job)):
             block(job, layer, 1 + STEPS_OF_LAYER * layer, me)
         if _last_layer(job) == n_layer(job) and _n_logits(job) > 0:
-            head(job, after_layers)
+            head(job, 0, after_layers, me)
         if n_sampled(job) > 0:
             sample_rows(job, after_layers + 2, me)
         if n_targets(job) > 0:

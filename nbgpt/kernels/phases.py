@@ -10,7 +10,7 @@ from typing import Any
 
 from numba import types
 
-from ..layout import LANES, PAGE, PANELS, ROW_TILE, STRIDE
+from ..layout import FEW_ROWS, LANES, PAGE, PANELS, ROW_TILE, STRIDE
 from ..simd import at, kernel
 from .attention import QUERY_TILE, append_key, append_value, make_attend
 from .gelu import activate
@@ -42,6 +42,7 @@ inner = pointer_field("inner", types.float32)
 projected = pointer_field("projected", types.float32)
 attended = pointer_field("attended", types.float32)
 logits = pointer_field("logits", types.float32)
+_first_layer, _last_layer = number_field("first_layer"), number_field("last_layer")
 _epsilon = float_field("epsilon")
 _packed, _packed_sums, _packed_scales = (
     pointer_field(name, types.uint8) for name in ("packed", "packed_sums", "packed_scales")
@@ -69,88 +70,128 @@ def _packed_tile(matmul: Matmul) -> Any:
     return packed_tile
 
 
-def make_norm(matmul: Matmul, gain: Any, bias: Any, out: Any, count: Any, source_row: Any) -> Any:
-    """LayerNorm of some rows of the residual stream, packed for the matmul that reads them.
+# --- Linear layers ---------------------------------------------------------------------------------------------------
+
+
+def make_norm(gain: Any, bias: Any, out: Any, source_row: Any) -> Any:
+    """Rows of the residual stream through a LayerNorm, as the input of a linear layer."""
+
+    @kernel
+    def norm(job, layer, row, place):
+        """The LayerNorm of a row, written to a place of `out`."""
+        stride = stride_of(n_embd(job))
+        normed, residual = at(out(job), place * stride), at(x(job), source_row(job, row) * stride)
+        layer_norm(normed, residual, gain(job, layer), bias(job, layer), n_embd(job), _epsilon(job))
+        return normed
+
+    return norm
+
+
+def make_row_of(source: Any, width: Any) -> Any:
+    """Rows of a buffer, as the input of a linear layer."""
+    return kernel(lambda job, layer, row, place: at(source(job), row * stride_of(width(job))))
+
+
+def _make_pack(matmul: Matmul, source: Any, count: Any, n_inputs: Any) -> Any:
+    """A kernel (job, layer, row, copy): a row of the source takes its place in the row tiles of a copy.
 
     A row takes as many rows of a tile as the matmul has planes, all in one tile: their number divides ROW_TILE.
     """
     packed_tile, pack_row, group, planes = _packed_tile(matmul), matmul.pack_row, matmul.group, matmul.planes
 
     @kernel
-    def norm(job, layer, step):
-        n, stride, rows = n_embd(job), stride_of(n_embd(job)), count(job)
-        n_in = round_up(n, group)
-        row = claim(cells(job), step)
-        while row < rows:
-            normed = at(out(job), row * stride)
-            residual = at(x(job), source_row(job, row) * stride)
-            layer_norm(normed, residual, gain(job, layer), bias(job, layer), n, _epsilon(job))
-            tile, place = row * planes // ROW_TILE, row * planes % ROW_TILE
-            height = min(ROW_TILE, rows * planes - tile * ROW_TILE)
-            pack_row(packed_tile(job, tile, n_in), place, height, normed, n_in)
-            item_done(cells(job), step)
-            row = claim(cells(job), step)
-        wait_for_step(cells(job), step, rows)
-
-    return norm
-
-
-def make_pack(matmul: Matmul, source: Any, width: Any) -> Any:
-    """Rows of a buffer, packed for the matmul that reads them."""
-    packed_tile, pack_row, group = _packed_tile(matmul), matmul.pack_row, matmul.group
-
-    @kernel
-    def pack(job, step):
-        rows, stride = n_rows(job), stride_of(width(job))
-        n_in = round_up(width(job), group)
-        row = claim(cells(job), step)
-        while row < rows:
-            tile = row // ROW_TILE
-            height = min(ROW_TILE, rows - tile * ROW_TILE)
-            pack_row(packed_tile(job, tile, n_in), row % ROW_TILE, height, at(source(job), row * stride), n_in)
-            item_done(cells(job), step)
-            row = claim(cells(job), step)
-        wait_for_step(cells(job), step, rows)
+    def pack(job, layer, row, copy):
+        rows, n_in = count(job), round_up(n_inputs(job), group)
+        tile, place = row * planes // ROW_TILE, row * planes % ROW_TILE
+        height = min(ROW_TILE, rows * planes - tile * ROW_TILE)
+        pack_row(packed_tile(job, tile + copy, n_in), place, height, source(job, layer, row, copy * rows + row), n_in)
 
     return pack
 
 
-def make_linear(matmul: Matmul, weights: Any, out: Any, count: Any, n_inputs: Any, n_outputs: Any, finish: Any) -> Any:
-    """out = packed rows @ weights; finish(job, layer, row, first, last) completes the columns first..last of a row.
+@kernel
+def are_few(job, rows):
+    """Are there so few rows that each thread does best to pack them all for itself, and not to wait for another?
 
-    An item is some row tiles by some pairs of panels: a few pairs, so that every thread finds several items, and as
-    many row tiles as stay in the cache while all of those pairs stream by.
+    A pass over some layers alone is for those who want to see the buffers that such rows would not fill.
     """
-    packed_tile, multiply = _packed_tile(matmul), matmul.multiply
+    return rows <= FEW_ROWS and _first_layer(job) == 0 and _last_layer(job) == n_layer(job)
+
+
+@kernel
+def n_shares(pairs, threads):
+    """Items of a row of panels: a large one for each thread, three quarters of all, and then single pairs.
+
+    So a thread streams through neighbouring panels most of the time, and yet all come to the end together.
+    """
+    return pairs if pairs < 4 * threads else threads + pairs - threads * (3 * pairs // (4 * threads))
+
+
+@kernel
+def share(pairs, threads, item):
+    """The first pair and the last of an item."""
+    large = 3 * pairs // (4 * threads)
+    if pairs < 4 * threads:
+        return item, item + 1
+    if item < threads:
+        return item * large, (item + 1) * large
+    single = threads * large + item - threads
+    return single, single + 1
+
+
+def make_linear(matmul: Matmul, source: Any, weights: Any, out: Any, count: Any, sizes: Any, finish: Any) -> Any:
+    """out = rows of the source @ weights; finish(job, layer, row, first, last) completes the columns first..last.
+
+    Two steps: the rows are packed (by every thread for itself, inside the second step, if they are few), and then
+    multiplied. An item of that is a share of the panels by as many row tiles as stay in the cache while it streams by.
+    """
+    n_inputs, n_outputs = sizes
+    pack, packed_tile, multiply = _make_pack(matmul, source, count, n_inputs), _packed_tile(matmul), matmul.multiply
     group, value_bytes, planes = matmul.group, matmul.value_bytes, matmul.planes
 
     @kernel
-    def linear(job, layer, step):
-        rows, n_in = count(job) * planes, round_up(n_inputs(job), group)
-        stride = stride_of(n_outputs(job))
-        pairs = round_up(n_outputs(job), _COLUMNS) // _COLUMNS
-        pairs_an_item = max(1, min(4, pairs // (4 * n_threads(job))))
-        tiles = round_up(rows, ROW_TILE) // ROW_TILE
-        tiles_an_item = max(1, _CACHED // (ROW_TILE * n_in * value_bytes))
-        items_across = round_up(pairs, pairs_an_item) // pairs_an_item
-        n_items = round_up(tiles, tiles_an_item) // tiles_an_item * items_across
-        w, result = weights(job, layer), out(job)
-        item = claim(cells(job), step)
-        while item < n_items:
-            first_tile = item // items_across * tiles_an_item
-            first_pair = item % items_across * pairs_an_item
-            last_tile = min(tiles, first_tile + tiles_an_item)
-            last_pair = min(pairs, first_pair + pairs_an_item)
-            for pair in range(first_pair, last_pair):
-                for tile in range(first_tile, last_tile):
-                    height = min(ROW_TILE, rows - tile * ROW_TILE)
-                    corner = at(result, tile * ROW_TILE * stride + pair * _COLUMNS)
-                    multiply(corner, stride, packed_tile(job, tile, n_in), height, w, n_in, pair * PANELS)
-            for row in range(first_tile * ROW_TILE, min(rows, last_tile * ROW_TILE)):
-                finish(job, layer, row, first_pair * _COLUMNS, last_pair * _COLUMNS)
+    def pack_all(job, layer, step):
+        row = claim(cells(job), step)
+        while row < count(job):
+            pack(job, layer, row, 0)
             item_done(cells(job), step)
-            item = claim(cells(job), step)
-        wait_for_step(cells(job), step, n_items)
+            row = claim(cells(job), step)
+        wait_for_step(cells(job), step, count(job))
+
+    @kernel
+    def multiply_part(job, layer, copy, first_tile, last_tile, first_pair, last_pair):
+        rows, n_in, stride = count(job) * planes, round_up(n_inputs(job), group), stride_of(n_outputs(job))
+        for pair in range(first_pair, last_pair):
+            for tile in range(first_tile, last_tile):
+                height = min(ROW_TILE, rows - tile * ROW_TILE)
+                corner = at(out(job), tile * ROW_TILE * stride + pair * _COLUMNS)
+                x = packed_tile(job, tile + copy, n_in)
+                multiply(corner, stride, x, height, weights(job, layer), n_in, pair * PANELS)
+        for row in range(first_tile * ROW_TILE, min(rows, last_tile * ROW_TILE)):
+            finish(job, layer, row, first_pair * _COLUMNS, last_pair * _COLUMNS)
+
+    @kernel
+    def linear(job, layer, step, me):
+        few = are_few(job, count(job))
+        if not few:
+            pack_all(job, layer, step)
+        pairs = round_up(n_outputs(job), _COLUMNS) // _COLUMNS
+        shares = n_shares(pairs, n_threads(job))
+        tiles = round_up(count(job) * planes, ROW_TILE) // ROW_TILE
+        tiles_an_item = max(1, _CACHED // (ROW_TILE * round_up(n_inputs(job), group) * value_bytes))
+        n_items = round_up(tiles, tiles_an_item) // tiles_an_item * shares
+        item = claim(cells(job), step + 1)
+        if few and item < n_items:  # whoever has an item may read the source: no later step has begun
+            for row in range(count(job)):
+                pack(job, layer, row, me)
+        while item < n_items:
+            first_tile = item // shares * tiles_an_item
+            last_tile = min(tiles, first_tile + tiles_an_item)
+            first_pair, last_pair = share(pairs, n_threads(job), item % shares)
+            multiply_part(job, layer, me if few else 0, first_tile, last_tile, first_pair, last_pair)
+            item_done(cells(job), step + 1)
+            item = claim(cells(job), step + 1)
+        wait_for_step(cells(job), step + 1, n_items)
 
     return linear
 
