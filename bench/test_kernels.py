@@ -84,16 +84,16 @@ def test_matmul_of_decoding(rate, dtype, n_rows):
 @pytest.mark.parametrize("depth", [64, 1024])
 def test_attention_of_decoding(rate, depth):
     attend, head_dim = make_attend(1), 64
-    page_floats = 2 * PAGE * head_dim
+    page_size = 2 * PAGE * head_dim
 
     @njit(error_model="numpy")
     def call(out, query, pages, table, scratch):
-        head = data(pages), data(table), page_floats, 0, PAGE * head_dim, head_dim, head_dim
+        head = data(pages), data(table), page_size, 0, PAGE * head_dim, head_dim, head_dim
         for _ in range(100):
             attend(data(out), head_dim, data(query), head_dim, depth - 1, head, np.float32(0.125), data(scratch))
 
     random = np.random.default_rng(0)
-    pages = random.standard_normal(depth // PAGE * page_floats, np.float32)
+    pages = random.standard_normal(depth // PAGE * page_size, np.float32)
     out, query, scratch = (
         np.zeros(head_dim, np.float32),
         random.standard_normal(head_dim, np.float32),

@@ -79,7 +79,10 @@ _SLOTS: dict[str, type] = {
     "packed": _POINTER,  # bytes: the row tiles that a matmul reads
     "packed_sums": _POINTER,
     "packed_scales": _POINTER,
-    "pages": _POINTER,  # float32: the KV cache
+    "states": _POINTER,  # [FEW_ROWS, n_head, max_spans, value_dim + 16]: see kernels/attention.py
+    "max_spans": _NUMBER,
+    "pages": _POINTER,  # float32 or float16: the KV cache
+    "kv_halves": _NUMBER,  # 1: the cache holds float16
     # no forward pass, but a measurement of the machine: see kernels/limits.py
     "probe": _NUMBER,  # PROBE_READ, PROBE_MULTIPLY_ADD, or 0 for a forward pass
     "probe_items": _NUMBER,

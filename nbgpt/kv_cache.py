@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 
 from .config import GPT2Config
 from .layout import LANES, PAGE, padded
+
+KVDtype = Literal["float32", "float16"]
 
 
 @dataclass
@@ -21,16 +24,24 @@ class Sequence:
 class KVCache:
     """Pages of keys and values of all layers; see kernels/attention.py for what a page holds."""
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, config: GPT2Config, dtype: KVDtype = "float32") -> None:
+        """Raise ValueError for another type than float32 and float16."""
+        if dtype not in get_args(KVDtype):
+            raise ValueError(f"kv_dtype is {dtype!r}; choose one of {', '.join(get_args(KVDtype))}")
         head_dim = config.head_dim
-        self.page_floats = config.n_layer * config.n_head * PAGE * (head_dim + padded(head_dim, LANES))
-        self.memory = np.zeros(0, np.float32)  # [n_pages * page_floats]
+        self.dtype = dtype
+        self.page_size = config.n_layer * config.n_head * PAGE * (head_dim + padded(head_dim, LANES))
+        self.memory = np.zeros(0, dtype)  # [n_pages * page_size]
         self._users: list[int] = []  # of each page, how many sequences hold it
         self._free: list[int] = []
 
     @property
+    def page_bytes(self) -> int:
+        return self.page_size * self.memory.itemsize
+
+    @property
     def bytes_in_use(self) -> int:
-        return 4 * self.page_floats * (len(self._users) - len(self._free))
+        return self.page_bytes * (len(self._users) - len(self._free))
 
     def extend(self, sequence: Sequence, length: int) -> None:
         """Make room for positions up to length, the last page no longer shared if it is going to be written to."""
@@ -60,7 +71,7 @@ class KVCache:
         sequence.length = min(sequence.length, length)
 
     def _page(self, page: int) -> np.ndarray:
-        return self.memory[page * self.page_floats : (page + 1) * self.page_floats]
+        return self.memory[page * self.page_size : (page + 1) * self.page_size]
 
     def _take(self) -> int:
         if not self._free:
@@ -72,7 +83,7 @@ class KVCache:
     def _grow(self) -> None:
         n_pages = len(self._users)
         wanted = max(16, 2 * n_pages)
-        memory = np.zeros(wanted * self.page_floats, np.float32)  # the system hands out pages when they are touched
+        memory = np.zeros(wanted * self.page_size, self.dtype)  # the system hands out pages when they are touched
         memory[: len(self.memory)] = self.memory
         self.memory = memory
         self._users += [0] * (wanted - n_pages)

@@ -15,6 +15,8 @@ STRIDE = 64
 """Rows of activations are padded to a multiple of this many floats: whole groups, whatever the type of the weights."""
 PAGE = 64
 """Positions in a page of the KV cache, the attention kernel's tile of keys."""
+SPAN_PAGES = 4
+"""Pages that attention sees before it merges what they gave, and that threads may share a past by."""
 MAX_QUERY_TILE = 6
 """The most queries that attention takes at once."""
 VALUE_REGISTERS = 4

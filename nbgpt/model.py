@@ -15,7 +15,7 @@ import numpy as np
 
 from .config import ACTIVATIONS
 from .job import Job
-from .kv_cache import KVCache, Sequence
+from .kv_cache import KVCache, KVDtype, Sequence
 from .layout import (
     FEW_ROWS,
     GROUP,
@@ -26,6 +26,7 @@ from .layout import (
     PAGE,
     ROW_TILE,
     SAMPLING_BUCKETS,
+    SPAN_PAGES,
     STRIDE,
     padded,
     sampling_floats,
@@ -50,13 +51,13 @@ class GPT2:
     `next_id`, `next_ids`, `logits`, `surprises` and `free` may be called from several threads: passes take turns.
     """
 
-    def __init__(self, weights: Weights, n_threads: int | None = None) -> None:
-        """Raises KernelError if the kernels cannot be compiled, ValueError if n_threads is out of range."""
+    def __init__(self, weights: Weights, n_threads: int | None = None, kv_dtype: KVDtype = "float32") -> None:
+        """Raises KernelError if the kernels cannot be compiled, ValueError for n_threads or kv_dtype out of range."""
         if n_threads is not None and not (isinstance(n_threads, int) and 1 <= n_threads <= MAX_THREADS):
             raise ValueError(f"threads is {n_threads}; it must be from 1 to {MAX_THREADS}")
         self.weights = weights
         self.config = weights.config
-        self.cache = KVCache(self.config)
+        self.cache = KVCache(self.config, kv_dtype)
         self.team = Team(load_kernels(weights.dtype), n_threads or default_threads())
         self._buffers: dict[str, np.ndarray] = {}
         self._lock = threading.RLock()  # the collector may free a sequence in the middle of this thread's pass
@@ -208,7 +209,7 @@ class GPT2:
         job.n_targets, job.targets, job.surprises = len(targets), next_ids.ctypes.data, self._surprises.ctypes.data
         job.n_rows, job.n_logits, job.n_sampled = n_rows, len(wants), len(sampling)
         job.first_layer, job.last_layer = layers or (0, self.config.n_layer)
-        job.pages = self.cache.memory.ctypes.data
+        job.pages, job.kv_halves = self.cache.memory.ctypes.data, self.cache.dtype == "float16"
         self.team.run(job)
         planes = self._logit_planes
         return self._buffers["logits"][: planes * len(wants) : planes, : self.config.n_vocab]
@@ -256,15 +257,19 @@ class GPT2:
         packed = max(padded(max(rows, logits), ROW_TILE), ROW_TILE * n_threads)
         groups = packed * widest // finest
         value_dim = padded(config.head_dim, LANES)
+        self._job.max_spans = -(-config.n_ctx // (SPAN_PAGES * PAGE))
         self._job.candidates_stride = sampling_floats(config.n_vocab)
-        self._job.scratch_stride = padded(MAX_QUERY_TILE * (config.head_dim + value_dim + PAGE + 3), LANES)
+        self._job.scratch_stride = padded(
+            MAX_QUERY_TILE * (config.head_dim + 2 * (value_dim + LANES) + PAGE + 1), LANES
+        )
         shapes = {
-            **dict.fromkeys(("x", "attended", "projected"), (rows, n_embd)),
-            "ln_1": (max(rows, copies), n_embd),
+            **dict.fromkeys(("x", "projected"), (rows, n_embd)),
+            **dict.fromkeys(("ln_1", "attended"), (max(rows, copies), n_embd)),
             "ln_2": (max(rows, logits, copies), n_embd),
             "qkv": (rows, padded(3 * config.n_embd, STRIDE)),
             "inner": (rows, n_inner),
             "logits": (logits, padded(config.n_vocab, STRIDE)),
+            "states": (FEW_ROWS * config.n_head * self._job.max_spans, value_dim + LANES),
             "scratch": (n_threads, self._job.scratch_stride),
             "candidates": (n_threads, self._job.candidates_stride),
             "buckets": (n_threads, 2 * SAMPLING_BUCKETS),  # float64

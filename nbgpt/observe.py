@@ -35,7 +35,7 @@ def write_text(
     """Texts that the model writes itself at temperature 1 from <|endoftext|>: whole contexts, at least n_tokens."""
     n_ctx = model.config.n_ctx
     n_texts = -(-n_tokens // n_ctx)
-    kv_bytes = 4 * model.cache.page_floats * (n_ctx // PAGE + 1)
+    kv_bytes = model.cache.page_bytes * (n_ctx // PAGE + 1)
     at_once = max(1, min(n_texts, _KV_LIMIT // kv_bytes))
     texts: list[list[int]] = []
     for first in range(0, n_texts, at_once):

@@ -13,7 +13,7 @@ from nbgpt.layout import LANES, PAGE
 from nbgpt.simd import at, data
 
 HEAD_DIMS = (8, 16, 20, 48, 64, 80, 128)
-POSITIONS = (0, 1, 58, 59, 60, 63, 64, 65, 122, 127, 128, 130)  # of a tile's first query
+POSITIONS = (0, 1, 58, 59, 60, 63, 64, 65, 122, 127, 128, 250, 253, 256, 511, 515)  # of a tile's first query
 
 
 @njit(error_model="numpy")
@@ -40,14 +40,15 @@ def compiled(rows):
 class Cache:
     """One head's keys and values in pages that hold nothing else but NaN, out of order, other heads around them."""
 
-    def __init__(self, keys, values):
+    def __init__(self, keys, values, dtype=np.float32):
         n_seq, head_dim = keys.shape
         value_dim = padded(head_dim, LANES)
         first_key, first_value = 3, 3 + head_dim * PAGE + 5
         page_stride = first_value + value_dim * PAGE + 7
         n_pages = -(-n_seq // PAGE)
-        self.table = np.array([2, 0, 3, 1], np.int32)[:n_pages]
-        self.pages = np.full(4 * page_stride, np.nan, np.float32)
+        self.table = np.array([2, 0, 3, 1, 8, 5, 4, 6, 7], np.int32)[:n_pages]
+        pages = np.full(9 * page_stride, np.nan, dtype)
+        self.pages = pages.view(np.uint16) if dtype == np.float16 else pages
         self.place = (page_stride, first_key, first_value, head_dim, value_dim)
         append(self.pages, self.table, self.place, keys, values)
 
@@ -56,7 +57,7 @@ class Cache:
         stride = head_dim + 9
         padded_queries, out = np.full((2, rows, stride), np.nan, np.float32)
         padded_queries[:, :head_dim] = queries
-        size = rows * (head_dim + padded(head_dim, LANES) + PAGE + 3)
+        size = rows * (head_dim + 2 * (padded(head_dim, LANES) + LANES) + PAGE + 1)
         scratch = np.full(size + LANES, np.nan, np.float32)
         arguments = np.float32(scale), scratch, self.pages, self.table, self.place
         compiled(rows)(out, padded_queries, position, *arguments)
@@ -65,12 +66,12 @@ class Cache:
         return out[:, :head_dim]
 
 
-def both_ways(q, k, v, scale, position):
+def both_ways(q, k, v, scale, position, dtype=np.float32):
     """The queries as a tile and one by one, from caches that know no future and from one that does."""
-    tile = Cache(k, v).attend(q, position, scale)
+    tile = Cache(k, v, dtype).attend(q, position, scale)
     for row, query in enumerate(q):
         n_past = position + row + 1
-        alone = Cache(k[:n_past], v[:n_past]).attend(query[None], n_past - 1, scale)
+        alone = Cache(k[:n_past], v[:n_past], dtype).attend(query[None], n_past - 1, scale)
         np.testing.assert_array_equal(alone[0], tile[row])
     return tile
 
@@ -89,6 +90,15 @@ def test_random_heads(rng, head_dim, position):
     out = both_ways(q, k, v, scale, position)
     expected = reference.attention(*map(np.float64, (q, k, v)), scale)
     np.testing.assert_allclose(out, expected, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("position", [0, 70, 300])
+@pytest.mark.parametrize("head_dim", [20, 64])
+def test_a_cache_of_half_floats(rng, head_dim, position):
+    q, k, v = random_head(rng, head_dim, position + QUERY_TILE)
+    out = both_ways(q, k, v, 0.2, position, np.float16)
+    k, v = (np.float64(np.float16(x)) for x in (k, v))
+    np.testing.assert_allclose(out, reference.attention(np.float64(q), k, v, 0.2), atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.125 / 7])

@@ -16,7 +16,9 @@ from models import config_of, open_model, random_params, read, write_native
 
 from nbgpt.kv_cache import Sequence
 from nbgpt.layout import HEAD_DTYPE, PAGE
+from nbgpt.model import GPT2
 from nbgpt.targets import current_target
+from nbgpt.weights import load
 
 CONFIG = config_of(n_embd=60, n_inner=100)  # heads of 20: tails everywhere
 TEXT = np.random.default_rng(7).integers(0, CONFIG.n_vocab, CONFIG.n_ctx)
@@ -57,6 +59,31 @@ def test_cached_is_uncached(model, whole):
 @pytest.mark.parametrize("chunk", [1, 2, 5, 6, 7, 12, 13, 63, 64, 65, 150])
 def test_prefill_in_chunks_is_whole(model, whole, chunk):
     same(read(model, TEXT, chunk=chunk), whole)
+
+
+@pytest.mark.parametrize("kv_dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_long_past_shared_by_threads(tmp_path, dtype, kv_dtype):
+    """Single rows see their past span by span, many rows see it at once."""
+    config = config_of(n_embd=60, n_ctx=600)
+    path = write_native(tmp_path / "model.safetensors", random_params(config), config, dtype)
+    model = GPT2(load(path), 2, kv_dtype)
+    text = np.random.default_rng(8).integers(0, config.n_vocab, 600)
+    whole = read(model, text)
+    for start in (250, 509):
+        first, second = Sequence(), Sequence()
+        read(model, text[:start], first)
+        same(read(model, text[start : start + 8], first, chunk=1), whole[start : start + 8])
+        read(model, text[: start + 1], second)
+        same(forward(model, [(text[start + 8], first), (text[start + 1], second)]), whole[[start + 8, start + 1]])
+
+
+def test_a_half_float_cache_is_near_a_float_one(path, whole):
+    halves = GPT2(load(path), 2, "float16")
+    logits = read(halves, TEXT)
+    difference = np.abs(logits - whole).max() / np.abs(whole).max()
+    assert 0 < difference < 0.05
+    assert halves.cache.page_bytes * 2 == open_model(path).cache.page_bytes
 
 
 def test_chunks_of_any_size(model, whole):

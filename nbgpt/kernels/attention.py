@@ -2,8 +2,12 @@
 
 A page holds 64 positions of all layers. For each layer it has the keys of every head, transposed, [head_dim, 64], so
 that one load brings one dimension of 16 keys, and then the values of every head, [64, value_dim], where value_dim is
-head_dim padded to whole registers. Pages are read in the order of their positions, so the bits of a row depend on its
-own past alone.
+head_dim padded to whole registers. A cache holds float32 or float16; a kernel sees it by the type of the pointer.
+
+Four pages make a span. A query sees each span by itself, a page at a time, and what the spans gave is then merged in
+their order: so the bits of a row depend on its own past alone, and yet several threads can share a long past.
+What a query has seen lies in a *state*: value_dim weighted sums of values, then the maximum score and the sum of
+weights, padded to a register.
 """
 
 from __future__ import annotations
@@ -13,13 +17,28 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ..layout import LANES, MAX_QUERY_TILE, PAGE, VALUE_REGISTERS
-from ..simd import at, fma_tile, kernel, load_tile, scale_rows, splat, store, store_tile, zero_tile
+from ..layout import LANES, MAX_QUERY_TILE, PAGE, SPAN_PAGES, VALUE_REGISTERS
+from ..simd import (
+    at,
+    first,
+    fma,
+    fma_tile,
+    kernel,
+    load,
+    load_tile,
+    put,
+    scale_rows,
+    splat,
+    store,
+    store_tile,
+    zero_tile,
+)
 from ..simd.codegen import TARGET
-from .softmax import softmax_page
+from .softmax import exp, softmax_page
 
 QUERY_TILE = MAX_QUERY_TILE if TARGET.avx512 else 2
 """Queries at consecutive positions that share a tile, by the number of registers."""
+SPAN = SPAN_PAGES * PAGE
 _KEY_REGISTERS = PAGE // LANES
 _MINUS_INFINITY = np.float32(-np.inf)
 
@@ -28,14 +47,20 @@ _MINUS_INFINITY = np.float32(-np.inf)
 def append_key(keys, key, position, head_dim):  # keys: of one head and page; key [head_dim]
     """Store the key of one position."""
     for d in range(head_dim):
-        keys[d * PAGE + position % PAGE] = key[d]
+        put(keys, d * PAGE + position % PAGE, key[d])
 
 
 @kernel
 def append_value(values, value, position, head_dim, value_dim):  # values: of one head and page; value [head_dim]
     """Store the value of one position."""
     for d in range(head_dim):
-        values[(position % PAGE) * value_dim + d] = value[d]
+        put(values, (position % PAGE) * value_dim + d, value[d])
+
+
+@kernel
+def state_floats(value_dim):
+    """Size of a state."""
+    return value_dim + LANES
 
 
 def _make_add_values(rows: int, registers: int) -> Any:
@@ -43,13 +68,13 @@ def _make_add_values(rows: int, registers: int) -> Any:
 
     @kernel
     def add_values(sums, factors, weights, values, n_keys, value_dim):
-        """sums = factors * sums + weights @ values: [rows, ...], [rows], [rows, PAGE], [PAGE, ...]."""
-        tile = load_tile(sums, 0, value_dim, LANES, rows, registers)
+        """sums = factors * sums + weights @ values: [rows] states, [rows], [rows, PAGE], [PAGE, ...]."""
+        tile = load_tile(sums, 0, state_floats(value_dim), LANES, rows, registers)
         tile = scale_rows(tile, factors, 0, 1, registers)
         for key in range(n_keys):
             value = load_tile(values, key * value_dim, 0, LANES, 1, registers)
             tile = fma_tile(tile, weights, key, PAGE, value)
-        store_tile(sums, 0, value_dim, LANES, tile, registers)
+        store_tile(sums, 0, state_floats(value_dim), LANES, tile, registers)
 
     return add_values
 
@@ -68,59 +93,94 @@ def _make_score(rows: int) -> Any:
     return score
 
 
-def _make_begin(rows: int) -> Any:
-    """What stands in the scratch before the first page."""
+@kernel
+def scale_queries(q, queries, stride, scale, rows, head_dim):
+    """q [head_dim, rows] = scale * queries.T, whose rows are a stride apart."""
+    for r in range(rows):
+        for d in range(head_dim):
+            q[d * rows + r] = queries[r * stride + d] * scale
+
+
+def make_see_span(rows: int) -> Any:
+    """What `rows` queries at consecutive positions of one sequence see of a span."""
+    score = _make_score(rows)
+    add_wide, add_narrow = _make_add_values(rows, VALUE_REGISTERS), _make_add_values(rows, 1)
 
     @kernel
-    def begin(q, running, sums, queries, stride, scale, head_dim, value_dim):
-        """q [head_dim, rows] = scale * queries.T, the softmax has seen nothing, sums [rows, value_dim] = 0."""
-        for r in range(rows):
-            for d in range(head_dim):
-                q[d * rows + r] = queries[r * stride + d] * scale
-            running[2 * r] = _MINUS_INFINITY
-            running[2 * r + 1] = types.float32(0)
-        for i in range(0, rows * value_dim, LANES):
-            store(sums, i, splat(types.float32(0)))
+    def see_span(states, q, position, span, head, scratch):
+        """States [rows] of queries q [head_dim, rows] at position, position + 1, ... after a span of their past.
 
-    return begin
+        head = (pages, table, page_stride, keys, values, head_dim, value_dim): the cache, the sequence's pages in
+        order, elements between pages, and where in a page this layer's and head's keys and values begin.
+        scratch has rows * (PAGE + 1) floats.
+        """
+        pages, table, page_stride, keys, values, head_dim, value_dim = head
+        weights, factors = scratch, at(scratch, rows * PAGE)
+        size = state_floats(value_dim)
+        for r in range(rows):
+            for i in range(0, value_dim, LANES):
+                store(at(states, r * size), i, splat(types.float32(0)))
+            states[r * size + value_dim], states[r * size + value_dim + 1] = _MINUS_INFINITY, types.float32(0)
+        for number in range(span * SPAN_PAGES, min((span + 1) * SPAN_PAGES, (position + rows - 1) // PAGE + 1)):
+            page = at(pages, types.int64(table[number]) * page_stride)
+            score(weights, q, at(page, keys), head_dim)
+            n_past = position + 1 - number * PAGE  # keys of this page that the first query may see, if not negative
+            for r in range(rows):
+                running = at(states, r * size + value_dim)
+                factors[r] = softmax_page(at(weights, r * PAGE), n_past + r, running)
+            n_keys = min(PAGE, n_past + rows - 1)
+            d = 0
+            while d + VALUE_REGISTERS * LANES <= value_dim:
+                add_wide(at(states, d), factors, weights, at(page, values + d), n_keys, value_dim)
+                d += VALUE_REGISTERS * LANES
+            while d < value_dim:
+                add_narrow(at(states, d), factors, weights, at(page, values + d), n_keys, value_dim)
+                d += LANES
+
+    return see_span
+
+
+@kernel
+def merge(state, later, value_dim):
+    """Let a state know what the next span gave; the query has at least one key there."""
+    top = max(state[value_dim], later[value_dim])
+    factor, later_factor = exp(splat(state[value_dim] - top)), exp(splat(later[value_dim] - top))
+    for i in range(0, value_dim, LANES):
+        store(state, i, fma(load(later, i), later_factor, load(state, i) * factor))
+    sums = splat(state[value_dim + 1]) * factor
+    state[value_dim] = top
+    state[value_dim + 1] = first(fma(splat(later[value_dim + 1]), later_factor, sums))
+
+
+@kernel
+def conclude(out, state, head_dim, value_dim):
+    """out [head_dim] = the mean of the values that the query has seen, by their weights."""
+    for d in range(head_dim):
+        out[d] = state[d] / state[value_dim + 1]
 
 
 def make_attend(rows: int) -> Any:
     """Attention of `rows` queries at consecutive positions of one sequence."""
-    begin, score = _make_begin(rows), _make_score(rows)
-    add_wide, add_narrow = _make_add_values(rows, VALUE_REGISTERS), _make_add_values(rows, 1)
+    see_span = make_see_span(rows)
 
     @kernel
     def attend(out, out_stride, queries, stride, position, head, scale, scratch):
         """out [rows, head_dim] = softmax(scale * queries @ keys.T) @ values, rows at position, position + 1, ...
 
-        head = (pages, table, page_stride, keys, values, head_dim, value_dim): the cache, the sequence's pages in
-        order, floats between pages, and where in a page this layer's and head's keys and values begin.
-        Rows are out_stride and stride apart; scratch has rows * (head_dim + value_dim + PAGE + 3) floats.
+        head as for `see_span`; rows of out and queries are out_stride and stride apart.
+        scratch has rows * (head_dim + 2 * (value_dim + 16) + PAGE + 1) floats.
         """
-        pages, table, page_stride, keys, values, head_dim, value_dim = head
-        q = scratch
-        sums = at(q, rows * head_dim)
-        weights = at(sums, rows * value_dim)
-        running = at(weights, rows * PAGE)
-        factors = at(running, rows * 2)
-        begin(q, running, sums, queries, stride, scale, head_dim, value_dim)
-        for number in range((position + rows - 1) // PAGE + 1):
-            page = at(pages, types.int64(table[number]) * page_stride)
-            score(weights, q, at(page, keys), head_dim)
-            n_past = position + 1 - number * PAGE  # keys of this page that the first query may see, if not negative
-            for r in range(rows):
-                factors[r] = softmax_page(at(weights, r * PAGE), n_past + r, at(running, 2 * r))
-            n_keys = min(PAGE, n_past + rows - 1)
-            d = 0
-            while d + VALUE_REGISTERS * LANES <= value_dim:
-                add_wide(at(sums, d), factors, weights, at(page, values + d), n_keys, value_dim)
-                d += VALUE_REGISTERS * LANES
-            while d < value_dim:
-                add_narrow(at(sums, d), factors, weights, at(page, values + d), n_keys, value_dim)
-                d += LANES
+        head_dim, value_dim = head[5], head[6]
+        size = state_floats(value_dim)
+        states, q = scratch, at(scratch, 2 * rows * size)
+        later, rest = at(states, rows * size), at(q, rows * head_dim)
+        scale_queries(q, queries, stride, scale, rows, head_dim)
+        see_span(states, q, position, 0, head, rest)
+        for span in range(1, (position + rows - 1) // SPAN + 1):
+            see_span(later, q, position, span, head, rest)
+            for r in range(max(0, span * SPAN - position), rows):
+                merge(at(states, r * size), at(later, r * size), value_dim)
         for r in range(rows):
-            for d in range(head_dim):
-                out[r * out_stride + d] = sums[r * value_dim + d] / running[2 * r + 1]
+            conclude(at(out, r * out_stride), at(states, r * size), head_dim, value_dim)
 
     return attend

@@ -2,7 +2,7 @@
 
 Read `make_forward`, then `_make_block`. A function make_... chooses what depends on the type of the weights before
 anything is compiled, and returns a kernel. `job` is the record of ../job.py, and its fields are functions of it:
-`n_embd(job)`. Every phase is a numbered step of the pass, whose items the threads share: see phases.py.
+`n_embd(job)`. Every phase is a numbered step of the pass, whose items the threads share: see linear.py and heads.py.
 """
 
 from __future__ import annotations
@@ -16,22 +16,12 @@ from ..job import JOB, OTHER_STEPS, QUIT, STEPS_OF_LAYER
 from ..layout import LANES
 from ..simd import at, atomic_load, kernel, pointer_in
 from .embedding import EMBEDS
-from .limits import measure_limit, probe
-from .matmul import HEAD_MATMULS, MATMULS, Matmul
-from .outcomes import make_sample_rows, make_score_rows, n_sampled, n_targets
-from .phases import (
-    attended,
-    attention,
+from .fields import (
     cells,
-    finish_inner,
-    finish_qkv,
+    first_layer,
     inner,
+    last_layer,
     logits,
-    make_finish_logits,
-    make_finish_residual,
-    make_linear,
-    make_norm,
-    make_row_of,
     n_embd,
     n_inner,
     n_layer,
@@ -43,6 +33,11 @@ from .phases import (
     stride_of,
     x,
 )
+from .heads import attended_row, attention, finish_qkv
+from .limits import measure_limit, probe
+from .linear import finish_inner, inner_row, make_finish_logits, make_finish_residual, make_linear, make_norm
+from .matmul import HEAD_MATMULS, MATMULS, Matmul
+from .outcomes import make_sample_rows, make_score_rows, n_sampled, n_targets
 from .record import floats, layer_tensor, matrix, model_tensor, number_field, pointer_field, round_up
 from .team import (
     announce,
@@ -61,8 +56,6 @@ _ln_2 = pointer_field("ln_2", types.float32)
 _ids = pointer_field("ids", types.int32)
 _logit_rows = pointer_field("logit_rows", types.int32)
 _n_logits = number_field("n_logits")
-_first_layer = number_field("first_layer")
-_last_layer = number_field("last_layer")
 
 
 @kernel
@@ -116,11 +109,9 @@ def _make_block(matmul: Matmul) -> Any:
 
     ln_1, ln_2 = norm("ln_1", _ln_1), norm("ln_2", _ln_2)
     attn_c_attn = linear("attn.c_attn", ln_1, qkv, n_embd, _three_embd, finish_qkv)
-    rows = make_row_of(attended, n_embd)
-    attn_c_proj = linear("attn.c_proj", rows, projected, n_embd, n_embd, residual("attn.c_proj"))
+    attn_c_proj = linear("attn.c_proj", attended_row, projected, n_embd, n_embd, residual("attn.c_proj"))
     mlp_c_fc = linear("mlp.c_fc", ln_2, inner, n_embd, n_inner, finish_inner)
-    rows = make_row_of(inner, n_inner)
-    mlp_c_proj = linear("mlp.c_proj", rows, projected, n_inner, n_embd, residual("mlp.c_proj"))
+    mlp_c_proj = linear("mlp.c_proj", inner_row, projected, n_inner, n_embd, residual("mlp.c_proj"))
 
     @kernel
     def block(job, layer, step, me):
@@ -156,11 +147,11 @@ def make_forward(block_dtype: str, head_dtype: str) -> Any:
             measure_limit(job, 0, me)
             return
         after_layers = 1 + STEPS_OF_LAYER * n_layer(job)
-        if _first_layer(job) == 0:
+        if first_layer(job) == 0:
             embed(job, 0)
-        for layer in range(_first_layer(job), _last_layer(job)):
+        for layer in range(first_layer(job), last_layer(job)):
             block(job, layer, 1 + STEPS_OF_LAYER * layer, me)
-        if _last_layer(job) == n_layer(job) and _n_logits(job) > 0:
+        if last_layer(job) == n_layer(job) and _n_logits(job) > 0:
             head(job, 0, after_layers, me)
         if n_sampled(job) > 0:
             sample_rows(job, after_layers + 2, me)

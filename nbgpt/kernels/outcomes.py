@@ -8,7 +8,7 @@ from numba import types
 
 from ..layout import SAMPLING_BUCKETS
 from ..simd import at, kernel
-from .phases import cells, logits, n_vocab, stride_of
+from .fields import cells, logits, n_vocab, stride_of
 from .record import number_field, pointer_field
 from .sampling import sample, surprise
 from .team import claim, item_done, wait_for_step

@@ -116,6 +116,25 @@ def widen_halves(builder: Any, halves: Any) -> Any:
     return builder.bitcast(builder.or_(builder.bitcast(value, I32X16), sign), F32X16)
 
 
+def narrow(builder: Any, value: Any) -> Any:
+    """float32 -> the bits of the nearest float16 in an i16, halves to even; what is too large becomes the largest."""
+    for comparison, limit in (("<", F32(-65504.0)), (">", F32(65504.0))):
+        value = builder.select(builder.fcmp_ordered(comparison, value, limit), limit, value)
+    if TARGET.f16c:
+        return builder.bitcast(builder.fptrunc(value, ir.HalfType()), I16)
+    # Adding a power of two that leaves 10 bits of mantissa rounds; below 2^-14 float16 has fixed steps of 2^-24.
+    bits = builder.bitcast(value, I32)
+    magnitude = builder.bitcast(builder.and_(bits, I32(0x7FFFFFFF)), F32)
+    exponent = builder.and_(builder.bitcast(magnitude, I32), I32(0x7F800000))
+    exponent = builder.select(builder.icmp_unsigned("<", exponent, I32(113 << 23)), I32(113 << 23), exponent)
+    magic = builder.bitcast(builder.add(exponent, I32(13 << 23)), F32)
+    rounded = builder.bitcast(builder.fsub(builder.fadd(magnitude, magic), magic), F32)
+    scaled = builder.bitcast(builder.fmul(rounded, F32(2.0**-112)), I32)  # the exponent's bias of float16
+    half = builder.lshr(scaled, I32(13))
+    sign = builder.and_(builder.lshr(bits, I32(16)), I32(0x8000))
+    return builder.trunc(builder.or_(half, sign), I16)
+
+
 def broadcast4(builder: Any, pointer: Any, index: Any) -> Any:
     """The four bytes at pointer + index, in each of the 16 lanes."""
     return builder.bitcast(splat(builder, element_at(builder, pointer, index, I32, 1)), I8X64)

@@ -61,6 +61,18 @@ def half_at(typing: Any, pointer: Any, index: Any) -> Any:
 
 
 @intrinsic
+def put(typing: Any, pointer: Any, index: Any, value: Any) -> Any:
+    """Write one float32 to pointer + index; behind a uint16 pointer as the nearest float16."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value = codegen.narrow(builder, args[2]) if pointer.dtype == types.uint16 else args[2]
+        builder.store(value, builder.gep(args[0], [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, types.float32), generate
+
+
+@intrinsic
 def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
     """x * y + z, rounded once."""
     return f32x16(f32x16, f32x16, f32x16), lambda context, builder, sig, args: codegen.fma(builder, *args)

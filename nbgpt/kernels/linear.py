@@ -1,4 +1,4 @@
-"""The phases of a forward pass: operations spread over the rows, columns and heads of a team of threads.
+"""Linear layers spread over a team of threads: what they read, the product, and what completes it.
 
 Every phase is a step of the team: items that threads claim one by one, see team.py. Who computes an item never changes
 its bits.
@@ -10,49 +10,36 @@ from typing import Any
 
 from numba import types
 
-from ..layout import FEW_ROWS, LANES, PAGE, PANELS, ROW_TILE, STRIDE
+from ..layout import LANES, PANELS, ROW_TILE
 from ..simd import at, kernel
-from .attention import QUERY_TILE, append_key, append_value, make_attend
+from .fields import (
+    activation,
+    are_few,
+    cells,
+    inner,
+    logits,
+    n_embd,
+    n_inner,
+    n_threads,
+    n_vocab,
+    place_of,
+    projected,
+    stride_of,
+    x,
+)
 from .gelu import activate
 from .layernorm import layer_norm
 from .matmul import Matmul
-from .record import float_field, floats, layer_tensor, number_field, pointer_field, round_up
+from .record import float_field, floats, layer_tensor, pointer_field, round_up
 from .residual import add, add_residual
 from .team import claim, item_done, wait_for_step
 
 _COLUMNS = LANES * PANELS
 _CACHED = 400_000  # bytes of packed activations that a thread keeps at hand while weights stream by
-
-cells = pointer_field("cells", types.int64)
-n_threads = number_field("n_threads")
-n_rows = number_field("n_rows")
-n_embd = number_field("n_embd")
-n_inner = number_field("n_inner")
-n_head = number_field("n_head")
-n_layer = number_field("n_layer")
-n_vocab = number_field("n_vocab")
-activation = number_field("activation")
-positions = pointer_field("positions", types.int32)
-tables = pointer_field("tables", types.int32)
-page_tables = pointer_field("page_tables", types.int32)
-pages = pointer_field("pages", types.float32)
-x = pointer_field("x", types.float32)
-qkv = pointer_field("qkv", types.float32)
-inner = pointer_field("inner", types.float32)
-projected = pointer_field("projected", types.float32)
-attended = pointer_field("attended", types.float32)
-logits = pointer_field("logits", types.float32)
-_first_layer, _last_layer = number_field("first_layer"), number_field("last_layer")
 _epsilon = float_field("epsilon")
 _packed, _packed_sums, _packed_scales = (
     pointer_field(name, types.uint8) for name in ("packed", "packed_sums", "packed_scales")
 )
-
-
-@kernel
-def stride_of(n):
-    """Floats between rows of n."""
-    return round_up(n, STRIDE)
 
 
 def _packed_tile(matmul: Matmul) -> Any:
@@ -70,26 +57,27 @@ def _packed_tile(matmul: Matmul) -> Any:
     return packed_tile
 
 
-# --- Linear layers ---------------------------------------------------------------------------------------------------
+# --- What they read ---------------------------------------------------------------------------------------------------
 
 
 def make_norm(gain: Any, bias: Any, out: Any, source_row: Any) -> Any:
     """Rows of the residual stream through a LayerNorm, as the input of a linear layer."""
 
     @kernel
-    def norm(job, layer, row, place):
-        """The LayerNorm of a row, written to a place of `out`."""
+    def norm(job, layer, row, copy):
+        """The LayerNorm of a row, in its place of a copy of `out`."""
         stride = stride_of(n_embd(job))
-        normed, residual = at(out(job), place * stride), at(x(job), source_row(job, row) * stride)
+        normed, residual = at(out(job), place_of(row, copy) * stride), at(x(job), source_row(job, row) * stride)
         layer_norm(normed, residual, gain(job, layer), bias(job, layer), n_embd(job), _epsilon(job))
         return normed
 
     return norm
 
 
-def make_row_of(source: Any, width: Any) -> Any:
-    """Rows of a buffer, as the input of a linear layer."""
-    return kernel(lambda job, layer, row, place: at(source(job), row * stride_of(width(job))))
+@kernel
+def inner_row(job, layer, row, copy):
+    """What the feed-forward layer has made of a row so far, as the input of its second half."""
+    return at(inner(job), row * stride_of(n_inner(job)))
 
 
 def _make_pack(matmul: Matmul, source: Any, count: Any, n_inputs: Any) -> Any:
@@ -104,18 +92,12 @@ def _make_pack(matmul: Matmul, source: Any, count: Any, n_inputs: Any) -> Any:
         rows, n_in = count(job), round_up(n_inputs(job), group)
         tile, place = row * planes // ROW_TILE, row * planes % ROW_TILE
         height = min(ROW_TILE, rows * planes - tile * ROW_TILE)
-        pack_row(packed_tile(job, tile + copy, n_in), place, height, source(job, layer, row, copy * rows + row), n_in)
+        pack_row(packed_tile(job, tile + copy, n_in), place, height, source(job, layer, row, copy), n_in)
 
     return pack
 
 
-@kernel
-def are_few(job, rows):
-    """Are there so few rows that each thread does best to pack them all for itself, and not to wait for another?
-
-    A pass over some layers alone is for those who want to see the buffers that such rows would not fill.
-    """
-    return rows <= FEW_ROWS and _first_layer(job) == 0 and _last_layer(job) == n_layer(job)
+# --- The product ------------------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -196,9 +178,9 @@ def make_linear(matmul: Matmul, source: Any, weights: Any, out: Any, count: Any,
     return linear
 
 
-# --- What completes the columns first..last of a row -----------------------------------------------------------------
+# --- What completes the columns first..last of a row ------------------------------------------------------------------
 
-_c_attn_bias, _c_fc_bias = (floats(layer_tensor(f"{name}.bias")) for name in ("attn.c_attn", "mlp.c_fc"))
+_c_fc_bias = floats(layer_tensor("mlp.c_fc.bias"))
 
 
 def make_finish_logits(planes: int) -> Any:
@@ -230,85 +212,3 @@ def finish_inner(job, layer, row, first, last):
     """The feed-forward layer's activation."""
     start = row * stride_of(n_inner(job)) + first
     activate(at(inner(job), start), at(_c_fc_bias(job, layer), first), last - first, activation(job))
-
-
-@kernel
-def head_in_cache(job, layer, row, head):
-    """(pages, table, page_stride, keys, values, head_dim, value_dim) of a row's sequence: see attention.py."""
-    head_dim = n_embd(job) // n_head(job)
-    value_dim = round_up(head_dim, LANES)
-    layer_stride = n_head(job) * PAGE * (head_dim + value_dim)
-    keys = layer * layer_stride + head * PAGE * head_dim
-    values = layer * layer_stride + n_head(job) * PAGE * head_dim + head * PAGE * value_dim
-    table = at(page_tables(job), types.int64(tables(job)[row]))
-    return pages(job), table, n_layer(job) * layer_stride, keys, values, head_dim, value_dim
-
-
-@kernel
-def finish_qkv(job, layer, row, first, last):
-    """Queries stay where they are; keys and values go into the cache, head by head."""
-    start = row * stride_of(3 * n_embd(job))
-    add(at(qkv(job), start + first), at(_c_attn_bias(job, layer), first), last - first)
-    head_dim = n_embd(job) // n_head(job)
-    position = types.int64(positions(job)[row])
-    column = max(first, n_embd(job))
-    while column < min(last, 3 * n_embd(job)):
-        head, d = (column % n_embd(job)) // head_dim, column % head_dim
-        count = min(head_dim - d, last - column)
-        memory, table, page_stride, keys, values, _, value_dim = head_in_cache(job, layer, row, head)
-        page = at(memory, types.int64(table[position // PAGE]) * page_stride)
-        if column < 2 * n_embd(job):
-            append_key(at(page, keys + d * PAGE), at(qkv(job), start + column), position, count)
-        else:
-            append_value(at(page, values + d), at(qkv(job), start + column), position, count, value_dim)
-        column += count
-
-
-# --- Attention -------------------------------------------------------------------------------------------------------
-
-_attend_tile, _attend_one = make_attend(QUERY_TILE), make_attend(1)
-_scratch, _scratch_stride = pointer_field("scratch", types.float32), number_field("scratch_stride")
-_scales = pointer_field("attention_scales", types.float32)
-
-
-@kernel
-def consecutive(job, row, count):
-    """Are these rows neighbours in one sequence?"""
-    for r in range(row + 1, row + count):
-        if tables(job)[r] != tables(job)[row] or positions(job)[r] != positions(job)[row] + r - row:
-            return False
-    return True
-
-
-@kernel
-def attend_rows(job, layer, me, first, last, head):
-    """Attention of one head for the rows first..last, all at once if they are a whole tile of one sequence."""
-    head_dim = n_embd(job) // n_head(job)
-    stride, out_stride = stride_of(3 * n_embd(job)), stride_of(n_embd(job))
-    scratch, scale = at(_scratch(job), me * _scratch_stride(job)), _scales(job)[layer]
-    row = first
-    while row < last:
-        queries = at(qkv(job), row * stride + head * head_dim)
-        out = at(attended(job), row * out_stride + head * head_dim)
-        place = head_in_cache(job, layer, row, head)
-        position = types.int64(positions(job)[row])
-        if last - row == QUERY_TILE and consecutive(job, row, QUERY_TILE):
-            _attend_tile(out, out_stride, queries, stride, position, place, scale, scratch)
-            row += QUERY_TILE
-        else:
-            _attend_one(out, out_stride, queries, stride, position, place, scale, scratch)
-            row += 1
-
-
-@kernel
-def attention(job, layer, step, me):
-    """Every head of every row, the longest pasts first."""
-    rows, heads = n_rows(job), n_head(job)
-    tiles = round_up(rows, QUERY_TILE) // QUERY_TILE
-    item = claim(cells(job), step)
-    while item < tiles * heads:
-        first = (tiles - 1 - item // heads) * QUERY_TILE
-        attend_rows(job, layer, me, first, min(rows, first + QUERY_TILE), item % heads)
-        item_done(cells(job), step)
-        item = claim(cells(job), step)
-    wait_for_step(cells(job), step, tiles * heads)
