@@ -76,7 +76,9 @@ def test_half_floats_are_the_nearest():
     """As NumPy rounds, for all float16 and what lies between them; what is too large becomes the largest."""
     halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
     between = (halves[:-1] + halves[1:]) / 2
-    values = np.concatenate([halves, between, np.nextafter(between, 0), np.nextafter(between, np.inf, dtype=np.float32)])
+    values = np.concatenate(
+        [halves, between, np.nextafter(between, 0), np.nextafter(between, np.inf, dtype=np.float32)]
+    )
     values = np.concatenate([values, -values, [65519, 65520, 1e30, -np.inf, 1e-30, -1e-44]]).astype(np.float32)
     stored = np.zeros(len(values), np.uint16)
     store_all(stored, values)
