@@ -15,24 +15,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .classification import Classification
+    from .completion import Completion, Usage
     from .formats import FormatError
     from .library import ModelNotFoundError
+    from .logprobs import TokenLogprob
     from .runtime import KernelError
     from .scoring import Score
-    from .text import Completion, Model, Stream, Usage, load
+    from .stream import Stream
+    from .text import Model, load
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Classification": "classification",
-    "Completion": "text",
+    "Completion": "completion",
     "FormatError": "formats",
     "KernelError": "runtime",
     "Model": "text",
     "ModelNotFoundError": "library",
     "Score": "scoring",
-    "Stream": "text",
-    "Usage": "text",
+    "Stream": "stream",
+    "TokenLogprob": "logprobs",
+    "Usage": "completion",
     "load": "text",
 }
 
@@ -45,6 +49,7 @@ __all__ = [
     "ModelNotFoundError",
     "Score",
     "Stream",
+    "TokenLogprob",
     "Usage",
     "load",
 ]

@@ -13,7 +13,8 @@ from .layout import HEAD_DTYPE
 from .terminal import decode, give_up_output, note, printable, read_text, write, write_pieces
 
 if TYPE_CHECKING:
-    from .text import Model, Stream
+    from .stream import Stream
+    from .text import Model
 
     _Commands = argparse._SubParsersAction["_Parser"]
 

@@ -1,19 +1,33 @@
-"""Ids in, ids out: prefill the prompt, then decode a token at a time."""
+"""Ids in, ids out: prompts are read, then each text grows by a token a step, all of them in one pass."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
-from .kv_cache import Sequence
-from .model import GPT2
-from .rng import uniform
+import numpy as np
 
-Overflow = Literal["error", "truncate_left"]
+from .chooser import Chooser
+from .kv_cache import Sequence
+from .logprobs import TokenLogprob, measure
+from .model import GPT2, MAX_LOGIT_ROWS, MAX_ROWS
+from .sampling import Sampling
+
+Overflow = Literal["error", "truncate_left", "keep_first"]
+OVERFLOWS: tuple[Overflow, ...] = ("error", "truncate_left", "keep_first")
+FinishReason = Literal["", "stop", "length", "time", "cancelled"]
 DEFAULT_MAX_TOKENS = 200
+BATCH_SIZE = 16
+"""Texts that grow together; the rest wait until there is room. Each needs a cache of its own."""
+LEAST_SHARED = 16
+"""Ids that two texts must have in common to make it worth a pass of its own."""
+_NO_LOGITS = np.empty(0, np.float32)
 
 
 def random_seed() -> int:
@@ -21,37 +35,9 @@ def random_seed() -> int:
     return int.from_bytes(os.urandom(4), "little")
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen. Temperature 0 is greedy; top_k 0 and top_p 1 keep every token.
-
-    The order is temperature, top-k, top-p, as in transformers.
-    """
-
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Raise ValueError that names the parameter, its value and what is allowed."""
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}; it must be 0 (greedy) or more, and finite")
-        if not 0 <= self.top_k < 1 << 31:
-            raise ValueError(f"top_k is {self.top_k}; it must be from 0 (off) to 2^31 - 1")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1 (off)")
-        if not 0 <= self.seed < 1 << 64:
-            raise ValueError(f"seed is {self.seed}; it must be from 0 to 2^64 - 1")
-
-    def options(self, sample: int, position: int) -> tuple[float, float, float, float]:
-        """What the sampling kernel reads for one position of one sample."""
-        return self.temperature, self.top_k, self.top_p, uniform(self.seed, sample, position)
-
-
 @dataclass
 class Timing:
-    """What a generation has cost so far, in tokens and seconds."""
+    """What a generation has cost so far, in tokens and seconds; those of a batch count the same seconds."""
 
     prompt_tokens: int = 0
     new_tokens: int = 0
@@ -69,63 +55,264 @@ class Timing:
         return (self.new_tokens - 1) / self.decode_seconds if self.decode_seconds else 0.0
 
 
-@dataclass
+class Window:
+    """The part of a text that the model sees, and the sequence of the cache that holds all of it but the end.
+
+    When the text outgrows the context, the first n_keep ids stay and of the rest the later half. Positions are learned,
+    so keys cannot move: what is left is read anew. llama.cpp calls this context shift.
+    """
+
+    def __init__(self, ids: list[int], n_ctx: int, n_keep: int) -> None:
+        self.ids = ids if len(ids) <= n_ctx else ids[:n_keep] + ids[n_keep - n_ctx :]
+        self.sequence = Sequence()
+        self._n_ctx, self._n_keep = n_ctx, n_keep
+
+    def slide(self, model: GPT2) -> bool:
+        """Make the ids fit the context; True if some had to be forgotten."""
+        if len(self.ids) <= self._n_ctx:
+            return False
+        model.free(self.sequence)
+        self.ids = self.ids[: self._n_keep] + self.ids[-max(1, (self._n_ctx - self._n_keep) // 2) :]
+        return True
+
+
+@dataclass(eq=False)
 class Generation:
-    """Iterate over it for the new ids of one sample, which end before the model's end of text or at max_tokens."""
+    """One text that grows until something ends it. Iterate over it for its new ids, or let `run` grow several.
+
+    stop_ids end the text and are no part of it. prefix: ids that the new text begins with, as if they had been chosen.
+    max_time: seconds since `run` began. logprobs: None, or how many of the likeliest to note besides the chosen one,
+    with echo for the prompt too. overflow: "error" refuses a text that will not fit the context, "truncate_left"
+    forgets its beginning, "keep_first" forgets what follows the prompt, or the first quarter of the context if the
+    prompt takes more than half of it.
+    """
 
     model: GPT2
     prompt: list[int]
     max_tokens: int
     sampling: Sampling
-    eos_id: int
+    stop_ids: frozenset[int] = frozenset()
     sample: int = 0
     overflow: Overflow = "error"
-    finish_reason: Literal["stop", "length", ""] = ""
-    timing: Timing = field(default_factory=Timing)
+    prefix: list[int] = field(default_factory=list)
+    max_time: float = inf
+    logprobs: int | None = None
+    echo: bool = False
+
+    finish_reason: FinishReason = field(default="", init=False)
+    timing: Timing = field(default_factory=Timing, init=False)
+    tokens: list[int] = field(init=False)  # the new ones, prefix first
+    measured: list[TokenLogprob] = field(
+        default_factory=list, init=False
+    )  # with echo the prompt's, then those of tokens
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the texts cannot fit the context."""
-        n_ctx, wanted = self.model.config.n_ctx, len(self.prompt) + self.max_tokens
-        if self.overflow not in ("error", "truncate_left"):
-            raise ValueError(f"overflow is {self.overflow!r}; choose 'error' or 'truncate_left'")
+        """Raise ValueError that names the parameter, its value and what is allowed."""
+        self._check()
+        n_ctx, n_prompt = self.model.config.n_ctx, len(self.prompt)
+        n_keep = 0 if self.overflow == "truncate_left" else n_prompt if 2 * n_prompt <= n_ctx else n_ctx // 4
+        text = [*self.prompt, *self.prefix]
+        self.tokens = list(self.prefix)
+        self.window = Window(text.copy(), n_ctx, n_keep)
+        self._text = array("i", text)
+        self._chooser = Chooser(self.sampling, self.sample, n_prompt, self.stop_ids)
+        self._cancelled = False
+        n_read = self.timing.prompt_tokens = len(self.window.ids)
+        n_forgotten = len(text) - n_read
+        n_unmeasured = len(text) if self.logprobs is None else 1 if self.echo else n_prompt
+        self.first_wanted = max(n_keep if n_forgotten else 0, n_unmeasured - 1 - n_forgotten)
+        if self.logprobs is not None:
+            unread = text[0 if self.echo else n_prompt : n_forgotten + self.first_wanted + 1]
+            self.measured += [TokenLogprob(token, None) for token in unread]
+
+    def _check(self) -> None:
+        config, wanted = self.model.config, len(self.prompt) + self.max_tokens
+        self.sampling.check_ids(config.n_vocab)
+        if self.overflow not in OVERFLOWS:
+            raise ValueError(f"overflow is {self.overflow!r}; choose {', '.join(map(repr, OVERFLOWS))}")
         if not self.prompt:
             raise ValueError("the prompt has no tokens; begin with the model's end of text")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens}; it must be at least 1")
-        if self.overflow == "error" and wanted > n_ctx:
+        if self.sampling.min_tokens > self.max_tokens:
+            raise ValueError(
+                f"min_tokens is {self.sampling.min_tokens}; it must be at most max_tokens, {self.max_tokens}"
+            )
+        if len(self.prefix) >= self.max_tokens:
+            raise ValueError(f"prefix is {len(self.prefix)} tokens; it must be less than max_tokens, {self.max_tokens}")
+        if not self.max_time > 0:
+            raise ValueError(f"max_time is {self.max_time}; it must be above 0 seconds")
+        if self.logprobs is not None and not 0 <= self.logprobs <= config.n_vocab:
+            raise ValueError(f"logprobs is {self.logprobs}; it must be from 0 to {config.n_vocab}, the vocabulary")
+        for token in self.stop_ids:
+            if not 0 <= token < config.n_vocab:
+                raise ValueError(f"stop has token {token}; it must be from 0 to {config.n_vocab - 1}")
+        if self.overflow == "error" and wanted > config.n_ctx:
             raise ValueError(
                 f"prompt of {len(self.prompt)} tokens and {self.max_tokens} new ones make {wanted}; this model's "
-                f"context is {n_ctx}: shorten one of them or choose overflow 'truncate_left'"
+                f"context is {config.n_ctx}: shorten one of them or choose overflow 'truncate_left' or 'keep_first'"
             )
 
     def __iter__(self) -> Iterator[int]:
-        sequence = Sequence()
-        try:
-            yield from self._run(sequence)
-        finally:
-            self.model.free(sequence)
+        n_seen = 0
+        for _ in run(self.model, [self]):
+            yield from self.tokens[n_seen:]
+            n_seen = len(self.tokens)
 
-    def _run(self, sequence: Sequence) -> Iterator[int]:
-        n_ctx = self.model.config.n_ctx
-        text = self.prompt[-n_ctx:]
-        self.timing = Timing(prompt_tokens=len(text))
-        pending = text
-        for n in range(self.max_tokens):
-            start = time.perf_counter()
-            if sequence.length + len(pending) > n_ctx:
-                self.model.free(sequence)
-                pending = text = text[-max(1, n_ctx // 2) :]  # keys cannot move: the later half is read anew
-            token = self.model.next_id(sequence, pending, self.sampling.options(self.sample, n))
-            spent = time.perf_counter() - start
-            if n == 0:
-                self.timing.prefill_seconds = spent
-            else:
-                self.timing.decode_seconds += spent
-            self.timing.new_tokens = n + 1
-            if token == self.eos_id:
-                self.finish_reason = "stop"
-                return
-            pending = [token]
-            text.append(token)
-            yield token
-        self.finish_reason = "length"
+    def cancel(self) -> None:
+        """End it before the next pass. Any thread may ask for it."""
+        self._cancelled = True
+
+    def stop_after(self, n_tokens: int) -> None:
+        """End it as if it had stopped after so many new tokens."""
+        del self.measured[len(self.measured) - (len(self.tokens) - n_tokens) :]
+        del self.tokens[n_tokens:]
+        self.finish_reason = "stop"
+
+    def end_early(self, seconds: float) -> bool:
+        """End it if it was cancelled or has taken too long; True if it has ended, in whichever way."""
+        if not self.finish_reason and (self._cancelled or seconds >= self.max_time):
+            self.finish_reason = "cancelled" if self._cancelled else "time"
+        return bool(self.finish_reason)
+
+    def pending(self) -> range:
+        """Places in the window that are still to be read."""
+        if self.window.slide(self.model):
+            self.first_wanted = len(self.window.ids) - 1
+        return range(self.window.sequence.length, len(self.window.ids))
+
+    def options(self, place: int) -> tuple[float, float, float, float] | None:
+        """What compiled code needs to draw what follows this place; None if it is known or needs the logits."""
+        return self._chooser.options(len(self.tokens)) if place == len(self.window.ids) - 1 else None
+
+    def take(self, place: int, drawn: int | None, logits: np.ndarray) -> None:
+        """Go on from a place that was read: with the id drawn after it, or by its logits float32 [n_vocab]."""
+        ids = self.window.ids
+        if place < len(ids) - 1:  # what follows was given
+            self._measure(logits, ids[place + 1])
+            return
+        token = self._chooser.choose(np.array(self._text), logits.copy()) if drawn is None else drawn
+        self.timing.new_tokens += 1
+        if token in self.stop_ids:
+            self.finish_reason = "stop"
+            return
+        self._measure(logits, token)
+        self.tokens.append(token)
+        ids.append(token)
+        self._text.append(token)
+        if len(self.tokens) == self.max_tokens:
+            self.finish_reason = "length"
+
+    def _measure(self, logits: np.ndarray, token: int) -> None:
+        if self.logprobs is not None:
+            self.measured.append(measure(logits, token, self.logprobs))
+
+
+def run(model: GPT2, generations: Iterable[Generation], batch_size: int = BATCH_SIZE) -> Iterator[list[Generation]]:
+    """Grow several texts, each by a token a step -> after each step those that grew or ended.
+
+    Whoever asks for the steps may end a text between them by its `finish_reason`. A text's ids do not depend on its
+    company. Those that wait take the places of those that end; neighbours that begin alike read their beginning once.
+    """
+    waiting, growing = deque(generations), list[Generation]()
+    beginning = _Beginning(model)
+    start = time.perf_counter()
+    try:
+        while waiting or growing:
+            before = time.perf_counter()
+            while waiting and len(growing) < batch_size:
+                growing.append(waiting.popleft())
+                beginning.give(growing[-1], waiting[0] if waiting else None)
+            if alive := [one for one in growing if not one.end_early(before - start)]:
+                _step(model, alive, before)
+            yield growing
+            for one in growing:
+                if one.finish_reason:
+                    model.free(one.window.sequence)
+            growing = [one for one in growing if not one.finish_reason]
+    finally:
+        beginning.forget()
+        for one in growing:
+            model.free(one.window.sequence)
+
+
+def _step(model: GPT2, growing: list[Generation], start: float) -> None:
+    """Read what each text has pending, and let each take what follows."""
+    begun = [one.timing.new_tokens > 0 for one in growing]
+    for part in _passes([(one, place) for one in growing for place in one.pending()]):
+        if all(one.end_early(0) for one in growing):
+            return
+        _read(model, part)
+    spent = time.perf_counter() - start
+    for one, decodes in zip(growing, begun, strict=True):
+        if decodes:
+            one.timing.decode_seconds += spent
+        else:
+            one.timing.prefill_seconds += spent
+
+
+def _passes(rows: list[tuple[Generation, int]]) -> Iterator[list[tuple[Generation, int]]]:
+    """Cut rows, each a place in a text's window, into what one pass has room for."""
+    part: list[tuple[Generation, int]] = []
+    n_wanted = 0
+    for one, place in rows:
+        is_wanted = place >= one.first_wanted
+        if len(part) == MAX_ROWS or n_wanted + is_wanted > MAX_LOGIT_ROWS:
+            yield part
+            part, n_wanted = [], 0
+        part.append((one, place))
+        n_wanted += is_wanted
+    yield part
+
+
+def _read(model: GPT2, rows: list[tuple[Generation, int]]) -> None:
+    """One pass. Compiled code draws where it can; where it cannot, or to measure, logits are copied."""
+    ids = [one.window.ids[place] for one, place in rows]
+    sequences = [one.window.sequence for one, _ in rows]
+    wanted = [(i, one.options(place)) for i, (one, place) in enumerate(rows) if place >= one.first_wanted]
+    drawing = [(i, options) for i, options in wanted if options]
+    wants = [i for i, _ in drawing] + [i for i, options in wanted if not options]
+    kept = [at for at, i in enumerate(wants) if at >= len(drawing) or rows[i][0].logprobs is not None]
+    drawn, logits = model.read(ids, sequences, wants, [options for _, options in drawing], kept)
+    drawn_after = dict(zip(wants, drawn, strict=False))
+    logits_after = dict(zip((wants[at] for at in kept), logits, strict=True))
+    for i, _ in wanted:
+        one, place = rows[i]
+        one.take(place, drawn_after.get(i), logits_after.get(i, _NO_LOGITS))
+
+
+class _Beginning:
+    """What a text and the next one begin with: read once, and forked for each."""
+
+    def __init__(self, model: GPT2) -> None:
+        self._model = model
+        self._ids: list[int] = []
+        self._sequence = Sequence()
+
+    def give(self, one: Generation, following: Generation | None) -> None:
+        """Let a text begin with as much as has been read, and read first what the following one can use too."""
+        ids = one.window.ids[: one.first_wanted]
+        if following is not None:
+            shared = _in_common(ids, following.window.ids[: following.first_wanted])
+            if shared >= LEAST_SHARED and self._ids[:shared] != ids[:shared]:
+                self.forget()
+                self._ids = ids[:shared]
+                for start in range(0, shared, MAX_ROWS):
+                    part = self._ids[start : start + MAX_ROWS]
+                    self._model.read(part, [self._sequence] * len(part), [])
+        if (n := _in_common(ids, self._ids)) >= LEAST_SHARED:
+            one.window.sequence = self._model.fork(self._sequence, n)
+
+    def forget(self) -> None:
+        self._model.free(self._sequence)
+        self._ids = []
+
+
+def _in_common(a: list[int], b: list[int]) -> int:
+    """With how many equal ids both begin."""
+    n = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        n += 1
+    return n

@@ -48,7 +48,8 @@ MAX_THREADS = 512
 class GPT2:
     """Weights, a KV cache and a team of threads: ids in, logits out.
 
-    `next_id`, `next_ids`, `logits`, `surprises` and `free` may be called from several threads: passes take turns.
+    `next_id`, `next_ids`, `read`, `logits`, `surprises`, `fork` and `free` may be called from several threads: passes
+    take turns.
     """
 
     def __init__(self, weights: Weights, n_threads: int | None = None, kv_dtype: KVDtype = "float32") -> None:
@@ -335,3 +336,26 @@ class GPT2:
         finally:
             for sequence in sequences:
                 self.free(sequence)
+
+    def read(
+        self,
+        ids: Ids[int],
+        sequences: list[Sequence],
+        wants: Ids[int],
+        sampling: Ids[Options] = (),
+        kept: Ids[int] = (),
+    ) -> tuple[list[int], np.ndarray]:
+        """As `forward`, safe with several threads -> ids drawn, and a copy of logits float32 [len(kept), n_vocab].
+
+        kept: which of the rows of logits to copy.
+        """
+        with self._lock:
+            logits = self.forward(ids, sequences, wants, sampling)
+            return self._sampled.tolist(), logits[list(kept)]
+
+    def fork(self, sequence: Sequence, length: int) -> Sequence:
+        """Another sequence with the first `length` positions of this one's past."""
+        with self._lock:
+            fork = self.cache.fork(sequence)
+            self.cache.truncate(fork, length)
+            return fork

@@ -2,87 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from math import inf
 from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from .completion import Completion
 from .formats import FormatError
-from .generation import DEFAULT_MAX_TOKENS, Generation, Overflow, Sampling, Timing, random_seed
+from .generation import BATCH_SIZE, DEFAULT_MAX_TOKENS, Generation, Overflow, random_seed
 from .library import open_model
 from .model import GPT2
+from .options import Options, Stop, check_names, sampling_of, stops_of
+from .stream import Stream, Writer
 from .tokenizer import Tokenizer
 from .weights import Weights
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from .classification import Classification
     from .embedding import Pooling
     from .scoring import Score
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Tokens of a completion."""
-
-    prompt_tokens: int
-    completion_tokens: int
-
-    @property
-    def total_tokens(self) -> int:
-        return self.prompt_tokens + self.completion_tokens
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What a model wrote; `str()` of it is the text."""
-
-    text: str
-    tokens: list[int]
-    finish_reason: str  # "stop": the model ended the text; "length": max_tokens were reached; "": not finished
-    usage: Usage
-    timing: Timing
-
-    def __str__(self) -> str:
-        return self.text
-
-
-class Stream(Iterator[str]):
-    """Pieces of text as they are made; at the end, or when stopped before it, ask for `completion`.
-
-    The model works when a piece is asked for. A stream that nobody holds any more gives its memory back.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, generation: Generation) -> None:
-        self._generation = generation
-        self._tokens: list[int] = []
-        self._text: list[str] = []
-        self._pieces = _decode(tokenizer, generation, self._tokens)
-
-    def __next__(self) -> str:
-        piece = next(self._pieces)
-        self._text.append(piece)
-        return piece
-
-    @property
-    def completion(self) -> Completion:
-        """What has been written so far."""
-        usage = Usage(len(self._generation.prompt), len(self._tokens))
-        timing = replace(self._generation.timing)
-        return Completion("".join(self._text), list(self._tokens), self._generation.finish_reason, usage, timing)
-
-
-def _decode(tokenizer: Tokenizer, ids: Iterable[int], seen: list[int]) -> Iterator[str]:
-    """Text of ids as they come; they are noted in `seen`."""
-    decoder = tokenizer.stream()
-    for token in ids:
-        seen.append(token)
-        if token < tokenizer.n_vocab and (piece := decoder.push(token)):  # some models pad their vocabulary
-            yield piece
-    if piece := decoder.finish():
-        yield piece
 
 
 class Model:
@@ -118,48 +61,134 @@ class Model:
         begin = self.weights.bos if bos is None else bos
         return [self.tokenizer.eos_id, *ids] if begin or not ids else ids
 
+    @overload
+    def generate(self, prompt: str = "", *, n: None = None, **options: Unpack[Options]) -> Completion: ...
+
+    @overload
+    def generate(self, prompt: str = "", *, n: int, **options: Unpack[Options]) -> list[Completion]: ...
+
+    @overload
+    def generate(
+        self, prompt: list[str] | tuple[str, ...], *, n: int | None = None, **options: Unpack[Options]
+    ) -> list[Completion]: ...
+
+    def generate(self, prompt: Any = "", *, n: int | None = None, **options: Any) -> Completion | list[Completion]:
+        """Continue a prompt; several prompts, or n samples of each, together: each as it would be alone.
+
+        Length and ends
+            max_tokens: how many new tokens at most; None: 200, or as many as the context has room for.
+            min_tokens: neither <|endoftext|> nor `stop` ends it before as many new tokens.
+            stop: a text, a token id, or a list of them, that end it and are not written.
+            ignore_eos: <|endoftext|> is a token like any other, after which another text begins.
+            max_time: seconds, after which it ends with the token that is being made.
+            overflow: a text that would outgrow the context is refused ("error"), or forgets its beginning
+                ("truncate_left") or what follows the prompt ("keep_first"; if the prompt takes more than half of the
+                context, what follows the context's first quarter).
+            bos: begin with <|endoftext|>; None: as the model's file says.
+            prefix: text that the new text begins with, as if the model had chosen it.
+        Choice
+            temperature: above 1 wilder, below tamer, 0 greedy; greedy: the same as 0.
+            top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff: draw from the likely tokens only: the k
+                likeliest; the likeliest, or the most typical, that reach p together; those of at least min_p times the
+                likeliest's probability; those above a probability that is fixed, or falls with entropy.
+            mirostat_tau, mirostat_eta: Mirostat 2 instead of these six: the surprise in bits that it steers to, and how
+                fast.
+            seed: the same seed gives the same text; None: another text each time. sample: number of the (first)
+                sample; those of one seed differ.
+        Repetition and words
+            repetition_penalty: divides the logits of tokens in the prompt and the new text, as transformers has it.
+            presence_penalty, frequency_penalty: subtracted from the logits of tokens in the new text, once, or for each
+                time, as OpenAI's API has it.
+            no_repeat_ngram_size: as many tokens never stand in the text twice.
+            dry_multiplier, dry_base, dry_allowed_length, dry_sequence_breakers: DRY, a penalty that grows with the
+                length of what is repeated, but not across tokens that hold a breaker.
+            logit_bias: {token id: what to add to its logit}.
+            bad_words: texts, or lists of ids, of which the last token is banned after the others. A text counts with
+                and without a space before it.
+            logits_processors: callables from ids int32 [n] of the text so far and logits float32 [n_vocab] to logits.
+        Answer
+            logprobs: note log-probabilities of the tokens and of so many likeliest in their places.
+            echo: begin with the prompt, with its log-probabilities if they are asked for.
+            batch_size: how many texts grow together at most; each takes memory.
+
+        `Chooser` says in which order this is done; penalties and bans work in greedy mode too. Raises ValueError for
+        values out of range, for a text that does not fit and if every token is banned; TypeError for other options.
+        """
+        streams = self._streams(prompt, n, options)
+        for stream in streams:
+            for _ in stream:
+                pass
+        completions = [stream.completion for stream in streams]
+        return completions[0] if isinstance(prompt, str) and n is None else completions
+
+    @overload
+    def stream(self, prompt: str = "", *, n: None = None, **options: Unpack[Options]) -> Stream: ...
+
+    @overload
+    def stream(self, prompt: str = "", *, n: int, **options: Unpack[Options]) -> list[Stream]: ...
+
+    @overload
     def stream(
+        self, prompt: list[str] | tuple[str, ...], *, n: int | None = None, **options: Unpack[Options]
+    ) -> list[Stream]: ...
+
+    def stream(self, prompt: Any = "", *, n: int | None = None, **options: Any) -> Stream | list[Stream]:
+        """Continue a prompt piece by piece; arguments and errors as for `generate`.
+
+        Several streams grow together, whichever is asked for a piece.
+        """
+        streams = self._streams(prompt, n, options)
+        return streams[0] if isinstance(prompt, str) and n is None else streams
+
+    def _streams(self, prompt: Any, n: int | None, options: dict[str, Any]) -> list[Stream]:
+        if n is not None and n < 1:
+            raise ValueError(f"n is {n}; it must be at least 1")
+        check_names(options)
+        batch_size = options.pop("batch_size", BATCH_SIZE)
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        writers = [writer for one in prompts for writer in self._writers(one, n or 1, **options)]
+        return Stream.together(self.engine, writers, batch_size)
+
+    def _writers(
         self,
-        prompt: str = "",
+        prompt: str,
+        n: int,
         *,
         max_tokens: int | None = None,
-        temperature: float = 0.8,
-        top_k: int = 40,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        greedy: bool = False,
-        bos: bool | None = None,
+        stop: Stop = (),
+        ignore_eos: bool = False,
+        max_time: float = inf,
         overflow: Overflow = "error",
+        bos: bool | None = None,
+        prefix: str = "",
+        seed: int | None = None,
         sample: int = 0,
-    ) -> Stream:
-        """Continue a prompt, piece by piece.
-
-        max_tokens: how many at most; None: 200, or as many as the context has room for.
-        temperature, top_k, top_p: see `Sampling`; greedy: always the likeliest token.
-        seed: the same seed gives the same text; None: another text each time.
-        bos: begin with <|endoftext|>; None: as the model's file says.
-        overflow: what to do when the text outgrows the context: "error", or "truncate_left" to forget the beginning.
-        sample: number of the sample; those of one seed differ.
-        Raises ValueError for values out of range and for a text that does not fit.
-        """
+        logprobs: int | None = None,
+        echo: bool = False,
+        **choice: Any,
+    ) -> list[Writer]:
+        """One for each of n samples of a prompt."""
         ids = self.encode(prompt, bos)
         if max_tokens is None:
             room = self.config.n_ctx - len(ids) if overflow == "error" else DEFAULT_MAX_TOKENS
             max_tokens = max(1, min(DEFAULT_MAX_TOKENS, room))
-        if seed is None:
-            seed = random_seed()
-        sampling = Sampling(temperature, top_k, top_p, seed)
-        if greedy:
-            sampling = replace(sampling, temperature=0.0)
-        generation = Generation(self.engine, ids, max_tokens, sampling, self.tokenizer.eos_id, sample, overflow)
-        return Stream(self.tokenizer, generation)
-
-    def generate(self, prompt: str = "", **options: Any) -> Completion:
-        """Continue a prompt; options as for `stream`."""
-        stream = self.stream(prompt, **options)
-        for _ in stream:
-            pass
-        return stream.completion
+        texts, stop_ids = stops_of(stop)
+        ends = stop_ids if ignore_eos else stop_ids | {self.tokenizer.eos_id}
+        sampling = sampling_of(self.tokenizer, seed=random_seed() if seed is None else seed, **choice)
+        forced = self.tokenizer.encode(prefix)
+        return [
+            Writer(
+                self.tokenizer,
+                Generation(
+                    self.engine, ids, max_tokens, sampling, ends, number, overflow, forced, max_time, logprobs, echo
+                ),
+                texts,
+                prompt if echo else "",
+            )
+            for number in range(sample, sample + n)
+        ]
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Logits float32 [n, n_vocab] after each of the ids [n].

@@ -15,7 +15,6 @@ from nbgpt.model import GPT2
 
 N_VOCAB, N_CTX = 61, 24
 GREEDY = Sampling(temperature=0)
-NEVER = N_VOCAB  # an end of text that no model draws
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +28,8 @@ def model(file):
     return open_model(file)
 
 
-def generate(model, prompt, max_tokens, sampling=GREEDY, eos_id=NEVER, **options):
-    return list(Generation(model, prompt, max_tokens, sampling, eos_id, **options))
+def generate(model, prompt, max_tokens, sampling=GREEDY, **options):
+    return list(Generation(model, prompt, max_tokens, sampling, **options))
 
 
 def next_greedy(model: GPT2, ids):
@@ -72,14 +71,14 @@ def test_drawn_ids_have_the_models_distribution(tmp_path, rng):
 def test_the_end_of_text_ends_it(model):
     everything = generate(model, [4], 20)
     end = everything[7]
-    generation = Generation(model, [4], 20, GREEDY, eos_id=end)
+    generation = Generation(model, [4], 20, GREEDY, frozenset({end}))
     assert list(generation) == everything[: everything.index(end)]
     assert generation.finish_reason == "stop"
     assert generation.timing.new_tokens == everything.index(end) + 1
 
 
 def test_max_tokens_end_it(model):
-    generation = Generation(model, [4], 3, GREEDY, NEVER)
+    generation = Generation(model, [4], 3, GREEDY)
     assert len(list(generation)) == 3
     assert generation.finish_reason == "length"
     assert (generation.timing.prompt_tokens, generation.timing.new_tokens) == (1, 3)
@@ -118,12 +117,12 @@ def test_a_context_of_one(tmp_path):
     [
         ({"prompt": []}, "the prompt has no tokens"),
         ({"max_tokens": 0}, "max_tokens is 0; it must be at least 1"),
-        ({"overflow": "wrap"}, "overflow is 'wrap'; choose 'error' or 'truncate_left'"),
+        ({"overflow": "wrap"}, "overflow is 'wrap'; choose 'error', 'truncate_left', 'keep_first'"),
     ],
 )
 def test_bad_requests(model, options, message):
     with pytest.raises(ValueError, match=message):
-        Generation(**{"model": model, "prompt": [1], "max_tokens": 1, "sampling": GREEDY, "eos_id": NEVER, **options})
+        Generation(**{"model": model, "prompt": [1], "max_tokens": 1, "sampling": GREEDY, **options})
 
 
 @pytest.mark.parametrize(
@@ -149,7 +148,7 @@ def test_a_token_outside_of_the_vocabulary_frees_what_it_took(model):
 def test_pages_are_given_back(model):
     generate(model, [1], 20)
     assert model.cache.bytes_in_use == 0
-    ids = iter(Generation(model, [1], 20, GREEDY, NEVER))
+    ids = iter(Generation(model, [1], 20, GREEDY))
     next(ids)
     assert model.cache.bytes_in_use > 0
     del ids
@@ -158,7 +157,7 @@ def test_pages_are_given_back(model):
 
 def test_what_was_abandoned_may_be_collected_in_the_middle_of_a_pass(model, monkeypatch):
     expected = generate(model, [1], 20)
-    ids = iter(Generation(model, [1], 20, GREEDY, NEVER))
+    ids = iter(Generation(model, [1], 20, GREEDY))
     next(ids)
     cycle = [ids]
     cycle.append(cycle)

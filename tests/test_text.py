@@ -12,8 +12,8 @@ from models import random_params
 
 import nbgpt
 from nbgpt import text, weights
+from nbgpt.completion import Completion, Usage
 from nbgpt.convert import convert
-from nbgpt.text import Completion, Usage
 
 REPLACEMENT = "\ufffd"
 

@@ -1,0 +1,40 @@
+"""What a model has written, and what it took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .generation import Timing
+from .logprobs import TokenLogprob
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of a completion."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model wrote; `str()` of it is the text.
+
+    finish_reason: "stop": the model ended the text, or a stop text or id did; "length": max_tokens were reached;
+    "time": max_time was over; "cancelled"; "": it is not finished.
+    """
+
+    text: str  # up to a stop text; with echo, after the prompt
+    tokens: list[int]  # all that were chosen, those of a stop text too; with echo, after the prompt's
+    finish_reason: str
+    usage: Usage
+    timing: Timing
+    seed: int  # gives the text again
+    logprobs: list[TokenLogprob] | None = None  # of tokens, one for one
+
+    def __str__(self) -> str:
+        return self.text

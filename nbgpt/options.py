@@ -1,0 +1,133 @@
+"""What may be asked of `generate` and `stream`, and what it means in ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from numbers import Integral
+from typing import Any, TypedDict
+
+from .generation import Overflow
+from .sampling import LogitsProcessor, Sampling
+from .tokenizer import Tokenizer
+
+Stop = str | int | Iterable[str | int]
+DRY_BREAKERS = ("\n", ":", '"', "*")
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of `Model.generate` and `Model.stream`: see there what they mean."""
+
+    max_tokens: int | None
+    min_tokens: int
+    stop: Stop
+    ignore_eos: bool
+    max_time: float
+    overflow: Overflow
+    bos: bool | None
+    prefix: str
+
+    temperature: float
+    greedy: bool
+    top_k: int
+    top_p: float
+    min_p: float
+    typical_p: float
+    epsilon_cutoff: float
+    eta_cutoff: float
+    mirostat_tau: float
+    mirostat_eta: float
+    seed: int | None
+    sample: int
+
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    no_repeat_ngram_size: int
+    dry_multiplier: float
+    dry_base: float
+    dry_allowed_length: int
+    dry_sequence_breakers: Iterable[str]
+    logit_bias: Mapping[int, float]
+    bad_words: Iterable[str | Sequence[int]]
+    logits_processors: Iterable[LogitsProcessor]
+
+    logprobs: int | None
+    echo: bool
+    batch_size: int
+
+
+def check_names(options: Mapping[str, Any]) -> None:
+    """Raise TypeError for an option that does not exist, with the nearest that does."""
+    known = list(Options.__annotations__)
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            raise TypeError(f"no option is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def sampling_of(
+    tokenizer: Tokenizer,
+    *,
+    greedy: bool = False,
+    dry_sequence_breakers: Iterable[str] = DRY_BREAKERS,
+    bad_words: Iterable[str | Sequence[int]] = (),
+    logits_processors: Iterable[LogitsProcessor] = (),
+    **numbers: Any,
+) -> Sampling:
+    """The options that are about choosing, their texts as ids. Raises ValueError."""
+    words = [ids for word in _list("bad_words", bad_words) for ids in _spellings(tokenizer, word)]
+    breakers = _list("dry_sequence_breakers", dry_sequence_breakers)
+    sampling = Sampling(
+        **numbers,
+        bad_words=tuple(words),
+        dry_sequence_breakers=_holding(tokenizer, breakers) if numbers.get("dry_multiplier") else frozenset(),
+        logits_processors=tuple(_list("logits_processors", logits_processors)),
+    )
+    return replace(sampling, temperature=0.0) if greedy else sampling
+
+
+def stops_of(stop: Stop) -> tuple[list[str], frozenset[int]]:
+    """The stop texts and the stop ids. Raises ValueError for anything else."""
+    texts: list[str] = []
+    ids: set[int] = set()
+    for one in [stop] if isinstance(stop, (str, Integral)) or not isinstance(stop, Iterable) else stop:
+        if isinstance(one, str) and one:
+            texts.append(one)
+        elif isinstance(one, Integral) and not isinstance(one, bool):
+            ids.add(int(one))
+        else:
+            raise ValueError(
+                f"stop has {one!r}; it must be a text of at least one character, a token id, or a list of them"
+            )
+    return texts, frozenset(ids)
+
+
+def _list(name: str, value: Any) -> list[Any]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} is {value!r}; it must be a list")
+    return list(value)
+
+
+def _spellings(tokenizer: Tokenizer, word: Any) -> list[tuple[int, ...]]:
+    """Ids of a bad word, which as a text has others after a space."""
+    if isinstance(word, str):
+        return [tuple(tokenizer.encode(text)) for text in dict.fromkeys((word, " " + word.lstrip(" ")))]
+    if isinstance(word, Iterable):
+        return [tuple(word)]
+    raise ValueError(f"bad_words has {word!r}; each must be a text or a list of token ids")
+
+
+def _holding(tokenizer: Tokenizer, texts: list[str]) -> frozenset[int]:
+    """Ids of the tokens in which one of the texts stands."""
+    result = set()
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"dry_sequence_breakers has {text!r}; each must be a text")
+        part = text.encode()
+        found = [i for i, token in enumerate(tokenizer.tokens) if part in token]
+        if not part or not found:
+            raise ValueError(f"dry_sequence_breakers has {text!r}; each must stand in some token")
+        result.update(found)
+    return frozenset(result)

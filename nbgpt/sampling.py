@@ -1,0 +1,94 @@
+"""What may be asked of the choice of the next token: names, defaults and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from math import inf
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from .rng import uniform
+
+LogitsProcessor = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From ids int32 [n] of the text so far and logits float32 [n_vocab], both its own to change, to logits."""
+
+
+def _number(default: float, allowed: str, holds: Callable[[Any], bool]) -> Any:
+    return field(default=default, metadata={"kind": Real, "allowed": allowed, "holds": holds})
+
+
+def _whole(default: int, allowed: str, holds: Callable[[Any], bool]) -> Any:
+    return field(default=default, metadata={"kind": Integral, "allowed": f"a whole number {allowed}", "holds": holds})
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen, in terms of ids; the defaults of all but the first two change nothing.
+
+    The options are applied in the order in which they stand in `Chooser`: see there, and processors.py for what each
+    does. Raises ValueError that names the parameter, its value and what is allowed.
+    """
+
+    temperature: float = _number(0.8, "0 (greedy) or more, and finite", lambda x: 0 <= x < inf)
+    top_k: int = _whole(40, "from 0 (off) to 2^31 - 1", lambda k: 0 <= k < 1 << 31)
+    top_p: float = _number(1.0, "above 0 and at most 1 (off)", lambda p: 0 < p <= 1)
+    seed: int = _whole(0, "from 0 to 2^64 - 1", lambda n: 0 <= n < 1 << 64)
+    min_p: float = _number(0.0, "from 0 (off) to 1", lambda p: 0 <= p <= 1)
+    typical_p: float = _number(1.0, "above 0 and at most 1 (off)", lambda p: 0 < p <= 1)
+    epsilon_cutoff: float = _number(0.0, "from 0 (off) to less than 1", lambda p: 0 <= p < 1)
+    eta_cutoff: float = _number(0.0, "from 0 (off) to less than 1", lambda p: 0 <= p < 1)
+    mirostat_tau: float = _number(0.0, "0 (off) or more bits, and finite", lambda x: 0 <= x < inf)
+    mirostat_eta: float = _number(0.1, "0 or more, and finite", lambda x: 0 <= x < inf)
+    repetition_penalty: float = _number(1.0, "above 0, 1 for none, and finite", lambda x: 0 < x < inf)
+    presence_penalty: float = _number(0.0, "finite, 0 for none", lambda x: -inf < x < inf)
+    frequency_penalty: float = _number(0.0, "finite, 0 for none", lambda x: -inf < x < inf)
+    no_repeat_ngram_size: int = _whole(0, "of tokens, or 0 (off)", lambda n: n >= 0)
+    dry_multiplier: float = _number(0.0, "0 (off) or more, and finite", lambda x: 0 <= x < inf)
+    dry_base: float = _number(1.75, "1 or more, and finite", lambda x: 1 <= x < inf)
+    dry_allowed_length: int = _whole(2, "of at least 1", lambda n: n >= 1)
+    dry_sequence_breakers: frozenset[int] = frozenset()
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    min_tokens: int = _whole(0, "of tokens, 0 for none", lambda n: n >= 0)
+    logits_processors: tuple[LogitsProcessor, ...] = ()
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.metadata and not (
+                isinstance(value, setting.metadata["kind"]) and setting.metadata["holds"](value)
+            ):
+                raise ValueError(f"{setting.name} is {value!r}; it must be {setting.metadata['allowed']}")
+        for token, bias in self.logit_bias.items():
+            if not (isinstance(bias, Real) and -inf <= bias < inf):
+                raise ValueError(f"logit_bias of token {token} is {bias!r}; it must be a number, -inf to ban the token")
+        for word in self.bad_words:
+            if not word:
+                raise ValueError("bad_words has an empty one; each must have at least one token")
+        for processor in self.logits_processors:
+            if not callable(processor):
+                raise ValueError(f"logits_processors has {processor!r}; each must be callable with ids and logits")
+
+    def check_ids(self, n_vocab: int) -> None:
+        """Raise ValueError if an id is not in the model's vocabulary."""
+        named = {"logit_bias": self.logit_bias, "bad_words": [token for word in self.bad_words for token in word]}
+        for name, ids in named.items():
+            for token in ids:
+                if not (isinstance(token, Integral) and 0 <= token < n_vocab):
+                    raise ValueError(f"{name} has token {token!r}; it must be a whole number from 0 to {n_vocab - 1}")
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Do temperature, top-k and top-p alone make the choice, once there are min_tokens?"""
+        truncates = self.min_p or self.typical_p < 1 or self.epsilon_cutoff or self.eta_cutoff or self.mirostat_tau
+        penalizes = self.repetition_penalty != 1 or self.presence_penalty or self.frequency_penalty
+        forbids = self.no_repeat_ngram_size or self.dry_multiplier or self.logit_bias or self.bad_words
+        return not (truncates or penalizes or forbids or self.logits_processors)
+
+    def options(self, sample: int, position: int) -> tuple[float, float, float, float]:
+        """What the sampling kernel reads for one position of one sample."""
+        return self.temperature, self.top_k, self.top_p, uniform(self.seed, sample, position)

@@ -1,0 +1,116 @@
+"""From the ids of a generation to its text, piece by piece."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+
+from .completion import Completion, Usage
+from .generation import Generation, run
+from .logprobs import TokenLogprob
+from .model import GPT2
+from .stopping import StopTexts
+from .tokenizer import Tokenizer
+
+
+class Writer:
+    """The text of one generation as it grows, up to a stop text."""
+
+    def __init__(self, tokenizer: Tokenizer, generation: Generation, stops: Collection[str], opening: str = "") -> None:
+        """Take the texts that end it, and what to write first."""
+        self.generation = generation
+        self.pieces = deque([opening] if opening else [])  # written and not yet asked for
+        self.text = [opening]
+        self.logprobs: list[TokenLogprob] = []
+        self.is_closed = False
+        self._tokenizer = tokenizer
+        self._stops = StopTexts(stops)
+        self._n_free = generation.sampling.min_tokens  # as many are no part of a stop text
+        prompt = tokenizer.stream()
+        self._given = [prompt.push(token) for token in generation.prompt] if generation.echo else []
+        self._decoder = tokenizer.stream()
+        self._said: list[str] = []  # what each new token completes
+
+    def update(self) -> None:
+        """Write what the generation has added, and end it after a stop text."""
+        generation = self.generation
+        for token in generation.tokens[len(self._said) :]:
+            said = self._decoder.push(token) if token < self._tokenizer.n_vocab else ""  # beyond it is padding
+            self._said.append(said)
+            self._write(said if len(self._said) <= self._n_free else self._stops.push(said))
+            if self._stops.found:
+                generation.stop_after(len(self._said))
+                break
+        for one in generation.measured[len(self.logprobs) :]:
+            at = len(self.logprobs) - len(self._given)
+            said = self._said[at] if at >= 0 else self._given[at]
+            octets = self._tokenizer.tokens[one.token] if one.token < self._tokenizer.n_vocab else b""
+            self.logprobs.append(replace(one, text=said, bytes=octets))
+        if generation.finish_reason and not self.is_closed:
+            self.is_closed = True
+            if not self._stops.found:
+                self._write(self._stops.push(self._decoder.finish()) + self._stops.finish())
+
+    def _write(self, piece: str) -> None:
+        if piece:
+            self.pieces.append(piece)
+            self.text.append(piece)
+
+
+class _Batch:
+    """Writers whose generations grow together."""
+
+    def __init__(self, model: GPT2, writers: Iterable[Writer], batch_size: int) -> None:
+        self._writer_of = {id(writer.generation): writer for writer in writers}
+        self._steps = run(model, [writer.generation for writer in self._writer_of.values()], batch_size)
+
+    def step(self) -> bool:
+        """Let each grow; False if none is left that could."""
+        grown = next(self._steps, None)
+        for generation in grown or ():
+            self._writer_of[id(generation)].update()
+        return grown is not None
+
+
+class Stream(Iterator[str]):
+    """Pieces of text as they are made; at the end, or when stopped before it, ask for `completion`.
+
+    The model works when a piece is asked for. A stream that nobody holds any more gives its memory back; those that
+    were made together do so together.
+    """
+
+    def __init__(self, batch: _Batch, writer: Writer) -> None:
+        self._batch = batch
+        self._writer = writer
+
+    @classmethod
+    def together(cls, model: GPT2, writers: list[Writer], batch_size: int) -> list[Stream]:
+        """Streams of generations that grow together, whichever of them is asked for a piece."""
+        batch = _Batch(model, writers, batch_size)
+        return [cls(batch, writer) for writer in writers]
+
+    def __next__(self) -> str:
+        while not self._writer.pieces:
+            if self._writer.is_closed or not self._batch.step():
+                raise StopIteration
+        return self._writer.pieces.popleft()
+
+    def cancel(self) -> None:
+        """End it before the model's next pass; any thread may ask for it. `finish_reason` will be "cancelled"."""
+        self._writer.generation.cancel()
+
+    @property
+    def completion(self) -> Completion:
+        """What has been written so far."""
+        generation, writer = self._writer.generation, self._writer
+        tokens = [*(generation.prompt if generation.echo else ()), *generation.tokens]
+        return Completion(
+            "".join(writer.text),
+            tokens,
+            generation.finish_reason,
+            Usage(len(generation.prompt), len(generation.tokens)),
+            replace(generation.timing),
+            generation.sampling.seed,
+            list(writer.logprobs) if generation.logprobs is not None else None,
+        )
