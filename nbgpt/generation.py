@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
+from numbers import Integral, Real
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from .chooser import Chooser
 from .kv_cache import Sequence
 from .logprobs import TokenLogprob, measure
 from .model import GPT2, MAX_LOGIT_ROWS, MAX_ROWS
-from .sampling import Sampling
+from .sampling import Sampling, check
 
 Overflow = Literal["error", "truncate_left", "keep_first"]
 OVERFLOWS: tuple[Overflow, ...] = ("error", "truncate_left", "keep_first")
@@ -126,31 +127,25 @@ class Generation:
             self.measured += [TokenLogprob(token, None) for token in unread]
 
     def _check(self) -> None:
-        config, wanted = self.model.config, len(self.prompt) + self.max_tokens
-        self.sampling.check_ids(config.n_vocab)
+        n_ctx, n_vocab, most = self.model.config.n_ctx, self.model.config.n_vocab, self.max_tokens
         if self.overflow not in OVERFLOWS:
             raise ValueError(f"overflow is {self.overflow!r}; choose {', '.join(map(repr, OVERFLOWS))}")
         if not self.prompt:
             raise ValueError("the prompt has no tokens; begin with the model's end of text")
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens is {self.max_tokens}; it must be at least 1")
-        if self.sampling.min_tokens > self.max_tokens:
-            raise ValueError(
-                f"min_tokens is {self.sampling.min_tokens}; it must be at most max_tokens, {self.max_tokens}"
-            )
-        if len(self.prefix) >= self.max_tokens:
-            raise ValueError(f"prefix is {len(self.prefix)} tokens; it must be less than max_tokens, {self.max_tokens}")
-        if not self.max_time > 0:
-            raise ValueError(f"max_time is {self.max_time}; it must be above 0 seconds")
-        if self.logprobs is not None and not 0 <= self.logprobs <= config.n_vocab:
-            raise ValueError(f"logprobs is {self.logprobs}; it must be from 0 to {config.n_vocab}, the vocabulary")
+        check("max_tokens", most, Integral, lambda n: n >= 1, "from 1 on")
+        check("min_tokens", self.sampling.min_tokens, Integral, lambda n: n <= most, f"up to max_tokens, {most}")
+        check("tokens of prefix", len(self.prefix), Integral, lambda n: n < most, f"below max_tokens, {most}")
+        check("max_time", self.max_time, Real, lambda seconds: seconds > 0, "above 0 seconds")
+        check("sample", self.sample, Integral, lambda n: 0 <= n < 1 << 64, "from 0 to 2^64 - 1")
+        if self.logprobs is not None:
+            check("logprobs", self.logprobs, Integral, lambda n: 0 <= n <= n_vocab, f"from 0 to {n_vocab}")
+        self.sampling.check_ids(n_vocab)
         for token in self.stop_ids:
-            if not 0 <= token < config.n_vocab:
-                raise ValueError(f"stop has token {token}; it must be from 0 to {config.n_vocab - 1}")
-        if self.overflow == "error" and wanted > config.n_ctx:
+            check("token in stop", token, Integral, lambda n: 0 <= n < n_vocab, f"from 0 to {n_vocab - 1}")
+        if self.overflow == "error" and len(self.prompt) + most > n_ctx:
             raise ValueError(
-                f"prompt of {len(self.prompt)} tokens and {self.max_tokens} new ones make {wanted}; this model's "
-                f"context is {config.n_ctx}: shorten one of them or choose overflow 'truncate_left' or 'keep_first'"
+                f"prompt of {len(self.prompt)} tokens and {most} new ones make {len(self.prompt) + most}; this model's "
+                f"context is {n_ctx}: shorten one of them or choose overflow 'truncate_left' or 'keep_first'"
             )
 
     def __iter__(self) -> Iterator[int]:
@@ -191,7 +186,7 @@ class Generation:
         if place < len(ids) - 1:  # what follows was given
             self._measure(logits, ids[place + 1])
             return
-        token = self._chooser.choose(np.array(self._text), logits.copy()) if drawn is None else drawn
+        token = self._choose(logits) if drawn is None else drawn
         self.timing.new_tokens += 1
         if token in self.stop_ids:
             self.finish_reason = "stop"
@@ -202,6 +197,10 @@ class Generation:
         self._text.append(token)
         if len(self.tokens) == self.max_tokens:
             self.finish_reason = "length"
+
+    def _choose(self, logits: np.ndarray) -> int:
+        own = logits.copy() if self.logprobs is not None else logits
+        return self._chooser.choose(np.array(self._text), own)
 
     def _measure(self, logits: np.ndarray, token: int) -> None:
         if self.logprobs is not None:

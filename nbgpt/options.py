@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from math import inf
 from numbers import Integral
 from typing import Any, TypedDict
 
-from .generation import Overflow
-from .sampling import LogitsProcessor, Sampling
+from .generation import BATCH_SIZE, Overflow
+from .sampling import LogitsProcessor, Sampling, check
 from .tokenizer import Tokenizer
 
 Stop = str | int | Iterable[str | int]
@@ -67,7 +68,63 @@ def check_names(options: Mapping[str, Any]) -> None:
             raise TypeError(f"no option is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
-def sampling_of(
+@dataclass(frozen=True)
+class Settings:
+    """Options as the loop needs them: defaults filled in and texts as ids."""
+
+    sampling: Sampling
+    seed: int | None
+    sample: int
+    max_tokens: int | None
+    stop_texts: list[str]
+    stop_ids: frozenset[int]
+    max_time: float
+    overflow: Overflow
+    bos: bool | None
+    prefix: list[int]
+    logprobs: int | None
+    echo: bool
+    batch_size: int
+
+
+def settle(
+    tokenizer: Tokenizer,
+    *,
+    max_tokens: int | None = None,
+    stop: Stop = (),
+    ignore_eos: bool = False,
+    max_time: float = inf,
+    overflow: Overflow = "error",
+    bos: bool | None = None,
+    prefix: str = "",
+    seed: int | None = None,
+    sample: int = 0,
+    logprobs: int | None = None,
+    echo: bool = False,
+    batch_size: int = BATCH_SIZE,
+    **choice: Any,
+) -> Settings:
+    """Raises ValueError for values that are never allowed, whatever the prompt."""
+    check("batch_size", batch_size, Integral, lambda n: n >= 1, "from 1 on")
+    stop_texts, stop_ids = _stops(stop)
+    return Settings(
+        sampling=_sampling(tokenizer, seed=0 if seed is None else seed, **choice),
+        seed=seed,
+        sample=sample,
+        max_tokens=max_tokens,
+        stop_texts=stop_texts,
+        stop_ids=stop_ids if ignore_eos else stop_ids | {tokenizer.eos_id},
+        max_time=max_time,
+        overflow=overflow,
+        bos=bos,
+        prefix=tokenizer.encode(prefix),
+        logprobs=logprobs,
+        echo=echo,
+        batch_size=batch_size,
+    )
+
+
+def _sampling(
     tokenizer: Tokenizer,
     *,
     greedy: bool = False,
@@ -76,20 +133,18 @@ def sampling_of(
     logits_processors: Iterable[LogitsProcessor] = (),
     **numbers: Any,
 ) -> Sampling:
-    """The options that are about choosing, their texts as ids. Raises ValueError."""
-    words = [ids for word in _list("bad_words", bad_words) for ids in _spellings(tokenizer, word)]
     breakers = _list("dry_sequence_breakers", dry_sequence_breakers)
     sampling = Sampling(
         **numbers,
-        bad_words=tuple(words),
+        bad_words=tuple(ids for word in _list("bad_words", bad_words) for ids in _spellings(tokenizer, word)),
         dry_sequence_breakers=_holding(tokenizer, breakers) if numbers.get("dry_multiplier") else frozenset(),
         logits_processors=tuple(_list("logits_processors", logits_processors)),
     )
     return replace(sampling, temperature=0.0) if greedy else sampling
 
 
-def stops_of(stop: Stop) -> tuple[list[str], frozenset[int]]:
-    """The stop texts and the stop ids. Raises ValueError for anything else."""
+def _stops(stop: Any) -> tuple[list[str], frozenset[int]]:
+    """The stop texts and the stop ids."""
     texts: list[str] = []
     ids: set[int] = set()
     for one in [stop] if isinstance(stop, (str, Integral)) or not isinstance(stop, Iterable) else stop:

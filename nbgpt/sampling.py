@@ -17,12 +17,18 @@ LogitsProcessor = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From ids int32 [n] of the text so far and logits float32 [n_vocab], both its own to change, to logits."""
 
 
+def check(name: str, value: Any, kind: type, holds: Callable[[Any], bool], allowed: str) -> None:
+    """Raise ValueError that names the parameter, its value and what is allowed, if it does not hold."""
+    if not (isinstance(value, kind) and holds(value)):
+        raise ValueError(f"{name} is {value!r}; it must be {'a whole number ' * (kind is Integral)}{allowed}")
+
+
 def _number(default: float, allowed: str, holds: Callable[[Any], bool]) -> Any:
-    return field(default=default, metadata={"kind": Real, "allowed": allowed, "holds": holds})
+    return field(default=default, metadata={"kind": Real, "holds": holds, "allowed": allowed})
 
 
 def _whole(default: int, allowed: str, holds: Callable[[Any], bool]) -> Any:
-    return field(default=default, metadata={"kind": Integral, "allowed": f"a whole number {allowed}", "holds": holds})
+    return field(default=default, metadata={"kind": Integral, "holds": holds, "allowed": allowed})
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,10 @@ class Sampling:
     repetition_penalty: float = _number(1.0, "above 0, 1 for none, and finite", lambda x: 0 < x < inf)
     presence_penalty: float = _number(0.0, "finite, 0 for none", lambda x: -inf < x < inf)
     frequency_penalty: float = _number(0.0, "finite, 0 for none", lambda x: -inf < x < inf)
-    no_repeat_ngram_size: int = _whole(0, "of tokens, or 0 (off)", lambda n: n >= 0)
+    no_repeat_ngram_size: int = _whole(0, "of tokens, 0 for none", lambda n: n >= 0)
     dry_multiplier: float = _number(0.0, "0 (off) or more, and finite", lambda x: 0 <= x < inf)
     dry_base: float = _number(1.75, "1 or more, and finite", lambda x: 1 <= x < inf)
-    dry_allowed_length: int = _whole(2, "of at least 1", lambda n: n >= 1)
+    dry_allowed_length: int = _whole(2, "from 1 on", lambda n: n >= 1)
     dry_sequence_breakers: frozenset[int] = frozenset()
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     bad_words: tuple[tuple[int, ...], ...] = ()
@@ -58,11 +64,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for setting in fields(self):
-            value = getattr(self, setting.name)
-            if setting.metadata and not (
-                isinstance(value, setting.metadata["kind"]) and setting.metadata["holds"](value)
-            ):
-                raise ValueError(f"{setting.name} is {value!r}; it must be {setting.metadata['allowed']}")
+            if setting.metadata:
+                check(setting.name, getattr(self, setting.name), **setting.metadata)
         for token, bias in self.logit_bias.items():
             if not (isinstance(bias, Real) and -inf <= bias < inf):
                 raise ValueError(f"logit_bias of token {token} is {bias!r}; it must be a number, -inf to ban the token")

@@ -20,21 +20,25 @@ class Writer:
     def __init__(self, tokenizer: Tokenizer, generation: Generation, stops: Collection[str], opening: str = "") -> None:
         """Take the texts that end it, and what to write first."""
         self.generation = generation
-        self.pieces = deque([opening] if opening else [])  # written and not yet asked for
-        self.text = [opening]
+        self.pieces: deque[str] = deque()  # written and not yet asked for
+        self.text: list[str] = []
         self.logprobs: list[TokenLogprob] = []
         self.is_closed = False
         self._tokenizer = tokenizer
         self._stops = StopTexts(stops)
         self._n_free = generation.sampling.min_tokens  # as many are no part of a stop text
-        prompt = tokenizer.stream()
-        self._given = [prompt.push(token) for token in generation.prompt] if generation.echo else []
+        self._opening = opening
+        prompt, eos_id = tokenizer.stream(), tokenizer.eos_id  # where a text begins nothing is written
+        given = generation.prompt if generation.echo else ()
+        self._given = ["" if token == eos_id else prompt.push(token) for token in given]
         self._decoder = tokenizer.stream()
         self._said: list[str] = []  # what each new token completes
 
     def update(self) -> None:
         """Write what the generation has added, and end it after a stop text."""
         generation = self.generation
+        self._write(self._opening)
+        self._opening = ""
         for token in generation.tokens[len(self._said) :]:
             said = self._decoder.push(token) if token < self._tokenizer.n_vocab else ""  # beyond it is padding
             self._said.append(said)
@@ -96,9 +100,20 @@ class Stream(Iterator[str]):
                 raise StopIteration
         return self._writer.pieces.popleft()
 
+    def finish(self) -> Completion:
+        """Let the model write to the end -> `completion`; no pieces are left."""
+        for _ in self:
+            pass
+        return self.completion
+
     def cancel(self) -> None:
         """End it before the model's next pass; any thread may ask for it. `finish_reason` will be "cancelled"."""
         self._writer.generation.cancel()
+
+    @property
+    def logprobs(self) -> list[TokenLogprob]:
+        """Of the tokens so far, if they were asked for; with echo those of the prompt come first."""
+        return self._writer.logprobs
 
     @property
     def completion(self) -> Completion:
@@ -112,5 +127,5 @@ class Stream(Iterator[str]):
             Usage(len(generation.prompt), len(generation.tokens)),
             replace(generation.timing),
             generation.sampling.seed,
-            list(writer.logprobs) if generation.logprobs is not None else None,
+            writer.logprobs.copy() if generation.logprobs is not None else None,
         )

@@ -65,3 +65,15 @@ def note(text: str) -> None:
 def printable(text: str) -> str:
     """The same in one line, without control characters, which a hostile file may have put there."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
+def shaded(text: str, probability: float) -> str:
+    """The text on a background from red (0) by way of yellow (1/4) to green (1), in black; line ends stay plain."""
+    likely = probability**0.5
+    if os.environ.get("COLORTERM") in ("truecolor", "24bit"):
+        red, green = min(1.0, 2 - 2 * likely), min(1.0, 2 * likely)
+        color = f"2;{155 + round(100 * red)};{155 + round(100 * green)};155"
+    else:
+        color = f"5;{(217, 223, 229, 193, 157)[min(4, int(5 * likely))]}"
+    start, end = f"\x1b[30;48;{color}m", "\x1b[0m"
+    return "\n".join(f"{start}{line}{end}" if line else "" for line in text.split("\n"))

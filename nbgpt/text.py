@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import inf
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from numbers import Integral
 from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -12,10 +13,11 @@ import numpy as np
 
 from .completion import Completion
 from .formats import FormatError
-from .generation import BATCH_SIZE, DEFAULT_MAX_TOKENS, Generation, Overflow, random_seed
+from .generation import DEFAULT_MAX_TOKENS, Generation, random_seed
 from .library import open_model
 from .model import GPT2
-from .options import Options, Stop, check_names, sampling_of, stops_of
+from .options import Options, Settings, check_names, settle
+from .sampling import check
 from .stream import Stream, Writer
 from .tokenizer import Tokenizer
 from .weights import Weights
@@ -114,11 +116,7 @@ class Model:
         `Chooser` says in which order this is done; penalties and bans work in greedy mode too. Raises ValueError for
         values out of range, for a text that does not fit and if every token is banned; TypeError for other options.
         """
-        streams = self._streams(prompt, n, options)
-        for stream in streams:
-            for _ in stream:
-                pass
-        completions = [stream.completion for stream in streams]
+        completions = [stream.finish() for stream in self._streams(prompt, n, options)]
         return completions[0] if isinstance(prompt, str) and n is None else completions
 
     @overload
@@ -141,54 +139,35 @@ class Model:
         return streams[0] if isinstance(prompt, str) and n is None else streams
 
     def _streams(self, prompt: Any, n: int | None, options: dict[str, Any]) -> list[Stream]:
-        if n is not None and n < 1:
-            raise ValueError(f"n is {n}; it must be at least 1")
         check_names(options)
-        batch_size = options.pop("batch_size", BATCH_SIZE)
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        check("n", 1 if n is None else n, Integral, lambda n: n >= 1, "from 1 on")
+        settings = settle(self.tokenizer, **options)
         prompts = [prompt] if isinstance(prompt, str) else prompt
-        writers = [writer for one in prompts for writer in self._writers(one, n or 1, **options)]
-        return Stream.together(self.engine, writers, batch_size)
+        writers = [writer for one in prompts for writer in self._writers(one, n or 1, settings)]
+        return Stream.together(self.engine, writers, settings.batch_size)
 
-    def _writers(
-        self,
-        prompt: str,
-        n: int,
-        *,
-        max_tokens: int | None = None,
-        stop: Stop = (),
-        ignore_eos: bool = False,
-        max_time: float = inf,
-        overflow: Overflow = "error",
-        bos: bool | None = None,
-        prefix: str = "",
-        seed: int | None = None,
-        sample: int = 0,
-        logprobs: int | None = None,
-        echo: bool = False,
-        **choice: Any,
-    ) -> list[Writer]:
+    def _writers(self, prompt: str, n: int, settings: Settings) -> Iterator[Writer]:
         """One for each of n samples of a prompt."""
-        ids = self.encode(prompt, bos)
+        ids, max_tokens, seed = self.encode(prompt, settings.bos), settings.max_tokens, settings.seed
         if max_tokens is None:
-            room = self.config.n_ctx - len(ids) if overflow == "error" else DEFAULT_MAX_TOKENS
+            room = self.config.n_ctx - len(ids) if settings.overflow == "error" else DEFAULT_MAX_TOKENS
             max_tokens = max(1, min(DEFAULT_MAX_TOKENS, room))
-        texts, stop_ids = stops_of(stop)
-        ends = stop_ids if ignore_eos else stop_ids | {self.tokenizer.eos_id}
-        sampling = sampling_of(self.tokenizer, seed=random_seed() if seed is None else seed, **choice)
-        forced = self.tokenizer.encode(prefix)
-        return [
-            Writer(
-                self.tokenizer,
-                Generation(
-                    self.engine, ids, max_tokens, sampling, ends, number, overflow, forced, max_time, logprobs, echo
-                ),
-                texts,
-                prompt if echo else "",
+        sampling = replace(settings.sampling, seed=random_seed() if seed is None else seed)
+        for number in range(n):
+            generation = Generation(
+                self.engine,
+                ids,
+                max_tokens,
+                sampling,
+                settings.stop_ids,
+                settings.sample + number,
+                settings.overflow,
+                settings.prefix,
+                settings.max_time,
+                settings.logprobs,
+                settings.echo,
             )
-            for number in range(sample, sample + n)
-        ]
+            yield Writer(self.tokenizer, generation, settings.stop_texts, prompt if settings.echo else "")
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Logits float32 [n, n_vocab] after each of the ids [n].

@@ -194,7 +194,7 @@ def test_control_c_keeps_the_text_so_far(chatter):
     process.send_signal(signal.SIGINT)
     out = first + process.stdout.read()
     assert process.wait(timeout=60) == 130
-    assert len(out) > 10
+    assert len(out) >= 10
     assert out.endswith("\n")
     assert FIGURES.fullmatch(process.stderr.read())
 
@@ -254,7 +254,7 @@ def test_wrong_usage(fails, arguments, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-n", 0], "max_tokens is 0; it must be at least 1"),
+        (["-n", 0], "max_tokens is 0; it must be a whole number from 1 on"),
         (["--num-samples", 0], "num-samples is 0; it must be at least 1"),
         (["--temperature", -1], "temperature is -1.0; it must be 0 (greedy) or more, and finite"),
         (["--temperature", "nan"], "temperature is nan; it must be 0 (greedy) or more, and finite"),

@@ -116,7 +116,7 @@ def test_a_context_of_one(tmp_path):
     ("options", "message"),
     [
         ({"prompt": []}, "the prompt has no tokens"),
-        ({"max_tokens": 0}, "max_tokens is 0; it must be at least 1"),
+        ({"max_tokens": 0}, "max_tokens is 0; it must be a whole number from 1 on"),
         ({"overflow": "wrap"}, "overflow is 'wrap'; choose 'error', 'truncate_left', 'keep_first'"),
     ],
 )
