@@ -1,0 +1,67 @@
+"""A plugin for the `llm` command line: every model that is on this machine, as `llm -m nbgpt/NAME "..."`.
+
+It is found by its entry point once `llm` and nbgpt are installed together: `pip install "nbgpt[llm]"`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import llm
+from llm.parts import TextPart
+from pydantic import Field
+
+from .library import find, known
+from .text import Model, load
+
+
+@llm.hookimpl
+def register_models(register: Any) -> None:
+    """One for each native file that `--model NAME` would find."""
+    for name in known():
+        if find(name):
+            register(NbgptModel(name))
+
+
+class NbgptOptions(llm.Options):
+    """As for `nbgpt.Model.generate`; what is not given is what it is there."""
+
+    max_tokens: int | None = Field(None, description="how many new tokens at most")
+    temperature: float | None = Field(None, description="above 1 wilder, below tamer, 0 greedy")
+    top_k: int | None = Field(None, description="draw from the K likeliest tokens; 0: all")
+    top_p: float | None = Field(None, description="draw from the likeliest tokens that have probability P together")
+    min_p: float | None = Field(None, description="and from those of at least P times the likeliest's probability")
+    repetition_penalty: float | None = Field(None, description="above 1: avoid what stands in the text")
+    stop: str | None = Field(None, description="a text that ends it and is not written")
+    seed: int | None = Field(None, description="the same seed gives the same text")
+
+
+class NbgptModel(llm.Model):
+    """A GPT-2 continues: a conversation is one text that grows."""
+
+    can_stream = True
+    Options = NbgptOptions
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.model_id = f"nbgpt/{name}"
+
+    def execute(self, prompt: Any, stream: bool, response: Any, conversation: Any) -> Iterator[str]:
+        """Pieces of the continuation. Raises llm.ModelError for what nbgpt refuses."""
+        parts = (part for message in prompt.messages for part in message.parts)
+        text = "".join(part.text for part in parts if isinstance(part, TextPart))
+        options = {name: value for name, value in prompt.options.model_dump().items() if value is not None}
+        try:
+            pieces = _loaded(self.name).stream(text, **{"overflow": "truncate_left", **options})
+            yield from pieces
+        except (ValueError, OSError, RuntimeError) as error:
+            raise llm.ModelError(str(error)) from error
+        usage = pieces.completion.usage
+        response.set_usage(input=usage.prompt_tokens, output=usage.completion_tokens)
+
+
+@functools.cache
+def _loaded(name: str) -> Model:
+    return load(name)
