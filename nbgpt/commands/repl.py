@@ -1,0 +1,29 @@
+"""`repl`: text that is typed and continued."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from .parser import add, add_model
+
+if TYPE_CHECKING:
+    from .parser import Commands
+
+
+def define_repl(commands: Commands) -> None:
+    """Add the subcommand."""
+    command = add(commands, "repl", "type text and see it continued; /help inside says more", _repl)
+    add_model(command)
+    command.add_argument("-n", "--max-tokens", type=int, default=60, help="of each continuation; default: %(default)s")
+    command.add_argument("--seed", type=int, help="the same seed gives the same texts; default: other texts each time")
+
+
+def _repl(options: argparse.Namespace) -> None:
+    from ..repl import Repl, typed_lines
+    from ..terminal import note
+    from ..text import load
+
+    model = load(options.model, options.dtype, options.threads)
+    note(f"{model.name} {model.dtype}; /help says what can be done, Ctrl-D leaves")
+    Repl(model, {"max_tokens": options.max_tokens, "seed": options.seed}).run(typed_lines())

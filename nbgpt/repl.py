@@ -1,0 +1,164 @@
+"""A conversation with a model at a terminal: what is typed is continued, and the text grows."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .options import Options, check_names
+from .paths import home
+from .terminal import note, write
+from .text import Model
+
+HELP = """\
+Type text and the model continues it; the next line you type continues that. A space at its beginning counts, and
+so does every line: end one with \\ to go on in the next. An empty line lets the model go on.
+  /set NAME VALUE  change an option of generate: /set temperature 0.7, /set stop ["."], /set seed None
+  /set             show what is set
+  /undo            take back the last line and what the model made of it
+  /again           let the model write the last continuation anew
+  /text            show the whole text
+  /new             begin another text
+  /help            this page
+  /quit            leave; so does Ctrl-D. Ctrl-C stops the model, not the program
+"""
+_CONTROLLED = ("logits_processors", "echo", "batch_size", "sample", "logprobs", "n")  # nothing to set here
+
+
+class Repl:
+    """The text so far, the settings, and what each line does to them."""
+
+    def __init__(self, model: Model, settings: dict[str, Any]) -> None:
+        self.model = model
+        self.settings = {"overflow": "truncate_left", **settings}
+        self.text = ""
+        self._turns: list[tuple[str, str]] = []  # the text before each turn, and what was typed
+        self._commands: dict[str, Callable[[str], None]] = {
+            "set": self._set,
+            "undo": self._undo,
+            "again": self._again,
+            "text": lambda _: write(self.text + "\n"),
+            "new": self._new,
+            "help": lambda _: write(HELP),
+        }
+
+    def run(self, lines: Iterator[str]) -> None:
+        """Take line after line until there is none or /quit."""
+        for line in lines:
+            if line.strip() in ("/quit", "/exit"):
+                return
+            try:
+                self.take(line)
+            except ValueError as error:
+                note(str(error))
+
+    def take(self, line: str) -> None:
+        """Do what a line says, or continue the text with it. Raises ValueError for what cannot be done."""
+        name, _, value = line.removeprefix("/").partition(" ")
+        if not line.startswith("/"):
+            self._go_on(line)
+        elif name in self._commands:
+            self._commands[name](value.strip())
+        else:
+            raise ValueError(f"no command is called /{name}; /help shows those there are")
+
+    def _go_on(self, typed: str) -> None:
+        stream = self.model.stream(self.text + typed, **self.settings)
+        self._turns.append((self.text, typed))
+        self.text += typed
+        try:
+            for piece in stream:
+                self.text += piece
+                write(piece)
+        except KeyboardInterrupt:
+            stream.cancel()
+        write("\n")
+
+    def _undo(self, _: str) -> None:
+        if not self._turns:
+            raise ValueError("there is nothing to undo")
+        self.text, typed = self._turns.pop()
+        write(f"took back: {typed}\n" if typed else "took back what followed an empty line\n")
+
+    def _again(self, _: str) -> None:
+        if not self._turns:
+            raise ValueError("there is nothing to write again")
+        self.text, typed = self._turns.pop()
+        self._go_on(typed)
+
+    def _new(self, _: str) -> None:
+        self.text = ""
+        self._turns.clear()
+
+    def _set(self, what: str) -> None:
+        name, _, value = what.partition(" ")
+        if not what:
+            write("".join(f"{name} {value!r}\n" for name, value in self.settings.items()))
+            return
+        if name in _CONTROLLED or name not in Options.__annotations__:
+            _refuse(name)
+        changed = {**self.settings, name: _value(value.strip())}
+        try:
+            self.model.stream(self.text or "", **changed)  # refuses what is out of range; nothing is computed yet
+        except TypeError as error:
+            raise ValueError(f"{name} is {value}: {error}") from None
+        self.settings = changed
+
+
+def _refuse(name: str) -> None:
+    settable = [known for known in Options.__annotations__ if known not in _CONTROLLED]
+    try:
+        check_names({name: None})
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    raise ValueError(f"{name} cannot be set here; choose one of {', '.join(settable)}")
+
+
+def _value(text: str) -> Any:
+    """A number, a list, True, None as Python writes them; anything else is text."""
+    with contextlib.suppress(ValueError, SyntaxError):
+        return ast.literal_eval(text)
+    return text
+
+
+def typed_lines(prompt: str = "> ") -> Iterator[str]:
+    """Lines from the terminal, with a history that is kept; those that end with a backslash are joined to the next."""
+    with _history(home() / "history"):
+        parts: list[str] = []
+        while True:
+            try:
+                line = input("  " if parts else prompt)
+            except EOFError:
+                write("\n")
+                return
+            except KeyboardInterrupt:
+                write("\n")
+                parts = []
+                continue
+            if line.endswith("\\"):
+                parts.append(line[:-1])
+                continue
+            yield "\n".join([*parts, line])
+            parts = []
+
+
+@contextlib.contextmanager
+def _history(file: Path) -> Iterator[None]:
+    """Lines of earlier sessions at the arrow keys, where the system has readline."""
+    try:
+        import readline
+    except ImportError:
+        yield
+        return
+    with contextlib.suppress(OSError):
+        readline.read_history_file(file)
+    readline.set_history_length(1000)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            readline.write_history_file(file)
