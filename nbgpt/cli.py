@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from .commands.evaluate import define_eval
 from .commands.generate import define_generate
+from .commands.lines import define_embed, define_score
 from .commands.models import define_convert, define_download, define_info, define_warmup
 from .commands.parser import DTYPES as _DTYPES
 from .commands.parser import Parser as _Parser
 from .commands.parser import add as _add
+from .commands.repl import define_repl
 from .terminal import give_up_output, note, write
 
 if TYPE_CHECKING:
@@ -36,10 +38,13 @@ def _new_parser() -> _Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for define in (
         define_generate,
+        define_repl,
         define_convert,
         define_download,
         define_info,
         define_eval,
+        define_score,
+        define_embed,
         _define_bench,
         define_warmup,
     ):

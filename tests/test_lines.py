@@ -11,8 +11,7 @@ from folders import text_config, write_text_model
 from models import random_params
 
 import nbgpt
-from nbgpt import cli
-from nbgpt.lines import define_embed, define_score
+from nbgpt.cli import main
 
 LINES = ["It was a dark and stormy night.", "", "a", "Naïve café 😀", *(f"number {n}" for n in range(100))]
 
@@ -34,12 +33,7 @@ def run(file, tmp_path, capsys):
     (tmp_path / "lines.txt").write_text("\n".join(LINES) + "\n", encoding="utf-8")
 
     def run(*arguments, source=tmp_path / "lines.txt"):
-        parser = cli._Parser()
-        commands = parser.add_subparsers()
-        define_score(commands)
-        define_embed(commands)
-        options = parser.parse_args([*map(str, arguments), str(source), "--model", str(file)])
-        options.run(options)
+        assert main([*map(str, arguments), str(source), "--model", str(file)]) == 0
         out = capsys.readouterr().out
         assert out[-1:] in ("\n", "")
         return out.split("\n")[:-1]

@@ -1,34 +1,32 @@
-"""The commands that measure a file line by line: score, embed."""
+"""`score` and `embed`: a file line by line."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .terminal import read_text, write
+from ..terminal import read_text, write
+from .parser import add, add_bos, add_model
 
 if TYPE_CHECKING:
-    from .scoring import Score
+    from ..scoring import Score
+    from .parser import Commands, Parser
 
 _BATCH = 64  # lines that are computed together, and written then
 
 
-def define_score(commands: Any) -> None:
-    """`score FILE`, below what `add_subparsers` gave."""
-    from .cli import _add
-
-    command = _add(commands, "score", "log-probability of each line of a text: in all, a token, and the line", _score)
+def define_score(commands: Commands) -> None:
+    """Add the subcommand."""
+    command = add(commands, "score", "log-probability of each line of a text: in all, a token, and the line", _score)
     _add_what_is_shared(command)
     command.add_argument("--json", action="store_true", help="an object a line, with each token's log-probability")
 
 
-def define_embed(commands: Any) -> None:
-    """`embed FILE`, below what `add_subparsers` gave."""
-    from .cli import _add
-
-    command = _add(commands, "embed", "a vector for each line of a text, as an object of JSON a line", _embed)
+def define_embed(commands: Commands) -> None:
+    """Add the subcommand."""
+    command = add(commands, "embed", "a vector for each line of a text, as an object of JSON a line", _embed)
     _add_what_is_shared(command)
     command.add_argument(
         "--pooling", choices=("mean", "last"), default="mean", help="of the tokens' vectors; default: %(default)s"
@@ -38,12 +36,10 @@ def define_embed(commands: Any) -> None:
     )
 
 
-def _add_what_is_shared(command: Any) -> None:
-    from .cli import _add_bos, _add_model
-
+def _add_what_is_shared(command: Parser) -> None:
     command.add_argument("file", help="the text, UTF-8; - is standard input")
-    _add_model(command)
-    _add_bos(command, "begin each line with <|endoftext|>; default: as the model's file says")
+    add_model(command)
+    add_bos(command, "begin each line with <|endoftext|>; default: as the model's file says")
 
 
 def _batches(file: str) -> Iterator[list[str]]:
@@ -55,7 +51,7 @@ def _batches(file: str) -> Iterator[list[str]]:
 
 
 def _score(options: argparse.Namespace) -> None:
-    from .text import load
+    from ..text import load
 
     model = load(options.model, options.dtype, options.threads)
     for lines in _batches(options.file):
@@ -70,7 +66,7 @@ def _as_json(line: str, score: Score) -> str:
 
 
 def _embed(options: argparse.Namespace) -> None:
-    from .text import load
+    from ..text import load
 
     model = load(options.model, options.dtype, options.threads)
     for lines in _batches(options.file):
