@@ -14,6 +14,7 @@ import numpy as np
 from .completion import Completion
 from .formats import FormatError
 from .generation import DEFAULT_MAX_TOKENS, Generation, random_seed
+from .kv_cache import KVDtype
 from .library import open_model
 from .model import GPT2
 from .options import Options, Settings, check_names, settle
@@ -39,11 +40,11 @@ class Model:
     , I was a little
     """
 
-    def __init__(self, weights: Weights, n_threads: int | None = None) -> None:
+    def __init__(self, weights: Weights, n_threads: int | None = None, kv_dtype: KVDtype = "float32") -> None:
         self.weights = weights
         self.config = weights.config
         self.tokenizer = _tokenizer_of(weights)
-        self.engine = GPT2(weights, n_threads)
+        self.engine = GPT2(weights, n_threads, kv_dtype)
 
     @property
     def name(self) -> str:
@@ -232,11 +233,17 @@ def _tokenizer_of(weights: Weights) -> Tokenizer:
         raise FormatError(f"{weights.path}: {error}") from None
 
 
-def load(model: str | Path | None = None, dtype: str | None = None, threads: int | None = None) -> Model:
+def load(
+    model: str | Path | None = None,
+    dtype: str | None = None,
+    threads: int | None = None,
+    kv_dtype: KVDtype = "float32",
+) -> Model:
     """A model by its file, folder or name; None: the one that comes with nbgpt.
 
     dtype: float32, float16, int8 or int4; official weights are converted to it (default int8) and kept.
     threads: None: as many as there are physical cores to use.
+    kv_dtype: type of the keys and values that are kept; float16 halves them, and rounds them.
     Raises ModelNotFoundError, FormatError, ValueError, OSError, KernelError.
     """
-    return Model(open_model(model, dtype), threads)
+    return Model(open_model(model, dtype), threads, kv_dtype)

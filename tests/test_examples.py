@@ -1,6 +1,7 @@
 """Each program of examples/ as a user would start it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,18 @@ import pytest
 import nbgpt
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(nbgpt.__file__).parent.parent)}  # this nbgpt
 LIKELY, UNLIKELY = "He looked at the sea, and he said nothing.", "Looked sea nothing the he at he and said the."
 
 
 def run(name, *arguments, text=None):
     done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *map(str, arguments)], input=text, capture_output=True, text=True, check=False
+        [sys.executable, EXAMPLES / name, *map(str, arguments)],
+        env=ENVIRONMENT,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -71,7 +78,10 @@ def test_bot_answers_when_it_is_spoken_to():
 
 def test_page_is_served_and_completes():
     server = subprocess.Popen(
-        [sys.executable, EXAMPLES / "web_completer.py", "--port", "0"], stdout=subprocess.PIPE, text=True
+        [sys.executable, EXAMPLES / "web_completer.py", "--port", "0"],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         address = server.stdout.readline().strip()

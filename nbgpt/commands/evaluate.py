@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..terminal import printable, read_text, write
-from .parser import add, add_bos, add_model
+from .parser import add, add_bos, add_model, load_model
 
 if TYPE_CHECKING:
     from .parser import Commands
@@ -37,10 +37,9 @@ def _perplexity(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from ..evaluation import perplexity
-    from ..text import load
 
     text = read_text(options.file)
-    model = load(options.model, options.dtype, options.threads)
+    model = load_model(options)
     ids = model.tokenizer.encode(text)
     bos = model.weights.bos if options.bos is None else options.bos
     with tqdm(unit="window", desc="perplexity", file=sys.stderr, delay=0.5, disable=None) as bar:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..terminal import decode, note, read_text, shaded, write, write_pieces
-from .parser import Parser, add, add_bos, add_model
+from .parser import Parser, add, add_bos, add_model, load_model
 
 if TYPE_CHECKING:
     from ..completion import Completion
@@ -144,7 +144,6 @@ def _bias(text: str) -> tuple[int, float]:
 
 def _generate(options: argparse.Namespace) -> None:
     from ..generation import random_seed
-    from ..text import load
 
     if options.num_samples < 1:
         raise ValueError(f"num-samples is {options.num_samples}; it must be at least 1")
@@ -153,7 +152,7 @@ def _generate(options: argparse.Namespace) -> None:
     if hasattr(options, "logprobs") and not options.json:
         raise ValueError("--logprobs is given without --json, which alone shows them")
     prompt = _read_prompt(options)
-    model = load(options.model, options.dtype, options.threads)
+    model = load_model(options)
     asked = {"seed": random_seed(), **_asked(options)}
     for sample, stream in enumerate(model.stream(prompt, n=options.num_samples, **asked)):
         write("---\n" * (sample > 0 and not options.json))

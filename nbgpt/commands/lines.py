@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..terminal import read_text, write
-from .parser import add, add_bos, add_model
+from .parser import add, add_bos, add_model, load_model
 
 if TYPE_CHECKING:
     from ..scoring import Score
@@ -51,9 +51,7 @@ def _batches(file: str) -> Iterator[list[str]]:
 
 
 def _score(options: argparse.Namespace) -> None:
-    from ..text import load
-
-    model = load(options.model, options.dtype, options.threads)
+    model = load_model(options)
     for lines in _batches(options.file):
         for line, score in zip(lines, model.score_batch(lines, bos=options.bos), strict=True):
             write(_as_json(line, score) if options.json else f"{score.total:.4f}\t{score.mean:.4f}\t{line}\n")
@@ -66,9 +64,7 @@ def _as_json(line: str, score: Score) -> str:
 
 
 def _embed(options: argparse.Namespace) -> None:
-    from ..text import load
-
-    model = load(options.model, options.dtype, options.threads)
+    model = load_model(options)
     for lines in _batches(options.file):
         vectors = model.embed(lines, options.pooling, normalize=options.normalize, bos=options.bos)
         for line, vector in zip(lines, vectors, strict=True):

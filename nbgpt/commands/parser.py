@@ -10,6 +10,8 @@ from ..layout import HEAD_DTYPE
 from ..terminal import printable
 
 if TYPE_CHECKING:
+    from ..text import Model
+
     Commands = argparse._SubParsersAction["Parser"]
 
 DTYPES = tuple(HEAD_DTYPE)
@@ -38,6 +40,19 @@ def add_model(command: argparse._ActionsContainer) -> None:
     )
     command.add_argument("--dtype", choices=DTYPES, help="type of the weights; default: what the file has, or int8")
     command.add_argument("-t", "--threads", type=int, help="default: the physical cores there are")
+    command.add_argument(
+        "--kv-dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="type of the keys and values that are kept; float16 halves them, and rounds them; default: %(default)s",
+    )
+
+
+def load_model(options: argparse.Namespace) -> Model:
+    """The model that the options of `add_model` ask for."""
+    from ..text import load
+
+    return load(options.model, options.dtype, options.threads, options.kv_dtype)
 
 
 def add_bos(command: argparse._ActionsContainer, text: str) -> None:

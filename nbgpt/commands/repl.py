@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .parser import add, add_model
+from .parser import add, add_model, load_model
 
 if TYPE_CHECKING:
     from .parser import Commands
@@ -22,8 +22,7 @@ def define_repl(commands: Commands) -> None:
 def _repl(options: argparse.Namespace) -> None:
     from ..repl import Repl, typed_lines
     from ..terminal import note
-    from ..text import load
 
-    model = load(options.model, options.dtype, options.threads)
+    model = load_model(options)
     note(f"{model.name} {model.dtype}; /help says what can be done, Ctrl-D leaves")
     Repl(model, {"max_tokens": options.max_tokens, "seed": options.seed}).run(typed_lines())
