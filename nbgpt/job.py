@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 
-JOBS, PARKED, QUIT, JOB, INSIDE, STEPS = 0, 8, 16, 24, 32, 40
-"""Places in the cells of a team, int64, eight to a cache line: jobs announced, threads asleep, whether to quit, the
-address of the Job, threads at work, and the first step."""
-STEP_CELLS = 16
-"""Cells of a step of the forward pass: items given out, and a cache line further, items done."""
+JOBS, PARKED, QUIT, JOB, TURNS, INSIDE, STEPS = 0, 8, 16, 24, 25, 32, 40
+"""Places in the cells of a team, int64, eight to a cache line: calls announced, threads asleep, whether to quit, the
+address of the first Job and how many follow each other, threads at work, and the first step."""
+REGIONS = 4
+"""Parts of a step's items that threads begin with."""
+STEP_CELLS = 8 * (REGIONS + 1)
+"""Cells of a step of the forward pass, in cache lines of their own: items done, and items given out of each region."""
 STEPS_OF_LAYER = 9
 """See `block` in kernels/forward.py."""
 OTHER_STEPS = 5
@@ -23,16 +25,20 @@ PROBE_REPEATS = 1000
 """Tiles that an item of PROBE_MULTIPLY_ADD computes."""
 
 
+MAX_TURNS = 16
+"""Passes of one call at most."""
+
+
 def n_cells(n_layer: int) -> int:
-    """Cells that the team of a model needs."""
-    return STEPS + STEP_CELLS * (STEPS_OF_LAYER * n_layer + OTHER_STEPS)
+    """Cells of the steps of one pass."""
+    return STEP_CELLS * (STEPS_OF_LAYER * n_layer + OTHER_STEPS)
 
 
 _NUMBER, _POINTER, _FLOAT = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
 
 _SLOTS: dict[str, type] = {
     # the team
-    "cells": _POINTER,  # int64 [n_cells(n_layer)]
+    "cells": _POINTER,  # int64: those of the team, moved so that STEPS is where the steps of this pass begin
     "n_threads": _NUMBER,
     # the model
     "n_layer": _NUMBER,
@@ -92,7 +98,11 @@ _SLOTS: dict[str, type] = {
 
 
 class Job(ctypes.Structure):
-    """One forward pass; pointers are addresses of NumPy arrays that the caller keeps alive."""
+    """One forward pass; pointers are addresses of NumPy arrays that the caller keeps alive.
+
+    Jobs that lie one behind the other are the passes of one call: each finds its ids where the one before has drawn
+    them.
+    """
 
     _fields_ = list(_SLOTS.items())
     _pack_ = 8

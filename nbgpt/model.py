@@ -14,7 +14,7 @@ from collections.abc import Sequence as Ids
 import numpy as np
 
 from .config import ACTIVATIONS
-from .job import Job
+from .job import MAX_TURNS, Job
 from .kv_cache import KVCache, KVDtype, Sequence
 from .layout import (
     FEW_ROWS,
@@ -62,7 +62,8 @@ class GPT2:
         self.team = Team(load_kernels(weights.dtype), n_threads or default_threads())
         self._buffers: dict[str, np.ndarray] = {}
         self._lock = threading.RLock()  # the collector may free a sequence in the middle of this thread's pass
-        self._job = Job()
+        self._jobs = (Job * MAX_TURNS)()
+        self._job = self._jobs[0]
         self._logit_planes = LOGIT_PLANES[HEAD_DTYPE[weights.dtype]]
         self._set_model()
         self._capacity = self._logit_capacity = 0
@@ -158,7 +159,7 @@ class GPT2:
         """Let the team read `data` or compute on it instead of running the model: see kernels/limits.py."""
         self._job.probe, self._job.probe_items, self._job.probe_data = kind, items, data.ctypes.data
         try:
-            self.team.run(self._job)
+            self.team.run(self._jobs)
         finally:
             self._job.probe = 0
 
@@ -183,15 +184,51 @@ class GPT2:
         targets: the ids that came next, for the first rows of logits, which say how surprising they were.
         layers: run these alone, first and last exclusive, on what the pass before left in the residual stream.
         """
-        n_rows, job = len(ids), self._job
         positions = self._place(ids, sequences)
+        self._set_rows(ids, positions, sequences, wants)
+        job, options, self._sampled = self._job, np.array(sampling, np.float64), np.empty(len(sampling), np.int32)
+        job.n_sampled, job.sampling, job.sampled = len(sampling), options.ctypes.data, self._sampled.ctypes.data
+        next_ids, self._surprises = np.array(targets, np.int32), np.empty(len(targets), np.float64)
+        job.n_targets, job.targets, job.surprises = len(targets), next_ids.ctypes.data, self._surprises.ctypes.data
+        job.first_layer, job.last_layer = layers or (0, self.config.n_layer)
+        self.team.run(self._jobs)
+        planes = self._logit_planes
+        return self._buffers["logits"][: planes * len(wants) : planes, : self.config.n_vocab]
+
+    def grow(self, sequences: list[Sequence], ids: Ids[int], options: np.ndarray) -> np.ndarray:
+        """Several tokens for each sequence in one call: append ids [n] and what is drawn after them, but for the last.
+
+        options float64 [turns, n, 4] as for `next_ids`, turns up to MAX_TURNS -> ids drawn, int32 [turns, n].
+        The sequences differ. The ids are those that as many calls of `next_ids` would give.
+        """
+        turns, n = options.shape[:2]
+        with self._lock:
+            starts = np.array(self._place(ids, sequences, turns), np.int32)
+            positions = starts + np.arange(turns, dtype=np.int32)[:, None]
+            self._set_rows(ids, positions[0], sequences, range(n))
+            drawn = np.empty((turns, n), np.int32)
+            self._job.n_sampled, self._job.n_targets = n, 0
+            self._job.first_layer, self._job.last_layer = 0, self.config.n_layer
+            for turn, job in enumerate(self._jobs[:turns]):
+                if turn > 0:
+                    self._jobs[turn] = self._job
+                    job.ids, job.positions = drawn[turn - 1].ctypes.data, positions[turn].ctypes.data
+                job.sampling, job.sampled = options[turn].ctypes.data, drawn[turn].ctypes.data
+            self.team.run(self._jobs, turns)
+        return drawn
+
+    def _set_rows(
+        self, ids: Ids[int], positions: Ids[int] | np.ndarray, sequences: list[Sequence], wants: Ids[int]
+    ) -> None:
+        """The part of the job that says which rows there are, and where their pasts lie."""
+        job = self._job
         tables: dict[int, int] = {}
         page_table: list[int] = []
         for sequence in sequences:
             if id(sequence) not in tables:
                 tables[id(sequence)] = len(page_table)
                 page_table += sequence.pages
-        self._reserve(n_rows, len(wants))
+        self._reserve(len(ids), len(wants))
         rows = {
             "ids": ids,
             "positions": positions,
@@ -199,35 +236,25 @@ class GPT2:
             "page_tables": page_table,
             "logit_rows": wants,
         }
-        arrays = {name: np.array(values, np.int32) for name, values in rows.items()}
-        for name, array in arrays.items():
+        self._rows = {name: np.array(values, np.int32) for name, values in rows.items()}  # alive while they are used
+        for name, array in self._rows.items():
             setattr(job, name, array.ctypes.data)
-        options = np.array(sampling, np.float64)
-        self._sampled = np.empty(len(sampling), np.int32)
-        job.sampling, job.sampled = options.ctypes.data, self._sampled.ctypes.data
-        next_ids = np.array(targets, np.int32)
-        self._surprises = np.empty(len(targets), np.float64)
-        job.n_targets, job.targets, job.surprises = len(targets), next_ids.ctypes.data, self._surprises.ctypes.data
-        job.n_rows, job.n_logits, job.n_sampled = n_rows, len(wants), len(sampling)
-        job.first_layer, job.last_layer = layers or (0, self.config.n_layer)
+        job.n_rows, job.n_logits = len(ids), len(wants)
         job.pages, job.kv_halves = self.cache.memory.ctypes.data, self.cache.dtype == "float16"
-        self.team.run(job)
-        planes = self._logit_planes
-        return self._buffers["logits"][: planes * len(wants) : planes, : self.config.n_vocab]
 
-    def _place(self, ids: Ids[int], sequences: list[Sequence]) -> list[int]:
-        """Positions of the rows; the sequences grow by them."""
+    def _place(self, ids: Ids[int], sequences: list[Sequence], turns: int = 1) -> list[int]:
+        """Positions of the rows; their sequences grow by them, and by as many in each further turn."""
         n_vocab, n_ctx = self.config.n_vocab, self.config.n_ctx
         if len(ids) and not 0 <= min(ids) <= max(ids) < n_vocab:
             raise ValueError(f"token {max(ids) if min(ids) >= 0 else min(ids)} is not in 0..{n_vocab - 1}")
         rows = Counter(map(id, sequences))
-        if any(sequence.length + rows[id(sequence)] > n_ctx for sequence in sequences):
+        if any(sequence.length + rows[id(sequence)] * turns > n_ctx for sequence in sequences):
             raise ValueError(f"the text is longer than {n_ctx} tokens, the context of this model")
         positions = []
         for sequence in sequences:
-            self.cache.extend(sequence, sequence.length + 1)
+            self.cache.extend(sequence, sequence.length + turns)
             positions.append(sequence.length)
-            sequence.length += 1
+            sequence.length += turns
         return positions
 
     def _set_model(self) -> None:

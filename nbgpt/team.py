@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .job import CLOSED, INSIDE, JOB, QUIT, Job, n_cells
+from .job import CLOSED, INSIDE, JOB, MAX_TURNS, QUIT, STEPS, TURNS, Job, n_cells
 
 
 class Team:
@@ -32,20 +32,22 @@ class Team:
         self._lock = threading.Lock()
         self._cells: np.ndarray | None = None
 
-    def run(self, job: Job) -> None:
-        """Do the job; other threads that call meanwhile wait their turn."""
+    def run(self, jobs: ctypes.Array[Job], turns: int = 1) -> None:
+        """Do the first jobs one after the other; other threads that call meanwhile wait their turn."""
         if self._pid != os.getpid():
             self._begin()
         with self._lock:
             if self._cells is None:
-                self._cells = self._start(job.n_layer)
-            job.cells = self._cells.ctypes.data
-            job.n_threads = self.n_threads
-            self._cells[JOB] = ctypes.addressof(job)
-            self._enter(job.cells, 0)
+                self._cells = self._start(jobs[0].n_layer)
+            cells = self._cells.ctypes.data
+            for turn in range(turns):
+                jobs[turn].cells = cells + 8 * turn * n_cells(jobs[0].n_layer)
+                jobs[turn].n_threads = self.n_threads
+            self._cells[JOB], self._cells[TURNS] = ctypes.addressof(jobs), turns
+            self._enter(cells, 0)
 
     def _start(self, n_layer: int) -> np.ndarray:
-        cells = np.zeros(n_cells(n_layer), np.int64)
+        cells = np.zeros(STEPS + MAX_TURNS * n_cells(n_layer), np.int64)
         cells[INSIDE] = CLOSED
         enter = self._enter
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from models import config_of, open_model, random_params, read, write_native
 
+from nbgpt.job import MAX_TURNS
 from nbgpt.kv_cache import Sequence
 from nbgpt.layout import HEAD_DTYPE, PAGE
 from nbgpt.model import GPT2
@@ -76,6 +77,28 @@ def test_a_long_past_shared_by_threads(tmp_path, dtype, kv_dtype):
         same(read(model, text[start : start + 8], first, chunk=1), whole[start : start + 8])
         read(model, text[: start + 1], second)
         same(forward(model, [(text[start + 8], first), (text[start + 1], second)]), whole[[start + 8, start + 1]])
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_turns_of_one_call_are_calls(path, n_threads):
+    """Ids that one call draws one after the other are those of a call for each; both go on from there."""
+    model = open_model(path, n_threads)
+    options = np.random.default_rng(9).random((MAX_TURNS, 3, 4))
+    options[:, :, 1] = (0, 5, 20)  # top_k
+    options[:, 0, 0] = 0  # the first text is greedy
+    one_by_one, together = [], []
+    for texts, turns in ((one_by_one, 1), (together, MAX_TURNS)):
+        sequences = [Sequence() for _ in range(3)]
+        for n, sequence in zip((60, 1, 100), sequences, strict=True):
+            read(model, TEXT[:n], sequence)
+        drawn = [TEXT[:3].tolist()]
+        for start in range(0, MAX_TURNS, turns):
+            drawn += model.grow(sequences, drawn[-1], options[start : start + turns]).tolist()
+        texts += [drawn, [one.length for one in sequences], model.next_ids(sequences, drawn[-1], options[0].tolist())]
+    assert one_by_one == together
+    by_pass = [Sequence()]
+    read(model, TEXT[:60], by_pass[0])
+    assert model.next_ids(by_pass, [TEXT[0]], [tuple(options[0, 0])]) == [one_by_one[0][1][0]]
 
 
 def test_a_half_float_cache_is_near_a_float_one(path, whole):

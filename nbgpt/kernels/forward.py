@@ -7,12 +7,13 @@ anything is compiled, and returns a kernel. `job` is the record of ../job.py, an
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from typing import Any
 
 from numba import types
 
-from ..job import JOB, OTHER_STEPS, QUIT, STEPS_OF_LAYER
+from ..job import JOB, OTHER_STEPS, QUIT, STEPS_OF_LAYER, TURNS, Job
 from ..layout import LANES
 from ..simd import at, atomic_load, kernel, pointer_in
 from .embedding import EMBEDS
@@ -51,6 +52,7 @@ from .team import (
     wait_for_step,
 )
 
+_JOB_BYTES = ctypes.sizeof(Job)
 _ln_1 = pointer_field("ln_1", types.float32)
 _ln_2 = pointer_field("ln_2", types.float32)
 _ids = pointer_field("ids", types.int32)
@@ -165,8 +167,8 @@ def make_forward(block_dtype: str, head_dtype: str) -> Any:
 class Entries:
     """What compiled code offers to the interpreter."""
 
-    run: Any  # (team): the caller's share of the job whose address is in the team's cells, as thread 0
-    serve: Any  # (team, me): another thread's share of every job, until the team is told to quit
+    run: Any  # (team): the caller's share of the jobs whose address is in the team's cells, as thread 0
+    serve: Any  # (team, me): another thread's share of all jobs, until the team is told to quit
 
 
 def make_entries(block_dtype: str, head_dtype: str) -> Entries:
@@ -174,13 +176,19 @@ def make_entries(block_dtype: str, head_dtype: str) -> Entries:
     forward = make_forward(block_dtype, head_dtype)
 
     @kernel
+    def take_turns(team, me):
+        """All passes of a call; when the interpreter's lock is far, one call makes many tokens."""
+        for turn in range(atomic_load(team, TURNS)):
+            forward(at(pointer_in(team, JOB, types.uint8), turn * _JOB_BYTES), me)
+
+    @kernel
     def run(team):
         if atomic_load(team, QUIT) != 0:
             announce(team)
             return
-        job = pointer_in(team, JOB, types.uint8)
-        open_job(team, STEPS_OF_LAYER * n_layer(job) + OTHER_STEPS)
-        forward(job, types.int64(0))  # a literal is another type, for which all would be compiled again
+        n_steps = STEPS_OF_LAYER * n_layer(pointer_in(team, JOB, types.uint8)) + OTHER_STEPS
+        open_job(team, n_steps * atomic_load(team, TURNS))
+        take_turns(team, types.int64(0))  # a literal is another type, for which all would be compiled again
         close_job(team)
 
     @kernel
@@ -191,7 +199,7 @@ def make_entries(block_dtype: str, head_dtype: str) -> Entries:
             if atomic_load(team, QUIT) != 0:
                 return
             if enter_job(team):
-                forward(pointer_in(team, JOB, types.uint8), me)
+                take_turns(team, me)
             leave_job(team)
 
     return Entries(run, serve)

@@ -32,7 +32,7 @@ from .layernorm import layer_norm
 from .matmul import Matmul
 from .record import float_field, floats, layer_tensor, pointer_field, round_up
 from .residual import add, add_residual
-from .team import claim, item_done, wait_for_step
+from .team import claim, claim_near, item_done, wait_for_step
 
 _COLUMNS = LANES * PANELS
 _CACHED = 400_000  # bytes of packed activations that a thread keeps at hand while weights stream by
@@ -100,32 +100,12 @@ def _make_pack(matmul: Matmul, source: Any, count: Any, n_inputs: Any) -> Any:
 # --- The product ------------------------------------------------------------------------------------------------------
 
 
-@kernel
-def n_shares(pairs, threads):
-    """Items of a row of panels: a large one for each thread, three quarters of all, and then single pairs.
-
-    So a thread streams through neighbouring panels most of the time, and yet all come to the end together.
-    """
-    return pairs if pairs < 4 * threads else threads + pairs - threads * (3 * pairs // (4 * threads))
-
-
-@kernel
-def share(pairs, threads, item):
-    """The first pair and the last of an item."""
-    large = 3 * pairs // (4 * threads)
-    if pairs < 4 * threads:
-        return item, item + 1
-    if item < threads:
-        return item * large, (item + 1) * large
-    single = threads * large + item - threads
-    return single, single + 1
-
-
 def make_linear(matmul: Matmul, source: Any, weights: Any, out: Any, count: Any, sizes: Any, finish: Any) -> Any:
     """out = rows of the source @ weights; finish(job, layer, row, first, last) completes the columns first..last.
 
     Two steps: the rows are packed (by every thread for itself, inside the second step, if they are few), and then
-    multiplied. An item of that is a share of the panels by as many row tiles as stay in the cache while it streams by.
+    multiplied. An item of that is a few pairs of panels by as many row tiles as stay in the cache while they stream by.
+    Each thread goes on with the neighbours of what it had, which it has asked the cache for.
     """
     n_inputs, n_outputs = sizes
     pack, packed_tile, multiply = _make_pack(matmul, source, count, n_inputs), _packed_tile(matmul), matmul.multiply
@@ -158,21 +138,22 @@ def make_linear(matmul: Matmul, source: Any, weights: Any, out: Any, count: Any,
         if not few:
             pack_all(job, layer, step)
         pairs = round_up(n_outputs(job), _COLUMNS) // _COLUMNS
-        shares = n_shares(pairs, n_threads(job))
+        pairs_an_item = max(1, min(4, pairs // (8 * n_threads(job))))
+        items_across = round_up(pairs, pairs_an_item) // pairs_an_item
         tiles = round_up(count(job) * planes, ROW_TILE) // ROW_TILE
         tiles_an_item = max(1, _CACHED // (ROW_TILE * round_up(n_inputs(job), group) * value_bytes))
-        n_items = round_up(tiles, tiles_an_item) // tiles_an_item * shares
-        item = claim(cells(job), step + 1)
+        n_items = round_up(tiles, tiles_an_item) // tiles_an_item * items_across
+        item = claim_near(cells(job), step + 1, n_items, me, n_threads(job))
         if few and item < n_items:  # whoever has an item may read the source: no later step has begun
             for row in range(count(job)):
                 pack(job, layer, row, me)
         while item < n_items:
-            first_tile = item // shares * tiles_an_item
-            last_tile = min(tiles, first_tile + tiles_an_item)
-            first_pair, last_pair = share(pairs, n_threads(job), item % shares)
+            first_tile = item // items_across * tiles_an_item
+            first_pair = item % items_across * pairs_an_item
+            last_tile, last_pair = min(tiles, first_tile + tiles_an_item), min(pairs, first_pair + pairs_an_item)
             multiply_part(job, layer, me if few else 0, first_tile, last_tile, first_pair, last_pair)
             item_done(cells(job), step + 1)
-            item = claim(cells(job), step + 1)
+            item = claim_near(cells(job), step + 1, n_items, me, n_threads(job))
         wait_for_step(cells(job), step + 1, n_items)
 
     return linear

@@ -7,7 +7,7 @@ catches up by finding nothing left to do. Nothing here knows of Python: no threa
 
 from __future__ import annotations
 
-from ..job import CLOSED, INSIDE, JOBS, PARKED, STEP_CELLS, STEPS
+from ..job import CLOSED, INSIDE, JOBS, PARKED, REGIONS, STEP_CELLS, STEPS
 from ..simd import (
     atomic_add,
     atomic_load,
@@ -26,13 +26,28 @@ _YIELDS = 100
 @kernel
 def claim(cells, step):
     """The next item of a step that nobody has taken."""
-    return atomic_add(cells, STEPS + STEP_CELLS * step, 1)
+    return atomic_add(cells, STEPS + STEP_CELLS * step + 8, 1)
+
+
+@kernel
+def claim_near(cells, step, n_items, me, n_threads):
+    """The next item of a thread's own region of a step, then of the other regions; n_items if all are taken."""
+    regions = min(n_threads, REGIONS)
+    for k in range(regions):
+        region = (me + k) % regions
+        first, last = region * n_items // regions, (region + 1) * n_items // regions
+        given = STEPS + STEP_CELLS * step + 8 * (region + 1)
+        if first + atomic_load(cells, given) < last:
+            item = first + atomic_add(cells, given, 1)
+            if item < last:
+                return item
+    return n_items
 
 
 @kernel
 def item_done(cells, step):
     """Say that an item is done; what was written before is seen by all who then find the step done."""
-    atomic_add(cells, STEPS + STEP_CELLS * step + STEP_CELLS // 2, 1)
+    atomic_add(cells, STEPS + STEP_CELLS * step, 1)
 
 
 @kernel
@@ -47,7 +62,7 @@ def _pause(tries):
 def wait_for_step(cells, step, n_items):
     """Wait until all items of a step are done."""
     tries = 0
-    while atomic_load(cells, STEPS + STEP_CELLS * step + STEP_CELLS // 2) < n_items:
+    while atomic_load(cells, STEPS + STEP_CELLS * step) < n_items:
         _pause(tries)
         tries += 1
 
@@ -56,8 +71,8 @@ def wait_for_step(cells, step, n_items):
 def open_job(cells, n_steps):
     """Let the other threads in; wakes those that sleep. Nobody is inside when this is called."""
     for step in range(n_steps):
-        atomic_store(cells, STEPS + STEP_CELLS * step, 0)
-        atomic_store(cells, STEPS + STEP_CELLS * step + STEP_CELLS // 2, 0)
+        for counter in range(REGIONS + 1):
+            atomic_store(cells, STEPS + STEP_CELLS * step + 8 * counter, 0)
     atomic_add(cells, INSIDE, -CLOSED)
     announce(cells)
 
