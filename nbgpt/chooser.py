@@ -9,7 +9,7 @@ import numpy as np
 from . import processors as do
 from .sampling import Sampling
 
-_HUGE = float(np.finfo(np.float32).max)
+_STEEPEST = 1e30  # what a temperature of almost 0 multiplies by: no difference of logits becomes infinite
 
 
 class Chooser:
@@ -59,7 +59,7 @@ class Chooser:
         temperature, *_, uniform = self.sampling.options(self.sample, len(ids) - self._n_prompt)
         if temperature == 0:
             return int(scores.argmax())
-        scores = (scores - top) * np.float32(min(1 / temperature, _HUGE))
+        scores = (scores - top) * np.float32(min(1 / temperature, _STEEPEST))
         return self._mirostat(scores, uniform) if self.sampling.mirostat_tau else self._draw(scores, uniform)
 
     def _process(self, ids: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import os
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 from numbers import Integral, Real
@@ -207,7 +207,9 @@ class Generation:
             self.measured.append(measure(logits, token, self.logprobs))
 
 
-def run(model: GPT2, generations: Iterable[Generation], batch_size: int = BATCH_SIZE) -> Iterator[list[Generation]]:
+def run(
+    model: GPT2, generations: Iterable[Generation], batch_size: int = BATCH_SIZE
+) -> Generator[list[Generation], None, None]:
     """Grow several texts, each by a token a step -> after each step those that grew or ended.
 
     Whoever asks for the steps may end a text between them by its `finish_reason`. A text's ids do not depend on its

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from .completion import Completion, Usage
@@ -65,15 +65,20 @@ class Writer:
 class _Batch:
     """Writers whose generations grow together."""
 
-    def __init__(self, model: GPT2, writers: Iterable[Writer], batch_size: int) -> None:
-        self._writer_of = {id(writer.generation): writer for writer in writers}
-        self._steps = run(model, [writer.generation for writer in self._writer_of.values()], batch_size)
+    def __init__(self, model: GPT2, writers: list[Writer], batch_size: int) -> None:
+        self._open = {id(writer.generation): writer for writer in writers}
+        self._steps = run(model, [writer.generation for writer in writers], batch_size)
 
     def step(self) -> bool:
-        """Let each grow; False if none is left that could."""
+        """Let each grow; False if none can."""
         grown = next(self._steps, None)
         for generation in grown or ():
-            self._writer_of[id(generation)].update()
+            writer = self._open[id(generation)]
+            writer.update()
+            if writer.is_closed:
+                del self._open[id(generation)]
+        if not self._open:
+            self._steps.close()  # gives the memory back
         return grown is not None
 
 

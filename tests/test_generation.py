@@ -2,6 +2,8 @@
 
 import gc
 import threading
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ import reference
 from folders import ballot
 from models import config_of, open_model, random_params, write_native
 
-from nbgpt.generation import Generation, Sampling
+from nbgpt.generation import Generation, run
 from nbgpt.kv_cache import Sequence
+from nbgpt.logprobs import measure
 from nbgpt.model import GPT2
+from nbgpt.sampling import Sampling
 
 N_VOCAB, N_CTX = 61, 24
 GREEDY = Sampling(temperature=0)
@@ -112,9 +116,245 @@ def test_a_context_of_one(tmp_path):
     assert ids == [next_greedy(model, [before]) for before in [4, *ids[:-1]]]
 
 
+@pytest.mark.parametrize("n_prompt", [1, 5, 12, 13, 24, 30])
+def test_keep_first_keeps_the_beginning(model, n_prompt):
+    """The whole prompt if it is at most half of the context, else a quarter of the context; then the later half."""
+    prompt = [i % N_VOCAB for i in range(n_prompt)]
+    n_keep = n_prompt if n_prompt <= N_CTX // 2 else N_CTX // 4
+    window = prompt if n_prompt <= N_CTX else prompt[:n_keep] + prompt[-(N_CTX - n_keep) :]
+    expected = []
+    for _ in range(60):
+        if len(window) > N_CTX:
+            window = window[:n_keep] + window[-((N_CTX - n_keep) // 2) :]
+        expected.append(next_greedy(model, window))
+        window = [*window, expected[-1]]
+    assert generate(model, prompt, 60, overflow="keep_first") == expected
+
+
+@pytest.mark.parametrize("overflow", ["truncate_left", "keep_first"])
+@pytest.mark.parametrize("n_ctx", [1, 2, 3])
+def test_the_smallest_contexts(tmp_path, n_ctx, overflow):
+    config = config_of(n_ctx=n_ctx)
+    model = open_model(write_native(tmp_path / "m.safetensors", random_params(config), config, "float32"))
+    assert len(generate(model, [3, 4, 5], 9, overflow=overflow)) == 9
+
+
+# Many at once
+
+WILD = Sampling(3.0, 0, 1.0, seed=5)
+JOBS = [
+    {"prompt": [1], "max_tokens": 20},
+    {"prompt": [1, 2, 3, 4, 5, 6, 7, 8], "max_tokens": 16, "sample": 3},
+    {"prompt": [9] * 23, "max_tokens": 1},
+    {"prompt": [4, 4], "max_tokens": 40, "overflow": "truncate_left"},
+    {"prompt": [4, 5], "max_tokens": 40, "overflow": "keep_first", "sampling": GREEDY},
+    {"prompt": [7, 1], "max_tokens": 9, "sampling": Sampling(3.0, 0, min_p=0.01, repetition_penalty=1.2, seed=1)},
+    {"prompt": [7, 1], "max_tokens": 9, "sampling": Sampling(3.0, 0, mirostat_tau=3.0, seed=1)},
+    {"prompt": [5], "max_tokens": 20, "stop_ids": frozenset(range(0, N_VOCAB, 7))},
+    {"prompt": [5, 6], "max_tokens": 12, "prefix": [50, 51, 52], "logprobs": 2, "echo": True},
+    {"prompt": [8], "max_tokens": 12, "logprobs": 3},
+]
+
+
+def made_of(model, jobs):
+    return [Generation(**{"model": model, "sampling": WILD, **job}) for job in jobs]
+
+
+def outcome(generation):
+    return generation.tokens, generation.finish_reason, generation.measured, generation.timing.new_tokens
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_batch_is_what_each_is_alone(file, batch_size, n_threads):
+    """Bit by bit: log-probabilities too."""
+    alone = made_of(open_model(file, 3 - n_threads), JOBS)
+    for generation in alone:
+        list(generation)
+    model = open_model(file, n_threads)
+    together = made_of(model, JOBS)
+    largest = max(len(growing) for growing in run(model, together, batch_size))
+    assert largest == min(batch_size, len(JOBS))
+    assert [outcome(one) for one in together] == [outcome(one) for one in alone]
+    assert {one.finish_reason for one in together} == {"length", "stop"}
+    assert model.cache.bytes_in_use == 0
+
+
+def count_rows(model, monkeypatch):
+    """A list of the numbers of rows of each pass from now on."""
+    forward, rows = model.forward, []
+    monkeypatch.setattr(model, "forward", lambda ids, *rest: rows.append(len(ids)) or forward(ids, *rest))
+    return rows
+
+
+@pytest.mark.parametrize("batch_size", [2, 16])
+def test_samples_of_a_prompt_share_its_prefill(model, monkeypatch, batch_size):
+    prompt = list(range(20))
+    jobs = [{"prompt": prompt, "max_tokens": 4, "sample": n} for n in range(5)]
+    alone = [generate(model, prompt, 4, WILD, sample=n) for n in range(5)]
+    rows = count_rows(model, monkeypatch)
+    together = made_of(model, jobs)
+    assert all(run(model, together, batch_size))
+    assert [one.tokens for one in together] == alone
+    assert sum(rows) == 19 + 5 * 4
+    assert model.cache.bytes_in_use == 0
+
+
+def test_neighbours_that_begin_alike_share_their_beginning(model, monkeypatch):
+    prompts = [[*range(18), 1, 2], [*range(18), 3], [*range(18), 1, 9], [*range(17), 60, 8], [1, 2]]
+    alone = [generate(model, prompt, 3) for prompt in prompts]
+    rows = count_rows(model, monkeypatch)
+    together = made_of(model, [{"prompt": prompt, "max_tokens": 3, "sampling": GREEDY} for prompt in prompts])
+    assert all(run(model, together))
+    assert [one.tokens for one in together] == alone
+    assert sum(rows) == 18 + 2 + 1 + 2 + 2 + 2 + 2 * len(prompts)
+    assert model.cache.bytes_in_use == 0
+
+
+def test_more_rows_than_a_pass_has_room_for(file):
+    """Prompts that are measured want logits of every row, in several passes."""
+    config = config_of(n_vocab=N_VOCAB, n_ctx=600)
+    model = open_model(write_native(file.with_name("long.safetensors"), random_params(config), config, "float32"))
+    prompts = [[(i * k) % N_VOCAB for i in range(590)] for k in (3, 5)]
+    jobs = [{"prompt": prompt, "max_tokens": 3, "logprobs": 1, "echo": True} for prompt in prompts]
+    together = made_of(model, jobs)
+    assert all(run(model, together))
+    for one, prompt in zip(together, prompts, strict=True):
+        assert one.tokens == generate(model, prompt, 3, WILD)
+        surprises = model.surprises([*prompt, *one.tokens])
+        np.testing.assert_allclose([-m.logprob for m in one.measured[1:]], surprises, atol=1e-4)
+
+
+def test_what_goes_wrong_in_one_frees_all(model):
+    def fail(ids, logits):
+        raise ZeroDivisionError
+
+    jobs = [{"prompt": [1, 2], "max_tokens": 5}, {"prompt": list(range(20)), "max_tokens": 2}]
+    bad = {"prompt": list(range(20)), "max_tokens": 2, "sampling": Sampling(logits_processors=(fail,))}
+    with pytest.raises(ZeroDivisionError):
+        list(run(model, made_of(model, [*jobs, bad])))
+    assert model.cache.bytes_in_use == 0
+
+
+# What is measured, forced and forbidden
+
+
+def test_logprobs_are_those_of_the_logits(model):
+    prompt, prefix = [3, 4, 5], [7, 8]
+    ids = list(generate(model, prompt, 9, WILD, prefix=prefix))
+    text = [*prompt, *ids]
+    logits = np.concatenate([part.copy() for part in model.logits(text)])
+    for echo in (False, True):
+        generation = Generation(model, prompt, 9, WILD, prefix=prefix, logprobs=3, echo=echo)
+        assert list(generation) == ids
+        expected = [(text[i], measure(logits[i - 1], text[i], 3)) for i in range(1 if echo else 3, len(text))]
+        found = generation.measured
+        if echo:
+            assert (found[0].token, found[0].logprob, found[0].top) == (3, None, {})
+            found = found[1:]
+        assert [(one.token, one) for one in found] == expected
+
+
+@pytest.mark.parametrize(("overflow", "n_keep"), [("truncate_left", 0), ("keep_first", 6)])
+@pytest.mark.parametrize("prefix", [[], [1, 2]])
+def test_what_was_not_read_is_not_measured(model, overflow, n_keep, prefix):
+    """Of a prompt of 40 the context has room for 24; the first of its contiguous end has nothing before it."""
+    prompt = [i % N_VOCAB for i in range(40)]
+    generation = Generation(model, prompt, 4, GREEDY, overflow=overflow, prefix=prefix, logprobs=0, echo=True)
+    tokens = list(generation)
+    assert [one.token for one in generation.measured] == [*prompt, *tokens]
+    n_unread = 40 + len(prefix) - (N_CTX - n_keep)
+    missing = [one.logprob is None for one in generation.measured]
+    assert missing == [True] * (n_unread + 1) + [False] * (40 + 4 - n_unread - 1)
+
+
+def test_a_prefix_counts_as_chosen(model):
+    plain = generate(model, [4], 10)
+    assert generate(model, [4], 10, prefix=plain[:4]) == plain
+    forced = generate(model, [4], 10, prefix=[50, 51])
+    assert forced[:2] == [50, 51]
+    assert forced[2:] == generate(model, [4, 50, 51], 8)
+    sampled = generate(model, [4], 10, WILD, prefix=[50, 51])
+    assert sampled[2:] != generate(model, [4, 50, 51], 8, WILD)  # other numbers are drawn for the third token
+
+
+def test_min_tokens(model):
+    free = generate(model, [4], 20)
+    ends = frozenset(free[2:4])
+    assert generate(model, [4], 20, stop_ids=ends) == free[: min(map(free.index, ends))]
+    held = generate(model, [4], 20, Sampling(0, min_tokens=10), stop_ids=ends)
+    assert len(held) >= 10
+    assert not ends & set(held)
+
+
+def test_a_processor_that_does_nothing_changes_nothing(model):
+    """What compiled code draws and what NumPy draws are the same ids."""
+    for sampling in (Sampling(3.0, 0, 1.0, 1), Sampling(2.0, 20, 1.0, 2), Sampling(2.0, 30, 0.7, 3), GREEDY):
+        slow = replace(sampling, logits_processors=(lambda ids, logits: logits,))
+        assert generate(model, [1, 2], 20, slow) == generate(model, [1, 2], 20, sampling)
+
+
+# Ends
+
+
+def test_a_time_limit(model):
+    generation = Generation(model, [1], 10**6, GREEDY, overflow="truncate_left", max_time=0.2)
+    start = time.perf_counter()
+    tokens = list(generation)
+    assert 0.2 <= time.perf_counter() - start < 2
+    assert (len(tokens) > 5, generation.finish_reason) == (True, "time")
+    assert tokens == generate(model, [1], len(tokens), overflow="truncate_left")
+    assert model.cache.bytes_in_use == 0
+
+
+def test_time_that_is_over_before_a_text_begins(model):
+    together = made_of(model, [{"prompt": [1], "max_tokens": 3, "max_time": 1e-9}] * 3)
+    assert all(run(model, together, batch_size=1))
+    assert [(one.tokens, one.finish_reason) for one in together] == [([], "time")] * 3
+
+
+def test_cancellation_from_another_thread(model):
+    long = {"prompt": [1], "max_tokens": 10**9, "overflow": "truncate_left"}
+    together = made_of(model, [long, {"prompt": [2], "max_tokens": 20}, long])
+    thread = threading.Thread(target=lambda: [list(run(model, together))])
+    thread.start()
+    while len(together[0].tokens) < 30:
+        time.sleep(0.001)
+    together[0].cancel()
+    while together[0].finish_reason != "cancelled":
+        time.sleep(0.001)
+    together[2].cancel()
+    thread.join(timeout=10)
+    assert [one.finish_reason for one in together] == ["cancelled", "length", "cancelled"]
+    assert model.cache.bytes_in_use == 0
+
+
+def test_cancelled_before_it_begins(model):
+    generation = Generation(model, [1], 5, GREEDY)
+    generation.cancel()
+    assert list(generation) == []
+    assert generation.finish_reason == "cancelled"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"max_tokens": 2.5}, "max_tokens is 2.5; it must be a whole number from 1 on"),
+        ({"prefix": [1, 2], "max_tokens": 2}, "tokens of prefix is 2; it must be a whole number below max_tokens, 2"),
+        ({"sampling": Sampling(min_tokens=2)}, "min_tokens is 2; it must be a whole number up to max_tokens, 1"),
+        ({"max_time": 0}, "max_time is 0; it must be above 0 seconds"),
+        ({"max_time": "1"}, "max_time is '1'; it must be above 0 seconds"),
+        ({"sample": -1}, r"sample is -1; it must be a whole number from 0 to 2\^64 - 1"),
+        ({"logprobs": -1}, "logprobs is -1; it must be a whole number from 0 to 61"),
+        ({"stop_ids": {61}}, "token in stop is 61; it must be a whole number from 0 to 60"),
+        (
+            {"sampling": Sampling(logit_bias={61: 1.0})},
+            "logit_bias has token 61; it must be a whole number from 0 to 60",
+        ),
+        (
+            {"sampling": Sampling(bad_words=((1, -1),))},
+            "bad_words has token -1; it must be a whole number from 0 to 60",
+        ),
         ({"prompt": []}, "the prompt has no tokens"),
         ({"max_tokens": 0}, "max_tokens is 0; it must be a whole number from 1 on"),
         ({"overflow": "wrap"}, "overflow is 'wrap'; choose 'error', 'truncate_left', 'keep_first'"),
@@ -131,12 +371,35 @@ def test_bad_requests(model, options, message):
         *[("temperature", value) for value in (-0.1, float("nan"), float("inf"))],
         *[("top_p", value) for value in (0, -1, 1.01, float("nan"))],
         *[("seed", value) for value in (-1, 2**64)],
-        *[("top_k", value) for value in (-1, 2**31, 10**400)],  # the last is more than a float64 can be
+        *[("top_k", value) for value in (-1, 2.5, 2**31, 10**400)],  # the last is more than a float64 can be
+        *[("min_p", value) for value in (-0.1, 1.1, "0.5")],
+        *[("typical_p", value) for value in (0, 1.1)],
+        *[(name, value) for name in ("epsilon_cutoff", "eta_cutoff") for value in (-0.1, 1)],
+        *[(name, value) for name in ("mirostat_tau", "mirostat_eta", "dry_multiplier") for value in (-1, float("inf"))],
+        *[("repetition_penalty", value) for value in (0, -1, float("inf"))],
+        *[(f"{name}_penalty", value) for name in ("presence", "frequency") for value in (float("nan"), None)],
+        *[(name, value) for name in ("no_repeat_ngram_size", "min_tokens") for value in (-1, 1.5)],
+        ("dry_base", 0.5),
+        ("dry_allowed_length", 0),
     ],
 )
 def test_bad_sampling(name, value):
-    with pytest.raises(ValueError, match=rf"{name} is {value}; it must be "):
+    with pytest.raises(ValueError, match=rf"{name} is {value!r}; it must be "):
         Sampling(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"logit_bias": {3: float("nan")}}, "logit_bias of token 3 is nan; it must be a number, -inf to ban the token"),
+        ({"logit_bias": {3: float("inf")}}, "logit_bias of token 3 is inf; it must be"),
+        ({"bad_words": ((1,), ())}, "bad_words has an empty one; each must have at least one token"),
+        ({"logits_processors": (3,)}, "logits_processors has 3; each must be callable with ids and logits"),
+    ],
+)
+def test_other_bad_sampling(options, message):
+    with pytest.raises(ValueError, match=message):
+        Sampling(**options)
 
 
 def test_a_token_outside_of_the_vocabulary_frees_what_it_took(model):

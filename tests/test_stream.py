@@ -1,0 +1,205 @@
+"""From ids to text: stop texts, echo, log-probabilities with their texts, and several streams at once."""
+
+import itertools
+import threading
+
+import numpy as np
+import pytest
+from folders import RECITED, TOKENIZER, ballot, checkpoint_of, reciter, text_config, write_text_model
+from models import random_params
+
+import nbgpt
+from nbgpt.convert import convert
+
+WILD = {"temperature": 2.0, "top_k": 0, "seed": 5}
+
+
+@pytest.fixture(scope="module")
+def recital(tmp_path_factory):
+    """A model that recites RECITED from position 0 on, whatever it reads there, and ends it."""
+    return nbgpt.load(write_text_model(tmp_path_factory.mktemp("models") / "recital.safetensors", *reciter()))
+
+
+@pytest.fixture(scope="module")
+def random_model(tmp_path_factory):
+    config = text_config(tied_embeddings=False)
+    return nbgpt.load(
+        write_text_model(tmp_path_factory.mktemp("models") / "r.safetensors", config, random_params(config))
+    )
+
+
+IDS = TOKENIZER.encode(RECITED)
+
+
+@pytest.mark.parametrize(("start", "end"), list(itertools.combinations(range(0, len(RECITED), 3), 2)))
+def test_a_stop_text_at_every_place(recital, start, end):
+    """Wherever it straddles tokens: it is not written, the pieces end before it and the tokens with it."""
+    stop = RECITED[start:end]
+    before = RECITED[: RECITED.index(stop)]
+    stream = recital.stream(max_tokens=100, stop=stop)
+    pieces = list(stream)
+    completion = stream.completion
+    assert "".join(pieces) == completion.text == before
+    assert completion.finish_reason == "stop"
+    n = len(completion.tokens)
+    assert completion.tokens == IDS[:n]
+    assert stop in TOKENIZER.decode(IDS[:n])
+    assert stop not in TOKENIZER.decode(IDS[: n - 1])
+    assert completion.usage.completion_tokens == n
+
+
+def test_a_stop_text_that_is_cut_off_is_written(recital):
+    """Three tokens in, the stop text has begun and the limit ends the text."""
+    said = TOKENIZER.decode(IDS[:3])
+    completion = recital.generate(max_tokens=3, stop=[said[-2:] + "nothing"])
+    assert (completion.text, completion.finish_reason) == (said, "length")
+
+
+def test_the_last_token_may_complete_a_stop_text(recital):
+    n = next(n for n in range(1, 9) if "caf" in TOKENIZER.decode(IDS[:n]))
+    completion = recital.generate(max_tokens=n, stop="caf")
+    assert (completion.text, completion.finish_reason, len(completion.tokens)) == ("Naïve ", "stop", n)
+
+
+def test_a_text_that_has_ended_gives_its_memory_back(recital):
+    for options in ({}, {"stop": "dark"}, {"max_tokens": 3}):
+        stream = recital.stream(**{"max_tokens": 100, **options})
+        assert "".join(stream)
+        assert recital.engine.cache.bytes_in_use == 0
+
+
+def test_stop_ids(recital):
+    completion = recital.generate(max_tokens=100, stop=IDS[6])
+    n = IDS.index(IDS[6])
+    assert completion.tokens == IDS[:n]
+    assert (completion.text, completion.finish_reason) == (TOKENIZER.decode(IDS[:n]), "stop")
+
+
+def test_no_stop_text_before_min_tokens(recital):
+    first = recital.generate(max_tokens=100, stop="t")
+    n = len(first.tokens)
+    later = recital.generate(max_tokens=100, stop="t", min_tokens=n)
+    assert first.text == RECITED[: RECITED.index("t")]
+    assert later.text.startswith(TOKENIZER.decode(IDS[:n]))
+    assert later.text != first.text
+    assert RECITED.startswith(later.text + "t")
+
+
+def test_ignore_eos(recital):
+    completion = recital.generate(max_tokens=len(IDS) + 3, ignore_eos=True)
+    assert completion.tokens[: len(IDS) + 1] == [*IDS, TOKENIZER.eos_id]
+    assert completion.text.startswith(RECITED + "<|endoftext|>")
+    assert completion.finish_reason == "length"
+
+
+def test_prefix(random_model):
+    completion = random_model.generate("It", prefix=" was dark", max_tokens=30, **WILD)
+    ids = TOKENIZER.encode(" was dark")
+    assert completion.tokens[: len(ids)] == ids
+    assert completion.text.startswith(" was dark")
+    assert completion.usage.completion_tokens == len(completion.tokens)
+    stopped = random_model.generate("It", prefix=" was dark", max_tokens=30, stop=" dark", **WILD)
+    assert (stopped.text, stopped.finish_reason) == (" was", "stop")
+    assert " dark" in TOKENIZER.decode(stopped.tokens)
+    assert len(stopped.tokens) <= len(ids)
+
+
+@pytest.mark.parametrize("bos", [True, False])
+def test_echo(random_model, bos):
+    plain = random_model.generate("It was", max_tokens=12, bos=bos, logprobs=1, **WILD)
+    echoed = random_model.generate("It was", max_tokens=12, bos=bos, echo=True, logprobs=1, **WILD)
+    prompt = random_model.encode("It was", bos)
+    assert echoed.text == "It was" + plain.text
+    assert echoed.tokens == [*prompt, *plain.tokens]
+    assert echoed.usage == plain.usage
+    assert [one.token for one in echoed.logprobs] == echoed.tokens
+    assert "".join(one.text for one in echoed.logprobs) == echoed.text
+    assert echoed.logprobs[len(prompt) :] == plain.logprobs
+    assert echoed.logprobs[0].logprob is None
+    assert next(random_model.stream("It was", max_tokens=12, echo=True)) == "It was"
+    assert random_model.generate("It was", max_tokens=3, echo=True).logprobs is None
+
+
+def test_logprobs_have_their_texts(recital):
+    completion = recital.generate(max_tokens=100, logprobs=2, stop="night")
+    assert [one.token for one in completion.logprobs] == completion.tokens
+    assert b"".join(one.bytes for one in completion.logprobs) == TOKENIZER.decode_bytes(completion.tokens)
+    assert "".join(one.text for one in completion.logprobs) == TOKENIZER.decode(completion.tokens)
+    assert any(one.bytes and not one.text for one in completion.logprobs)  # the first bytes of the emoji
+    for one in completion.logprobs:
+        assert next(iter(one.top)) == one.token
+        assert len(one.top) == 2
+        assert one.logprob == pytest.approx(0, abs=1e-3)
+
+
+def test_a_live_streams_logprobs(random_model):
+    stream = random_model.stream("Once", max_tokens=9, logprobs=0, **WILD)
+    text = ""
+    for piece in stream:
+        text += piece
+        assert "".join(one.text for one in stream.logprobs) == text
+    assert stream.logprobs == stream.completion.logprobs
+
+
+def test_logprobs_of_ids_beyond_the_vocabulary(tmp_path):
+    config, params = ballot(np.arange(TOKENIZER.n_vocab + 7) == TOKENIZER.n_vocab + 6)
+    convert(checkpoint_of(config, params), "float32", tmp_path / "m.safetensors")
+    completion = nbgpt.load(tmp_path / "m.safetensors").generate("a", max_tokens=2, greedy=True, logprobs=0)
+    assert [(one.token, one.text, one.bytes) for one in completion.logprobs] == [(TOKENIZER.n_vocab + 6, "", b"")] * 2
+
+
+# Several at once
+
+
+def test_streams_that_grow_together(random_model):
+    prompts = ["Once", "It was a dark", "", "The"]
+    options = {"max_tokens": 25, "stop": ["e"], **WILD}
+    alone = [random_model.generate(prompt, **options) for prompt in prompts]
+    streams = random_model.stream(prompts, **options)
+    turns = ["".join(filter(None, turn)) for turn in itertools.zip_longest(*streams)]
+    assert sum(map(len, turns)) == sum(len(one.text) for one in alone)
+    found = [stream.completion for stream in streams]
+    assert [(one.text, one.tokens, one.finish_reason) for one in found] == [
+        (one.text, one.tokens, one.finish_reason) for one in alone
+    ]
+
+
+def test_asking_one_lets_the_others_grow(recital):
+    first, second = recital.stream(["", ""], max_tokens=100)
+    assert "".join(first) == RECITED
+    assert second.completion.text == RECITED  # ready, though nobody has asked
+    assert "".join(second) == RECITED
+
+
+def test_streams_that_are_dropped_give_their_memory_back(random_model):
+    streams = random_model.stream(["a", "b"], max_tokens=50, ignore_eos=True)
+    next(streams[0])
+    assert random_model.engine.cache.bytes_in_use > 0
+    del streams
+    assert random_model.engine.cache.bytes_in_use == 0
+
+
+# Cancellation
+
+
+def test_cancel_keeps_what_was_held_back(recital):
+    stream = recital.stream(max_tokens=100, stop="café or tea")
+    pieces = [next(stream)]
+    while "caf" not in TOKENIZER.decode(stream.completion.tokens):
+        pieces.append(next(stream))
+    stream.cancel()
+    pieces += stream
+    completion = stream.completion
+    assert completion.finish_reason == "cancelled"
+    assert "".join(pieces) == completion.text == TOKENIZER.decode(completion.tokens)
+
+
+def test_cancel_from_another_thread(random_model):
+    stream = random_model.stream("Once", max_tokens=10**9, overflow="truncate_left", ignore_eos=True)
+    timer = threading.Timer(0.3, stream.cancel)
+    timer.start()
+    text = "".join(stream)
+    assert stream.completion.finish_reason == "cancelled"
+    assert stream.completion.text == text
+    assert len(stream.completion.tokens) > 5
+    assert random_model.engine.cache.bytes_in_use == 0
