@@ -4,6 +4,7 @@ import doctest
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,6 +138,79 @@ def test_the_file_says_whether_a_text_has_a_beginning(tmp_path, bos):
     assert model.encode("Once", bos=False) == ids
     assert model.encode("") == model.encode("", bos=False) == [eos]
     assert model.generate("", max_tokens=1, bos=False).usage.prompt_tokens == 1
+
+
+PROMPTS = ["Once", "The Time Traveller", "", "It was a dark and stormy night", "9", "Once"]
+EVERYTHING = {
+    **{"max_tokens": 25, "temperature": 2.0, "top_k": 0, "min_p": 0.001, "seed": 4, "logprobs": 2, "stop": ["q", "zz"]},
+    **{"repetition_penalty": 1.1, "frequency_penalty": 0.1, "no_repeat_ngram_size": 3, "dry_multiplier": 0.5},
+    **{"bad_words": [" the"], "logit_bias": {70: 1.0}, "min_tokens": 3},
+}
+
+
+@pytest.mark.parametrize("options", [{"max_tokens": 30, "temperature": 2.0, "seed": 4}, EVERYTHING])
+@pytest.mark.parametrize("batch_size", [1, 4, 16])
+def test_prompts_of_a_list_are_as_each_alone(random_file, options, batch_size):
+    """On another number of threads, too."""
+    alone = [nbgpt.load(random_file, threads=2).generate(prompt, **options) for prompt in PROMPTS]
+    together = nbgpt.load(random_file, threads=1).generate(PROMPTS, batch_size=batch_size, **options)
+    assert [replace(one, timing=None) for one in together] == [replace(one, timing=None) for one in alone]
+    assert together[0] == replace(together[5], timing=together[0].timing)  # the same prompt
+    assert len({one.text for one in together}) == 5
+
+
+@pytest.mark.parametrize("options", [{"max_tokens": 30, "temperature": 2.0, "seed": 4}, EVERYTHING])
+def test_samples_are_as_each_alone(random_model, options):
+    alone = [random_model.generate(PROMPTS[3], **options, sample=n).text for n in range(2, 7)]
+    assert [one.text for one in random_model.generate(PROMPTS[3], n=5, sample=2, **options)] == alone
+    both = random_model.generate(PROMPTS[2:4], n=3, sample=2, **options)
+    assert [one.text for one in both[3:]] == alone[:3]
+    assert [one.text for one in both[:3]] == [one.text for one in random_model.generate("", n=3, sample=2, **options)]
+    assert len(set(alone)) == 5
+
+
+def test_what_comes_back(random_model):
+    assert isinstance(random_model.generate("a", max_tokens=1), Completion)
+    assert [type(one) for one in random_model.generate("a", n=1, max_tokens=1)] == [Completion]
+    assert [type(one) for one in random_model.generate(("a", "b"), max_tokens=1)] == [Completion] * 2
+    assert random_model.generate([], max_tokens=1) == random_model.stream([]) == []
+    assert [type(one) for one in random_model.stream("a", n=2)] == [nbgpt.Stream] * 2
+    with pytest.raises(ValueError, match="n is 0; it must be a whole number from 1 on"):
+        random_model.generate("a", n=0)
+    with pytest.raises(TypeError, match="no option is called 'max_token'; did you mean 'max_tokens'"):
+        random_model.generate("a", max_token=3)
+
+
+def test_the_seed_gives_the_text_again(random_model):
+    options = {"max_tokens": 20, "temperature": 2.0}
+    first, second = random_model.generate(["Once", "Once"], **options)
+    assert first.seed != second.seed  # chosen for each prompt
+    assert random_model.generate("Once", seed=second.seed, **options).text == second.text != first.text
+
+
+def test_long_texts(random_model):
+    """A hundred times the context; keep_first goes on to see the prompt."""
+    for overflow in ("truncate_left", "keep_first"):
+        options = {"max_tokens": 2000, "overflow": overflow, "ignore_eos": True, "seed": 1}
+        completion = random_model.generate("Once", **options)
+        assert completion.usage == Usage(len(random_model.encode("Once")), 2000)
+        assert completion.finish_reason == "length"
+
+
+def test_bad_values_name_the_parameter(random_model):
+    for name, value in {
+        "temperature": -1,
+        "top_p": 1.5,
+        "stop": 1.5,
+        "min_p": 2,
+        "overflow": "wrap",
+        "max_time": -1,
+    }.items():
+        with pytest.raises(ValueError, match=f"{name} (is|has) {value!r}; "):
+            random_model.generate("a", **{name: value})
+    with pytest.raises(ValueError, match=rf"logit_bias has token 99999; it must .* to {TOKENIZER.n_vocab - 1}"):
+        random_model.generate("a", logit_bias={99999: 1.0})
+    assert random_model.engine.cache.bytes_in_use == 0
 
 
 def test_threads_share_a_model(random_file):
