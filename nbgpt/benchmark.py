@@ -1,31 +1,37 @@
 """Tokens a second by llama-bench's method, beside what the machine allows.
 
-pp: one prompt of random ids through the model. tg: single tokens from random ids, one after another, by `batch`
-sequences at once. One run to warm up, then `repetitions`; the cache is emptied before each; tokenizing and sampling
-are outside. depth: so many tokens are in the cache before the clock starts.
+pp: one prompt of random ids through the model. tg: single tokens from random ids, one after another, by some sequences
+at once. One run to warm up, then `repetitions`; the cache is emptied before each; tokenizing and sampling are outside.
+depth: so many tokens are in the cache before the clock starts.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .config import OFFICIAL
+from . import __version__
+from .config import OFFICIAL, GPT2Config
 from .job import PROBE_FLOATS, PROBE_MULTIPLY_ADD, PROBE_READ
-from .kv_cache import Sequence
-from .model import GPT2
+from .kv_cache import KVDtype, Sequence
+from .layout import LANES
+from .model import GPT2, MAX_ROWS, MAX_THREADS
+from .sampling import Sampling
 from .weights import Weights, in_memory
 
 _READ_BYTES = 512 << 20
 _PROBE_TRIES = 7
+_GGML_TYPES: dict[KVDtype, str] = {"float32": "f32", "float16": "f16"}
 _SIZES = {"124M": "gpt2", "355M": "gpt2-medium", "774M": "gpt2-large", "1558M": "gpt2-xl"}
 
 
@@ -34,77 +40,157 @@ class Limits:
     """What the machine allows with some number of threads."""
 
     read_gb_s: float  # gigabytes (10^9) a second, from memory
-    multiply_add_gflop_s: float
+    fma_gflop_s: float  # float32
+
+
+@dataclass(frozen=True)
+class Test:
+    """A prompt, or tokens that sequences generate together, after n_depth tokens in the context of each."""
+
+    n_prompt: int = 0
+    n_gen: int = 0
+    n_depth: int = 0
+    n_sequences: int = 1
+
+    def __str__(self) -> str:
+        """As llama-bench calls it; b8: eight sequences."""
+        name = f"pp{self.n_prompt}" if self.n_prompt else f"tg{self.n_gen}"
+        depth = f" @ d{self.n_depth}" if self.n_depth else ""
+        return name + depth + (f" b{self.n_sequences}" if self.n_sequences > 1 else "")
+
+    @property
+    def n_tokens(self) -> int:
+        """That the clock sees."""
+        return self.n_prompt or self.n_gen * self.n_sequences
+
+    @property
+    def mean_position(self) -> float:
+        """Positions that a token attends to, on average, itself included."""
+        return self.n_depth + ((self.n_prompt or self.n_gen) + 1) / 2
 
 
 @dataclass(frozen=True)
 class Row:
-    """One test; the fields that llama-bench has carry its names."""
+    """What a test of a model with some number of threads has shown."""
 
-    model_type: str
-    model_size: int  # bytes
-    model_n_params: int
-    dtype: str
+    weights: Weights
     n_threads: int
-    n_prompt: int
-    n_gen: int
-    n_depth: int
-    n_batch: int
-    samples_ts: list[float]  # tokens a second
-    bytes_a_pass: float  # of weights and KV cache that one step of decoding reads; of weights for a prompt
+    kv_dtype: KVDtype
+    test: Test
+    test_time: str  # when it began, UTC
+    samples: list[float]  # seconds of each repetition
+    first_token: float | None  # seconds from a prompt to the token drawn after it, the median; None without a prompt
+    bytes_a_step: float  # of weights and KV cache that one step of decoding reads; 0 for a prompt
     flop_a_token: float
-    peak_memory: int  # bytes, of the process so far
-    limits: Limits
+    peak_memory: int  # bytes resident at most, the weights included
+    before: Limits
+    after: Limits
 
     @property
-    def avg_ts(self) -> float:
-        return statistics.fmean(self.samples_ts)
-
-    @property
-    def stddev_ts(self) -> float:
-        return statistics.stdev(self.samples_ts) if len(self.samples_ts) > 1 else 0.0
-
-    @property
-    def test(self) -> str:
-        """As llama-bench calls it."""
-        name = f"pp{self.n_prompt}" if self.n_prompt else f"tg{self.n_gen}"
-        depth = f" @ d{self.n_depth}" if self.n_depth else ""
-        return name + depth + (f" b{self.n_batch}" if self.n_batch > 1 else "")
+    def speeds(self) -> list[float]:
+        """Tokens a second of each repetition."""
+        return [self.test.n_tokens / seconds for seconds in self.samples]
 
     @property
     def gb_s(self) -> float:
         """Gigabytes a second that decoding read; 0 for a prompt."""
-        return self.avg_ts / self.n_batch * self.bytes_a_pass / 1e9 if self.n_gen else 0.0
+        return statistics.fmean(self.speeds) / self.test.n_sequences * self.bytes_a_step / 1e9
+
+    @property
+    def read_share(self) -> float:
+        """Of the bandwidth before or after the test, whichever was larger: a busy neighbour must not flatter it."""
+        return self.gb_s / max(self.before.read_gb_s, self.after.read_gb_s)
 
     @property
     def gflop_s(self) -> float:
-        return self.avg_ts * self.flop_a_token / 1e9
+        return statistics.fmean(self.speeds) * self.flop_a_token / 1e9
+
+    @property
+    def fma_share(self) -> float:
+        """Of the float32 peak before or after the test, whichever was larger; dot products of integers exceed it."""
+        return self.gflop_s / max(self.before.fma_gflop_s, self.after.fma_gflop_s)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        names = [*self.__dataclass_fields__, "avg_ts", "stddev_ts", "test", "gb_s", "gflop_s"]
-        values = {name: getattr(self, name) for name in names if name != "limits"}
-        return {**values, **{name: getattr(self.limits, name) for name in Limits.__dataclass_fields__}}
+        """For JSON: llama-bench's keys, then ours."""
+        weights = self.weights
+        theirs = {
+            "build_commit": f"nbgpt {__version__}",
+            "cpu_info": cpu_name(),
+            "model_filename": str(weights.path),
+            "model_type": _model_type(weights),
+            "model_size": weights.block.size,
+            "model_n_params": weights.config.n_parameters,
+            "n_batch": MAX_ROWS,
+            "n_threads": self.n_threads,
+            "type_k": _GGML_TYPES[self.kv_dtype],
+            "type_v": _GGML_TYPES[self.kv_dtype],
+            "n_prompt": self.test.n_prompt,
+            "n_gen": self.test.n_gen,
+            "n_depth": self.test.n_depth,
+            "test_time": self.test_time,
+            "avg_ns": round(1e9 * statistics.fmean(self.samples)),
+            "stddev_ns": round(1e9 * _deviation(self.samples)),
+            "avg_ts": statistics.fmean(self.speeds),
+            "stddev_ts": _deviation(self.speeds),
+            "samples_ns": [round(1e9 * seconds) for seconds in self.samples],
+            "samples_ts": self.speeds,
+        }
+        ours = {
+            "test": str(self.test),
+            "dtype": weights.dtype,
+            "n_sequences": self.test.n_sequences,
+            "first_token_ns": None if self.first_token is None else round(1e9 * self.first_token),
+            "bytes_a_step": self.bytes_a_step,
+            "flop_a_token": self.flop_a_token,
+            "peak_memory": self.peak_memory,
+            **{name: getattr(self, name) for name in ("gb_s", "read_share", "gflop_s", "fma_share")},
+            **{f"{name}_before": value for name, value in asdict(self.before).items()},
+            **{f"{name}_after": value for name, value in asdict(self.after).items()},
+        }
+        return {**theirs, **ours}
 
 
 def as_table(rows: Iterable[Row]) -> Iterator[str]:
     """Lines of a Markdown table, each as soon as it is measured."""
-    yield "| model | size | params | threads | test | t/s | memory read | float32 peak | resident |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "| model | size | params | threads | test | t/s | first token | memory read | float32 peak | resident |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
     for row in rows:
-        limits = row.limits
-        read = f"{row.gb_s:.1f} GB/s, {row.gb_s / limits.read_gb_s:.0%}" if row.n_gen else ""
-        computed = f"{row.gflop_s:.0f} GFLOP/s, {row.gflop_s / limits.multiply_add_gflop_s:.0%}"
-        yield (
-            f"| {row.model_type} | {row.model_size / 2**20:.1f} MiB | {row.model_n_params / 1e6:.1f} M "
-            f"| {row.n_threads} | {row.test} | {row.avg_ts:.1f} ± {row.stddev_ts:.1f} | {read} | {computed} "
-            f"| {row.peak_memory / 2**20:.0f} MiB |"
-        )
+        weights, speeds = row.weights, row.speeds
+        cells = [
+            _model_type(weights),
+            f"{weights.block.size / 2**20:.1f} MiB",
+            f"{weights.config.n_parameters / 1e6:.1f} M",
+            str(row.n_threads),
+            str(row.test),
+            f"{statistics.fmean(speeds):.1f} ± {_deviation(speeds):.1f}",
+            "" if row.first_token is None else f"{1e3 * row.first_token:.1f} ms",
+            f"{row.gb_s:.1f} GB/s, {row.read_share:.0%}" if row.bytes_a_step else "",
+            f"{row.gflop_s:.0f} GFLOP/s, {row.fma_share:.0%}",
+            f"{row.peak_memory / 2**20:.0f} MiB",
+        ]
+        yield f"| {' | '.join(cells)} |"
 
 
 def as_json(rows: Iterable[Row]) -> Iterator[str]:
     """One list with an object a row."""
     yield json.dumps([row.to_dict() for row in rows], indent=2)
+
+
+def _deviation(samples: list[float]) -> float:
+    return statistics.stdev(samples) if len(samples) > 1 else 0.0
+
+
+def _model_type(weights: Weights) -> str:
+    return f"{weights.metadata.get('name') or weights.path.stem} {weights.dtype}"
+
+
+def cpu_name() -> str:
+    """The CPU, as the system calls it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def random_weights(size: str, dtype: str) -> Weights:
@@ -135,7 +221,9 @@ def _best_seconds(run: Callable[[], object], tries: int) -> float:
 
 def measure_limits(model: GPT2) -> Limits:
     """Read bandwidth (512 MiB, best of 7) and float32 multiply-add peak of the model's team."""
-    data = np.ones(_READ_BYTES // 4, np.float32)
+    memory = np.ones(_READ_BYTES // 4 + LANES, np.float32)
+    first = -memory.ctypes.data % (4 * LANES) // 4  # a load that straddles two cache lines is slower
+    data = memory[first : first + _READ_BYTES // 4]
     items = len(data) // PROBE_FLOATS
     read = _best_seconds(lambda: model.probe(PROBE_READ, items, data), _PROBE_TRIES)
     items = 64 * model.team.n_threads
@@ -151,82 +239,112 @@ def weight_bytes(weights: Weights) -> int:
     return sum(entry.stop - entry.start for name, entry in weights.entries.items() if name not in skipped)
 
 
-def flop_a_token(weights: Weights, depth: float, logits: bool) -> float:
-    """Multiplications and additions for one token with `depth` positions before it."""
-    config = weights.config
-    block = 2 * (4 * config.n_embd**2 + 2 * config.n_embd * config.n_inner) + 4 * config.n_embd * depth
-    return config.n_layer * block + (2.0 * config.n_embd * config.n_vocab if logits else 0.0)
+def step_bytes(model: GPT2, test: Test) -> float:
+    """Bytes of weights and of keys and values that one step of decoding reads, on average."""
+    return weight_bytes(model.weights) + model.cache.bytes_a_position * test.mean_position * test.n_sequences
+
+
+def flop_a_token(config: GPT2Config, test: Test) -> float:
+    """Multiplications and additions for a token, on average; logits are made in decoding, not for a prompt."""
+    block = 2 * (4 * config.n_embd**2 + 2 * config.n_embd * config.n_inner) + 4 * config.n_embd * test.mean_position
+    return config.n_layer * block + (2.0 * config.n_embd * config.n_vocab if test.n_gen else 0.0)
+
+
+def plan(
+    config: GPT2Config, n_prompt: Iterable[int], n_gen: Iterable[int], depths: Iterable[int], batches: Iterable[int]
+) -> list[Test]:
+    """Every combination: prompts for one sequence, generation for each number of sequences.
+
+    Raises ValueError if one does not fit the context, if a number of sequences is not at least 1 or if nothing is left.
+    """
+    tests = [Test(n_prompt=n, n_depth=depth) for depth in depths for n in n_prompt if n]
+    tests += [Test(0, n, depth, batch) for depth in depths for batch in batches for n in n_gen if n]
+    for test in tests:
+        if test.n_sequences < 1:
+            raise ValueError(f"n-sequences is {test.n_sequences}; it must be at least 1")
+        n_tokens = test.n_depth + (test.n_prompt or test.n_gen)
+        if n_tokens > config.n_ctx:
+            raise ValueError(f"{test} needs {n_tokens} positions; this model's context is {config.n_ctx}")
+    if not tests:
+        raise ValueError("nothing to measure: n-prompt and n-gen are 0")
+    return tests
 
 
 def run(
-    weights: Weights,
-    n_prompt: list[int],
-    n_gen: list[int],
-    depths: list[int],
-    threads: list[int],
-    batches: list[int],
-    repetitions: int,
+    weights: Weights, tests: list[Test], threads: list[int], repetitions: int, kv_dtype: KVDtype = "float32"
 ) -> Iterator[Row]:
-    """Every combination: prompts for batch 1, generation for each batch."""
+    """Each test with each number of threads. Raises ValueError, before anything runs, for numbers out of range."""
+    if repetitions < 1:
+        raise ValueError(f"repetitions is {repetitions}; it must be at least 1")
     for n_threads in threads:
-        model = GPT2(weights, n_threads)
-        limits = measure_limits(model)
-        forget_peak()
-        tests = [(n, 0, depth, 1) for depth in depths for n in n_prompt if n]
-        tests += [(0, n, depth, batch) for depth in depths for batch in batches for n in n_gen if n]
+        if not 1 <= n_threads <= MAX_THREADS:
+            raise ValueError(f"threads is {n_threads}; it must be from 1 to {MAX_THREADS}")
+    return _rows(weights, tests, threads, repetitions, kv_dtype)
+
+
+def _rows(
+    weights: Weights, tests: list[Test], threads: list[int], repetitions: int, kv_dtype: KVDtype
+) -> Iterator[Row]:
+    for n_threads in threads:
+        model = GPT2(weights, n_threads, kv_dtype)
+        limits = None
         for test in tests:
-            yield _row(model, limits, test, repetitions)
+            row = measure(model, test, repetitions, limits)
+            limits = row.after
+            yield row
 
 
-def _row(model: GPT2, limits: Limits, test: tuple[int, int, int, int], repetitions: int) -> Row:
-    n_prompt, n_gen, depth, batch = test
-    weights, config = model.weights, model.config
-    samples = [_speed(model, n_prompt, n_gen, depth, batch, seed) for seed in range(repetitions + 1)][1:]
-    middle = depth + (n_prompt or n_gen) / 2
-    kv_bytes = 2 * 4 * config.n_layer * config.n_embd * middle * batch
+def measure(model: GPT2, test: Test, repetitions: int, before: Limits | None = None) -> Row:
+    """A test so many times, after one to warm up. before: what the machine allowed just now; None: measure it too."""
+    before = before or measure_limits(model)
+    began = datetime.now(timezone.utc)
+    forget_peak()
+    samples = [elapsed(model, test, seed) for seed in range(repetitions + 1)][1:]
+    peak = peak_memory()
+    first_token = None
+    if test.n_prompt:
+        first_token = statistics.median(elapsed(model, test, seed, draw=True) for seed in range(repetitions))
     return Row(
-        model_type=f"{weights.metadata.get('name') or weights.path.stem} {weights.dtype}",
-        model_size=weights.block.size,
-        model_n_params=config.n_parameters,
-        dtype=weights.dtype,
+        weights=model.weights,
         n_threads=model.team.n_threads,
-        n_prompt=n_prompt,
-        n_gen=n_gen,
-        n_depth=depth,
-        n_batch=batch,
-        samples_ts=samples,
-        bytes_a_pass=weight_bytes(weights) + kv_bytes,
-        flop_a_token=flop_a_token(weights, middle, bool(n_gen)),
-        peak_memory=peak_memory(),
-        limits=limits,
+        kv_dtype=model.cache.dtype,
+        test=test,
+        test_time=began.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        samples=samples,
+        first_token=first_token,
+        bytes_a_step=step_bytes(model, test) if test.n_gen else 0.0,
+        flop_a_token=flop_a_token(model.config, test),
+        peak_memory=peak,
+        before=before,
+        after=measure_limits(model),
     )
 
 
-def _speed(model: GPT2, n_prompt: int, n_gen: int, depth: int, batch: int, seed: int) -> float:
-    """Tokens a second of one repetition."""
+def elapsed(model: GPT2, test: Test, seed: int = 0, *, draw: bool = False) -> float:
+    """Seconds that a test takes once, from an empty cache. draw: and to draw the token that follows the prompt."""
     random = np.random.default_rng(seed)
-    sequences = [Sequence() for _ in range(batch)]
+
+    def ids(n: int) -> list[int]:
+        drawn: list[int] = random.integers(0, model.config.n_vocab, n).tolist()
+        return drawn
+
+    sequences = [Sequence() for _ in range(test.n_sequences)]
     try:
         for sequence in sequences:
-            if depth:
-                model.prefill(sequence, _random_ids(random, model, depth))
-        if n_prompt:
-            ids = _random_ids(random, model, n_prompt)
-            start = time.perf_counter()
-            model.prefill(sequences[0], ids)
-            return n_prompt / (time.perf_counter() - start)
-        steps = [_random_ids(random, model, batch) for _ in range(n_gen)]
+            if test.n_depth:
+                model.prefill(sequence, ids(test.n_depth))
+        prompt, steps = ids(test.n_prompt), [ids(test.n_sequences) for _ in range(test.n_gen)]
         start = time.perf_counter()
-        for ids in steps:
-            model.decode(sequences, ids)
-        return n_gen * batch / (time.perf_counter() - start)
+        if draw:
+            model.next_id(sequences[0], prompt, Sampling().options(0, 0))
+        elif prompt:
+            model.prefill(sequences[0], prompt)
+        for step in steps:
+            model.decode(sequences, step)
+        return time.perf_counter() - start
     finally:
         for sequence in sequences:
             model.free(sequence)
-
-
-def _random_ids(random: np.random.Generator, model: GPT2, n: int) -> list[int]:
-    return [int(token) for token in random.integers(0, model.config.n_vocab, n)]
 
 
 def peak_memory() -> int:

@@ -5,20 +5,15 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from typing import TYPE_CHECKING
 
+from .commands.bench import define_bench
 from .commands.evaluate import define_eval
 from .commands.generate import define_generate
 from .commands.lines import define_embed, define_score
 from .commands.models import define_convert, define_download, define_info, define_warmup
-from .commands.parser import DTYPES as _DTYPES
-from .commands.parser import Parser as _Parser
-from .commands.parser import add as _add
+from .commands.parser import Parser
 from .commands.repl import define_repl
-from .terminal import give_up_output, note, write
-
-if TYPE_CHECKING:
-    from .commands.parser import Commands as _Commands
+from .terminal import give_up_output, note
 
 _EXAMPLES = """\
 examples:
@@ -28,8 +23,8 @@ examples:
 """
 
 
-def _new_parser() -> _Parser:
-    parser = _Parser(
+def _new_parser() -> Parser:
+    parser = Parser(
         prog="python -m nbgpt",
         description="GPT-2 on CPUs: official weights in, text out.",
         epilog=_EXAMPLES,
@@ -45,63 +40,11 @@ def _new_parser() -> _Parser:
         define_eval,
         define_score,
         define_embed,
-        _define_bench,
+        define_bench,
         define_warmup,
     ):
         define(commands)
     return parser
-
-
-# --- bench -----------------------------------------------------------------------------------------------------------
-
-
-def _define_bench(commands: _Commands) -> None:
-    command = _add(commands, "bench", "tokens a second, by llama-bench's method", _bench)
-    option = command.add_argument
-    option("-m", "--model", help="as for generate; default: the embedded model")
-    option("--dtype", choices=_DTYPES, help="as for generate")
-    option("--random", metavar="SIZE", help="random weights of an official size: 124M, 355M, 774M or 1558M")
-    option("-p", "--n-prompt", type=_numbers, default=[512], help="lengths of prompts; 0: none; default: 512")
-    option("-n", "--n-gen", type=_numbers, default=[128], help="tokens to generate; 0: none; default: 128")
-    option("-d", "--n-depth", type=_numbers, default=[0], help="tokens in the context beforehand; default: 0")
-    option("-t", "--threads", type=_numbers, help="default: the physical cores there are")
-    option("-b", "--n-batch", type=_numbers, default=[1], help="sequences that generate together; default: 1")
-    option("-r", "--repetitions", type=int, default=5, help="default: %(default)s, after one to warm up")
-    option("--json", action="store_true", help="a list with an object a row instead of a table")
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, as 1,2,4") from None
-    if min(numbers) < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} has a negative number")
-    return numbers
-
-
-def _bench(options: argparse.Namespace) -> None:
-    from . import benchmark
-    from .library import open_model
-    from .team import default_threads
-
-    if options.repetitions < 1:
-        raise ValueError(f"repetitions is {options.repetitions}; it must be at least 1")
-    if min(options.n_batch) < 1:
-        raise ValueError(f"n-batch is {min(options.n_batch)}; it must be at least 1")
-    if options.random:
-        weights = benchmark.random_weights(options.random, options.dtype or "int8")
-    else:
-        weights = open_model(options.model, options.dtype)
-    threads = options.threads or [default_threads()]
-    rows = benchmark.run(
-        weights, options.n_prompt, options.n_gen, options.n_depth, threads, options.n_batch, options.repetitions
-    )
-    for line in benchmark.as_json(rows) if options.json else benchmark.as_table(rows):
-        write(line + "\n")
-
-
-# --- main ------------------------------------------------------------------------------------------------------------
 
 
 def _explain(error: BaseException) -> tuple[int, str]:

@@ -40,6 +40,11 @@ class KVCache:
         return self.page_size * self.memory.itemsize
 
     @property
+    def bytes_a_position(self) -> int:
+        """Keys and values of all layers, which a token reads for each position before it."""
+        return self.page_bytes // PAGE
+
+    @property
     def bytes_in_use(self) -> int:
         return self.page_bytes * (len(self._users) - len(self._free))
 

@@ -270,10 +270,6 @@ def test_values_out_of_range(fails, recital, options, message):
     assert fails("generate", "Once", "--model", recital, *options) == (2, message)
 
 
-def test_a_batch_of_none(fails, recital):
-    assert fails("bench", "--model", recital, "--n-batch", 0) == (2, "n-batch is 0; it must be at least 1")
-
-
 def test_a_prompt_that_is_too_long(fails, recital):
     n_tokens = len(TOKENIZER.encode("word " * 200))
     code, line = fails("generate", "word " * 200, "--model", recital)
