@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from .chooser import Chooser
+from .job import MAX_TURNS
 from .kv_cache import Sequence
 from .logprobs import TokenLogprob, measure
 from .model import GPT2, MAX_LOGIT_ROWS, MAX_ROWS
@@ -26,6 +27,8 @@ FinishReason = Literal["", "stop", "length", "time", "cancelled"]
 DEFAULT_MAX_TOKENS = 200
 BATCH_SIZE = 16
 """Texts that grow together; the rest wait until there is room. Each needs a cache of its own."""
+BURST_SECONDS = 0.03
+"""Tokens come in bursts of about so long: too short to be noticed, and long beside what the interpreter takes."""
 LEAST_SHARED = 16
 """Ids that two texts must have in common to make it worth a pass of its own."""
 _NO_LOGITS = np.empty(0, np.float32)
@@ -66,14 +69,14 @@ class Window:
     def __init__(self, ids: list[int], n_ctx: int, n_keep: int) -> None:
         self.ids = ids if len(ids) <= n_ctx else ids[:n_keep] + ids[n_keep - n_ctx :]
         self.sequence = Sequence()
-        self._n_ctx, self._n_keep = n_ctx, n_keep
+        self.n_ctx, self._n_keep = n_ctx, n_keep
 
     def slide(self, model: GPT2) -> bool:
         """Make the ids fit the context; True if some had to be forgotten."""
-        if len(self.ids) <= self._n_ctx:
+        if len(self.ids) <= self.n_ctx:
             return False
         model.free(self.sequence)
-        self.ids = self.ids[: self._n_keep] + self.ids[-max(1, (self._n_ctx - self._n_keep) // 2) :]
+        self.ids = self.ids[: self._n_keep] + self.ids[-max(1, (self.n_ctx - self._n_keep) // 2) :]
         return True
 
 
@@ -180,6 +183,29 @@ class Generation:
         """What compiled code needs to draw what follows this place; None if it is known or needs the logits."""
         return self._chooser.options(len(self.tokens)) if place == len(self.window.ids) - 1 else None
 
+    def turns(self) -> int:
+        """How many tokens one call may add: several if compiled code draws them all, and none comes first."""
+        seconds = self.timing.decode_seconds
+        is_drawn = self.logprobs is None and self.options(len(self.window.ids) - 1) is not None
+        if not (is_drawn and seconds and len(self.pending()) == 1):
+            return 1
+        room = self.window.n_ctx - self.window.sequence.length
+        at_once = int(BURST_SECONDS * (self.timing.new_tokens - 1) / seconds)
+        return max(1, min(MAX_TURNS, at_once, room, self.max_tokens - len(self.tokens)))
+
+    def draws(self, turns: int) -> list[tuple[float, float, float, float]]:
+        """What compiled code needs to draw so many tokens."""
+        n = len(self.tokens)
+        return [self.sampling.options(self.sample, position) for position in range(n, n + turns)]
+
+    def take_all(self, drawn: list[int]) -> None:
+        """Go on with ids that were drawn one after the other, as far as the text goes."""
+        for token in drawn:
+            self.take(len(self.window.ids) - 1, token, _NO_LOGITS)
+            if self.finish_reason:
+                self.model.truncate(self.window.sequence, len(self.window.ids))
+                return
+
     def take(self, place: int, drawn: int | None, logits: np.ndarray) -> None:
         """Go on from a place that was read: with the id drawn after it, or by its logits float32 [n_vocab]."""
         ids = self.window.ids
@@ -240,16 +266,29 @@ def run(
 def _step(model: GPT2, growing: list[Generation], start: float) -> None:
     """Read what each text has pending, and let each take what follows."""
     begun = [one.timing.new_tokens > 0 for one in growing]
-    for part in _passes([(one, place) for one in growing for place in one.pending()]):
-        if all(one.end_early(0) for one in growing):
-            return
-        _read(model, part)
+    turns = min(one.turns() for one in growing)
+    if turns > 1:
+        _grow(model, growing, turns)
+    else:
+        for part in _passes([(one, place) for one in growing for place in one.pending()]):
+            if all(one.end_early(0) for one in growing):
+                return
+            _read(model, part)
     spent = time.perf_counter() - start
     for one, decodes in zip(growing, begun, strict=True):
         if decodes:
             one.timing.decode_seconds += spent
         else:
             one.timing.prefill_seconds += spent
+
+
+def _grow(model: GPT2, growing: list[Generation], turns: int) -> None:
+    """Several tokens for each text in one call, so that the interpreter and its lock are away for less."""
+    options = np.array([one.draws(turns) for one in growing])
+    last = [one.window.ids[-1] for one in growing]
+    drawn = model.grow([one.window.sequence for one in growing], last, options.swapaxes(0, 1))
+    for one, ids in zip(growing, drawn.T.tolist(), strict=True):
+        one.take_all(ids)
 
 
 def _passes(rows: list[tuple[Generation, int]]) -> Iterator[list[tuple[Generation, int]]]:

@@ -68,6 +68,7 @@ _SLOTS: dict[str, type] = {
     "surprises": _POINTER,  # float64 [n_targets]: its negative log-likelihood
     "first_layer": _NUMBER,
     "last_layer": _NUMBER,  # exclusive
+    "is_observed": _NUMBER,  # 1: fill the buffers for those who want to see them, however few rows there are
     # buffers, float32 with strides padded to whole groups; zero beyond what is used
     "x": _POINTER,  # [n_rows, n_embd]: the residual stream
     "ln_1": _POINTER,  # [n_rows, n_embd]: what the attention reads

@@ -73,6 +73,11 @@ class GPT2:
         with self._lock:
             self.cache.truncate(sequence, 0)
 
+    def truncate(self, sequence: Sequence, length: int) -> None:
+        """Forget the positions of a sequence from length on."""
+        with self._lock:
+            self.cache.truncate(sequence, length)
+
     def prefill(self, sequence: Sequence, ids: Ids[int]) -> np.ndarray:
         """Append ids, at least one, to a sequence -> logits float32 [n_vocab] after the last, until the next pass."""
         last: np.ndarray = self._append(sequence, ids)[0]
@@ -176,6 +181,7 @@ class GPT2:
         sampling: Ids[Options] = (),
         targets: Ids[int] = (),
         layers: tuple[int, int] | None = None,
+        is_observed: bool = False,
     ) -> np.ndarray:
         """Append each row's id to its sequence -> logits float32 [len(wants), n_vocab] of the rows in wants.
 
@@ -183,6 +189,7 @@ class GPT2:
         sampling: options for the first rows of logits, which draw an id each.
         targets: the ids that came next, for the first rows of logits, which say how surprising they were.
         layers: run these alone, first and last exclusive, on what the pass before left in the residual stream.
+        is_observed: fill all buffers for the caller to look at, as a pass over some layers does.
         """
         positions = self._place(ids, sequences)
         self._set_rows(ids, positions, sequences, wants)
@@ -191,6 +198,7 @@ class GPT2:
         next_ids, self._surprises = np.array(targets, np.int32), np.empty(len(targets), np.float64)
         job.n_targets, job.targets, job.surprises = len(targets), next_ids.ctypes.data, self._surprises.ctypes.data
         job.first_layer, job.last_layer = layers or (0, self.config.n_layer)
+        job.is_observed = is_observed or layers is not None
         self.team.run(self._jobs)
         planes = self._logit_planes
         return self._buffers["logits"][: planes * len(wants) : planes, : self.config.n_vocab]
@@ -201,6 +209,7 @@ class GPT2:
         options float64 [turns, n, 4] as for `next_ids`, turns up to MAX_TURNS -> ids drawn, int32 [turns, n].
         The sequences differ. The ids are those that as many calls of `next_ids` would give.
         """
+        options = np.ascontiguousarray(options, np.float64)
         turns, n = options.shape[:2]
         with self._lock:
             starts = np.array(self._place(ids, sequences, turns), np.int32)
@@ -208,7 +217,7 @@ class GPT2:
             self._set_rows(ids, positions[0], sequences, range(n))
             drawn = np.empty((turns, n), np.int32)
             self._job.n_sampled, self._job.n_targets = n, 0
-            self._job.first_layer, self._job.last_layer = 0, self.config.n_layer
+            self._job.first_layer, self._job.last_layer, self._job.is_observed = 0, self.config.n_layer, False
             for turn, job in enumerate(self._jobs[:turns]):
                 if turn > 0:
                     self._jobs[turn] = self._job

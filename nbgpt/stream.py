@@ -122,7 +122,7 @@ class Stream(Iterator[str]):
 
     @property
     def completion(self) -> Completion:
-        """What has been written so far."""
+        """What has been written so far, pieces that nobody has asked for yet included: tokens come in bursts."""
         generation, writer = self._writer.generation, self._writer
         tokens = [*(generation.prompt if generation.echo else ()), *generation.tokens]
         return Completion(

@@ -11,6 +11,7 @@ import reference
 from folders import ballot
 from models import config_of, open_model, random_params, write_native
 
+from nbgpt import generation
 from nbgpt.generation import Generation, run
 from nbgpt.kv_cache import Sequence
 from nbgpt.logprobs import measure
@@ -182,9 +183,29 @@ def test_a_batch_is_what_each_is_alone(file, batch_size, n_threads):
 
 def count_rows(model, monkeypatch):
     """A list of the numbers of rows of each pass from now on."""
-    forward, rows = model.forward, []
+    forward, grow, rows = model.forward, model.grow, []
+
+    def growing(sequences, ids, options):
+        rows.extend([len(ids)] * len(options))
+        return grow(sequences, ids, options)
+
     monkeypatch.setattr(model, "forward", lambda ids, *rest: rows.append(len(ids)) or forward(ids, *rest))
+    monkeypatch.setattr(model, "grow", growing)
     return rows
+
+
+def test_bursts_are_single_steps(model, monkeypatch):
+    """However many tokens a call makes: the same ids, the same end, and no page is kept."""
+    jobs = [{"prompt": [1, 2, 3], "max_tokens": 20, "sample": n, "stop_ids": frozenset({5})} for n in range(4)]
+    bursts = made_of(model, jobs)
+    assert all(run(model, bursts))
+    monkeypatch.setattr(generation, "BURST_SECONDS", 0.0)
+    single = made_of(model, jobs)
+    assert all(run(model, single))
+    for burst, one in zip(bursts, single, strict=True):
+        assert (burst.tokens, burst.finish_reason) == (one.tokens, one.finish_reason)
+        assert burst.timing.new_tokens == one.timing.new_tokens
+    assert model.cache.bytes_in_use == 0
 
 
 @pytest.mark.parametrize("batch_size", [2, 16])

@@ -27,6 +27,7 @@ projected = pointer_field("projected", types.float32)
 attended = pointer_field("attended", types.float32)
 logits = pointer_field("logits", types.float32)
 first_layer, last_layer = number_field("first_layer"), number_field("last_layer")
+_is_observed = number_field("is_observed")
 
 
 @kernel
@@ -39,9 +40,9 @@ def stride_of(n):
 def are_few(job, rows):
     """Are there so few rows that each thread does best to prepare them all for itself, and not to wait for another?
 
-    A pass over some layers alone is for those who want to see the buffers that such rows would not fill.
+    Then the buffers between the operations are not filled, so not if somebody wants to see them.
     """
-    return rows <= FEW_ROWS and first_layer(job) == 0 and last_layer(job) == n_layer(job)
+    return rows <= FEW_ROWS and _is_observed(job) == 0
 
 
 @kernel
