@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .logprobs import TokenLogprob
     from .runtime import KernelError
     from .scoring import Score
+    from .session import Session
     from .stream import Stream
     from .text import Model, load
 
@@ -34,6 +35,7 @@ _HOME = {
     "Model": "text",
     "ModelNotFoundError": "library",
     "Score": "scoring",
+    "Session": "session",
     "Stream": "stream",
     "TokenLogprob": "logprobs",
     "Usage": "completion",
@@ -48,6 +50,7 @@ __all__ = [
     "Model",
     "ModelNotFoundError",
     "Score",
+    "Session",
     "Stream",
     "TokenLogprob",
     "Usage",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -16,6 +14,7 @@ import numpy as np
 from . import quantize
 from .config import GPT2Config
 from .formats import Checkpoint, FormatError
+from .formats.safetensors import create
 from .layout import HEAD_DTYPE, LANES, PANELS, padded
 from .tokenizer import Tokenizer
 from .weights import DTYPES, ITEM_BYTES, LAYOUT, native_shapes
@@ -67,9 +66,11 @@ def convert(
     if checkpoint.labels:
         metadata["labels"] = json.dumps(checkpoint.labels)
     vocabulary = _own_vocabulary(checkpoint)
+    shapes = native_shapes(checkpoint.config, dtype)
+    if vocabulary:
+        shapes["tokenizer"] = ("U8", (len(vocabulary),))
     output.parent.mkdir(parents=True, exist_ok=True)
-    with _whole_or_nothing(output) as file:
-        file.write(_header(native_shapes(checkpoint.config, dtype), metadata, len(vocabulary)))
+    with create(output, shapes, metadata) as file:
         writer.write(file)
         file.write(vocabulary)
 
@@ -77,24 +78,6 @@ def convert(
 def n_bytes(config: GPT2Config, dtype: str) -> int:
     """Size of the tensors of a native file, for progress bars."""
     return sum(prod(shape) * ITEM_BYTES[kind] for kind, shape in native_shapes(config, dtype).values())
-
-
-@contextlib.contextmanager
-def _whole_or_nothing(output: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when all is written, on the disk; OSErrors speak of that name."""
-    partial = output.with_name(f".{output.name}.{os.urandom(4).hex()}.partial")
-    try:
-        with partial.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(output)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        if isinstance(error, OSError) and error.filename in (None, str(partial)):
-            error.filename = str(output)
-        raise
 
 
 def _digest(files: list[Path]) -> str:
@@ -116,21 +99,6 @@ def _own_vocabulary(checkpoint: Checkpoint) -> bytes:
     except ValueError as error:
         raise FormatError(str(error)) from None
     return b"" if own == Tokenizer.shipped() else own.to_bytes()
-
-
-def _header(shapes: dict[str, tuple[str, tuple[int, ...]]], metadata: dict[str, str], n_vocabulary: int) -> bytes:
-    """The head of a safetensors file; spaces make it end at a multiple of 64, so that every tensor begins at one."""
-    header: dict[str, object] = {"__metadata__": metadata}
-    start = 0
-    for name, (kind, shape) in shapes.items():
-        stop = start + prod(shape) * ITEM_BYTES[kind]
-        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, stop]}
-        start = stop
-    if n_vocabulary:
-        header["tokenizer"] = {"dtype": "U8", "shape": [n_vocabulary], "data_offsets": [start, start + n_vocabulary]}
-    text = json.dumps(header).encode()
-    text += b" " * (-(8 + len(text)) % 64)
-    return len(text).to_bytes(8, "little") + text
 
 
 class _Norm(NamedTuple):

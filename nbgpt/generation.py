@@ -333,14 +333,14 @@ class _Beginning:
         """Let a text begin with as much as has been read, and read first what the following one can use too."""
         ids = one.window.ids[: one.first_wanted]
         if following is not None:
-            shared = _in_common(ids, following.window.ids[: following.first_wanted])
+            shared = in_common(ids, following.window.ids[: following.first_wanted])
             if shared >= LEAST_SHARED and self._ids[:shared] != ids[:shared]:
                 self.forget()
                 self._ids = ids[:shared]
                 for start in range(0, shared, MAX_ROWS):
                     part = self._ids[start : start + MAX_ROWS]
                     self._model.read(part, [self._sequence] * len(part), [])
-        if (n := _in_common(ids, self._ids)) >= LEAST_SHARED:
+        if (n := in_common(ids, self._ids)) >= LEAST_SHARED:
             one.window.sequence = self._model.fork(self._sequence, n)
 
     def forget(self) -> None:
@@ -348,7 +348,7 @@ class _Beginning:
         self._ids = []
 
 
-def _in_common(a: list[int], b: list[int]) -> int:
+def in_common(a: list[int], b: list[int]) -> int:
     """With how many equal ids both begin."""
     n = 0
     for x, y in zip(a, b, strict=False):

@@ -32,6 +32,7 @@ class KVCache:
         self.dtype = dtype
         self.page_size = config.n_layer * config.n_head * PAGE * (head_dim + padded(head_dim, LANES))
         self.memory = np.zeros(0, dtype)  # [n_pages * page_size]
+        self._config = config
         self._users: list[int] = []  # of each page, how many sequences hold it
         self._free: list[int] = []
 
@@ -74,6 +75,25 @@ class KVCache:
                 self._free.append(page)
         del sequence.pages[keep:]
         sequence.length = min(sequence.length, length)
+
+    def copy(self, sequence: Sequence) -> np.ndarray:
+        """The pages of a sequence [n_pages, numbers of a page]; beyond its end, where others may have been, zeros."""
+        pages = self.memory.reshape(-1, self.page_size)[sequence.pages]
+        if n_filled := sequence.length % PAGE:
+            n_layer, n_head, n_embd = self._config.n_layer, self._config.n_head, self._config.n_embd
+            keys, values = np.split(pages[-1].reshape(n_layer, -1), [n_embd * PAGE], axis=1)
+            keys.reshape(n_layer, n_embd, PAGE)[:, :, n_filled:] = 0
+            values.reshape(n_layer, n_head, PAGE, -1)[:, :, n_filled:] = 0
+        return pages
+
+    def restore(self, pages: np.ndarray, length: int) -> Sequence:
+        """A sequence of so many positions with the pages that `copy` gave."""
+        sequence = Sequence()
+        self.extend(sequence, length)
+        for page, values in zip(sequence.pages, pages, strict=True):
+            self._page(page)[:] = values
+        sequence.length = length
+        return sequence
 
     def _page(self, page: int) -> np.ndarray:
         return self.memory[page * self.page_size : (page + 1) * self.page_size]

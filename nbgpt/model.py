@@ -395,3 +395,13 @@ class GPT2:
             fork = self.cache.fork(sequence)
             self.cache.truncate(fork, length)
             return fork
+
+    def copy_pages(self, sequence: Sequence) -> np.ndarray:
+        """What the cache holds of a sequence: [n_pages, numbers of a page]."""
+        with self._lock:
+            return self.cache.copy(sequence)
+
+    def restore(self, pages: np.ndarray, length: int) -> Sequence:
+        """A sequence of so many positions with pages that `copy_pages` gave."""
+        with self._lock:
+            return self.cache.restore(pages, length)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from .completion import Completion, Usage
@@ -89,19 +89,20 @@ class Stream(Iterator[str]):
     were made together do so together.
     """
 
-    def __init__(self, batch: _Batch, writer: Writer) -> None:
-        self._batch = batch
+    def __init__(self, step: Callable[[], bool], writer: Writer) -> None:
+        """Take what lets the writer's generation grow, and says whether it could."""
+        self._step = step
         self._writer = writer
 
     @classmethod
     def together(cls, model: GPT2, writers: list[Writer], batch_size: int) -> list[Stream]:
         """Streams of generations that grow together, whichever of them is asked for a piece."""
         batch = _Batch(model, writers, batch_size)
-        return [cls(batch, writer) for writer in writers]
+        return [cls(batch.step, writer) for writer in writers]
 
     def __next__(self) -> str:
         while not self._writer.pieces:
-            if self._writer.is_closed or not self._batch.step():
+            if self._writer.is_closed or not self._step():
                 raise StopIteration
         return self._writer.pieces.popleft()
 

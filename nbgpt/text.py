@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .classification import Classification
     from .embedding import Pooling
     from .scoring import Score
+    from .session import Session
 
 
 class Model:
@@ -224,6 +225,18 @@ class Model:
         from .classification import classify
 
         return classify(self, texts, bos=bos)
+
+    def session(self) -> Session:
+        """A session, which reads only what is new in each of its texts."""
+        from .session import Session
+
+        return Session(self)
+
+    def load_session(self, path: str | Path) -> Session:
+        """A session that goes on from a file: see `Session.save` and `Session.load`."""
+        from .session import Session
+
+        return Session.load(self, path)
 
 
 def _tokenizer_of(weights: Weights) -> Tokenizer:

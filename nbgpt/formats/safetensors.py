@@ -6,9 +6,13 @@ the header without a gap or an overlap.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from . import FormatError
 from .stored import Stored, open_weights
@@ -87,3 +91,39 @@ def read_tensors(path: Path) -> dict[str, Stored]:
     """The tensors of one file under its own names. Raises FormatError."""
     entries, _ = read_header(path)
     return {name: Stored(path, name, entry.dtype, entry.shape, entry.start) for name, entry in entries.items()}
+
+
+@contextlib.contextmanager
+def create(
+    path: Path, shapes: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> Iterator[BinaryIO]:
+    """A safetensors file, open for the bytes of its tensors: name -> (dtype, shape), in the order of the file.
+
+    It takes its name when all is written, on the disk. OSErrors speak of that name.
+    """
+    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
+    try:
+        with partial.open("xb") as file:
+            file.write(_header(shapes, metadata))
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
+            error.filename = str(path)
+        raise
+
+
+def _header(shapes: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
+    """Length and JSON; spaces make it end at a multiple of 64, so that a tensor begins at one if the others allow."""
+    header: dict[str, object] = {"__metadata__": metadata}
+    stop = 0
+    for name, (dtype, shape) in shapes.items():
+        start, stop = stop, stop + prod(shape) * _BITS[dtype] // 8
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+    text = json.dumps(header).encode()
+    text += b" " * (-(8 + len(text)) % 64)
+    return len(text).to_bytes(8, "little") + text
