@@ -6,10 +6,13 @@ row's bits do not depend on its company.
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence as Ids
+from dataclasses import replace
 
 import numpy as np
 
@@ -67,6 +70,24 @@ class GPT2:
         self._logit_planes = LOGIT_PLANES[HEAD_DTYPE[weights.dtype]]
         self._set_model()
         self._capacity = self._logit_capacity = 0
+        self._is_closed = False
+        _ENGINES.add(self)
+
+    def close(self) -> None:
+        """Send the threads home and let go of the weights, the cache and all buffers; a pass then raises RuntimeError.
+
+        Waits for the pass that is under way.
+        """
+        with self._lock:
+            self._is_closed = True
+            self.team.dismiss()
+            self._buffers.clear()
+            self.cache.memory = np.zeros(0, self.cache.memory.dtype)
+            self.weights = replace(self.weights, block=np.zeros(0, np.uint8))
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("this model is closed: load it again")
 
     def free(self, sequence: Sequence) -> None:
         """Give the pages of a sequence back."""
@@ -190,6 +211,7 @@ class GPT2:
         targets: the ids that came next, for the first rows of logits, which say how surprising they were.
         layers: run these alone, first and last exclusive, on what the pass before left in the residual stream.
         is_observed: fill all buffers for the caller to look at, as a pass over some layers does.
+        Raises ValueError for an id or a position that the model does not have, RuntimeError if it is closed.
         """
         positions = self._place(ids, sequences)
         self._set_rows(ids, positions, sequences, wants)
@@ -253,6 +275,7 @@ class GPT2:
 
     def _place(self, ids: Ids[int], sequences: list[Sequence], turns: int = 1) -> list[int]:
         """Positions of the rows; their sequences grow by them, and by as many in each further turn."""
+        self._check_open()
         n_vocab, n_ctx = self.config.n_vocab, self.config.n_ctx
         if len(ids) and not 0 <= min(ids) <= max(ids) < n_vocab:
             raise ValueError(f"token {max(ids) if min(ids) >= 0 else min(ids)} is not in 0..{n_vocab - 1}")
@@ -399,9 +422,35 @@ class GPT2:
     def copy_pages(self, sequence: Sequence) -> np.ndarray:
         """What the cache holds of a sequence: [n_pages, numbers of a page]."""
         with self._lock:
+            self._check_open()
             return self.cache.copy(sequence)
 
     def restore(self, pages: np.ndarray, length: int) -> Sequence:
         """A sequence of so many positions with pages that `copy_pages` gave."""
         with self._lock:
+            self._check_open()
             return self.cache.restore(pages, length)
+
+
+_ENGINES = weakref.WeakSet[GPT2]()
+_FORK = threading.RLock()
+_HELD: list[GPT2] = []
+
+
+def _before_fork() -> None:
+    """Wait for the passes of other threads: the child would find them half done for ever."""
+    _FORK.acquire()
+    _HELD[:] = list(_ENGINES)
+    for engine in _HELD:
+        engine._lock.acquire()
+
+
+def _after_fork() -> None:
+    for engine in _HELD:
+        engine._lock.release()
+    _HELD.clear()
+    _FORK.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

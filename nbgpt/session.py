@@ -19,7 +19,7 @@ from .generation import Window, in_common, run
 from .kv_cache import Sequence
 from .layout import PAGE
 from .model import GPT2
-from .options import Options, check_names
+from .options import Options, check_names, settle
 from .stream import Stream, Writer
 from .weights import LAYOUT
 
@@ -66,8 +66,8 @@ class Session:
         """Continue a prompt piece by piece; options and errors as for `Model.stream`."""
         self._check_open()
         check_names(options)
-        asked: dict[str, Any] = {name: value for name, value in options.items() if name != "batch_size"}
-        writer = self.model._writers(prompt, 1, **asked)[0]
+        asked: dict[str, Any] = {**options}
+        writer = next(self.model._writers(prompt, 1, settle(self.model.tokenizer, **asked)))
         return Stream(partial(next, self._grow(writer), False), writer)
 
     def reset(self) -> None:
@@ -97,7 +97,8 @@ class Session:
         """
         self._check_open()
         past, engine = self._past, self.model.engine
-        ids, pages = np.array(past.ids, np.int32), engine.copy_pages(past.sequence)
+        pages = engine.copy_pages(past.sequence)
+        ids = np.array(past.ids, np.int32)
         metadata = {
             "format": _FORMAT,
             "model": _describe(self.model),
@@ -178,7 +179,7 @@ def fingerprint(engine: GPT2) -> str:
     facts = {
         "config": weights.config.to_dict(),
         "weights": [weights.dtype, LAYOUT, weights.metadata.get("source_sha256")],
-        "cache": [_kind(engine), PAGE, engine.cache.page_floats],
+        "cache": [_kind(engine), PAGE, engine.cache.page_size],
         "tensors": [[name, entry.dtype, entry.shape] for name, entry in weights.entries.items()],
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
@@ -215,7 +216,7 @@ def _read(path: Path, model: Model) -> tuple[list[int], np.ndarray]:
     cache, config = model.engine.cache, model.config
     ids_at, pages_at = (entries.get(name, Entry("", (0,), 0, 0)) for name in ("ids", "pages"))
     n = ids_at.shape[0] if ids_at.shape else -1
-    expected = ("I32", (n,)), (_kind(model.engine), (-(-n // PAGE), cache.page_floats))
+    expected = ("I32", (n,)), (_kind(model.engine), (-(-n // PAGE), cache.page_size))
     if (ids_at[:2], pages_at[:2]) != expected or n > config.n_ctx:
         raise FormatError(f"{path}: ids {ids_at[:2]} and pages {pages_at[:2]} are not those of a text: save it again")
     with path.open("rb") as file:

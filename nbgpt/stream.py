@@ -85,8 +85,8 @@ class _Batch:
 class Stream(Iterator[str]):
     """Pieces of text as they are made; at the end, or when stopped before it, ask for `completion`.
 
-    The model works when a piece is asked for. A stream that nobody holds any more gives its memory back; those that
-    were made together do so together.
+    The model works when a piece is asked for. A stream that has come to its end or that nobody holds any more gives
+    its memory back; those that were made together do so together.
     """
 
     def __init__(self, step: Callable[[], bool], writer: Writer) -> None:
@@ -103,6 +103,7 @@ class Stream(Iterator[str]):
     def __next__(self) -> str:
         while not self._writer.pieces:
             if self._writer.is_closed or not self._step():
+                self._step = lambda: False  # lets the memory go, whoever still holds the stream
                 raise StopIteration
         return self._writer.pieces.popleft()
 

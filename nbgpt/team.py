@@ -46,6 +46,15 @@ class Team:
             self._cells[JOB], self._cells[TURNS] = ctypes.addressof(jobs), turns
             self._enter(cells, 0)
 
+    def dismiss(self) -> None:
+        """Send the threads home when their job is done; another job starts new ones."""
+        if self._pid != os.getpid():
+            self._begin()
+        with self._lock:
+            if self._cells is not None:
+                self._finalizer()
+                self._cells = None
+
     def _start(self, n_layer: int) -> np.ndarray:
         cells = np.zeros(STEPS + MAX_TURNS * n_cells(n_layer), np.int64)
         cells[INSIDE] = CLOSED
@@ -56,7 +65,7 @@ class Team:
 
         for me in range(1, self.n_threads):
             threading.Thread(target=serve, args=(me,), name=f"nbgpt-{me}", daemon=True).start()
-        weakref.finalize(self, _dismiss, enter, cells, self._pid)
+        self._finalizer = weakref.finalize(self, _dismiss, enter, cells, self._pid)
         return cells
 
 

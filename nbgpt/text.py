@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import replace
 from numbers import Integral
 from operator import index
@@ -237,6 +237,67 @@ class Model:
         from .session import Session
 
         return Session.load(self, path)
+
+    async def astream(self, prompt: str = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
+        """Continue a prompt piece by piece without blocking asyncio's loop; options and errors as for `stream`.
+
+        Several take turns. When its task is cancelled or nobody asks for more, the model stops within a token.
+        """
+        import asyncio
+        from contextlib import aclosing
+
+        from .asynchronous import pieces_of
+
+        streams = await asyncio.to_thread(self._streams, prompt, None, {**options})
+        async with aclosing(pieces_of(*streams)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    @overload
+    async def agenerate(self, prompt: str = "", *, n: None = None, **options: Unpack[Options]) -> Completion: ...
+
+    @overload
+    async def agenerate(self, prompt: str = "", *, n: int, **options: Unpack[Options]) -> list[Completion]: ...
+
+    @overload
+    async def agenerate(
+        self, prompt: list[str] | tuple[str, ...], *, n: int | None = None, **options: Unpack[Options]
+    ) -> list[Completion]: ...
+
+    async def agenerate(
+        self, prompt: Any = "", *, n: int | None = None, **options: Any
+    ) -> Completion | list[Completion]:
+        """`generate` without blocking asyncio's loop. When its task is cancelled, the model stops within a token."""
+        import asyncio
+
+        from .asynchronous import pieces_of
+
+        streams = await asyncio.to_thread(self._streams, prompt, n, options)
+        async for _ in pieces_of(*streams):
+            pass
+        completions = [stream.completion for stream in streams]
+        return completions[0] if isinstance(prompt, str) and n is None else completions
+
+    def close(self) -> None:
+        """Give memory and threads back. What then needs the model raises RuntimeError; streams under way do too.
+
+        The file's pages leave memory when no other model has them mapped.
+        """
+        self.engine.close()
+        self.weights = self.engine.weights
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To pickle a model is to load its file again, with as many threads and the same cache. Raises TypeError if it has none."""
+        path = self.weights.path.absolute()
+        if not path.is_file():
+            raise TypeError(f"model {self.name} has no file that another process could load: {path}")
+        return load, (str(path), None, self.n_threads, self.engine.cache.dtype)
 
 
 def _tokenizer_of(weights: Weights) -> Tokenizer:

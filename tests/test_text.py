@@ -86,6 +86,9 @@ def test_a_stream_that_is_stopped(recital):
     next(stream)
     del stream
     assert recital.engine.cache.bytes_in_use == 0
+    stream = recital.stream(max_tokens=100)
+    assert "".join(stream) == RECITED
+    assert recital.engine.cache.bytes_in_use == 0  # though somebody holds it
 
 
 def test_a_seed_gives_the_same_text_on_any_number_of_threads(random_file):
