@@ -293,7 +293,7 @@ class Model:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """To pickle a model is to load its file again, with as many threads and the same cache. Raises TypeError if it has none."""
+        """To pickle a model is to load its file again, with threads and cache alike. Raises TypeError if it has none."""
         path = self.weights.path.absolute()
         if not path.is_file():
             raise TypeError(f"model {self.name} has no file that another process could load: {path}")

@@ -190,7 +190,7 @@ def test_an_error_leaves_what_was_shared(model, alone):
 
 
 def test_memory_is_given_back(model):
-    cache, page = model.engine.cache, 4 * model.engine.cache.page_floats
+    cache, page = model.engine.cache, 4 * model.engine.cache.page_size
     session = model.session()
     session.generate("Once", **GREEDY)
     assert cache.bytes_in_use == page
@@ -344,7 +344,7 @@ def test_files_that_were_made_up(model, tmp_path, ids, pages, message):
     """Whole, with a checksum that is right, and of this model."""
     import hashlib
 
-    ids, pages = np.array(ids, np.int32), np.zeros((pages, model.engine.cache.page_floats), np.float32)
+    ids, pages = np.array(ids, np.int32), np.zeros((pages, model.engine.cache.page_size), np.float32)
     digest = hashlib.sha256(ids.tobytes() + pages.tobytes()).hexdigest()
     metadata = {"format": "nbgpt session", "fingerprint": fingerprint(model.engine), "sha256": digest}
     shapes = {"ids": ("I32", ids.shape), "pages": ("F32", pages.shape)}
