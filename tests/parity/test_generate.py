@@ -1,9 +1,13 @@
-"""Penalties, bans and truncations against transformers' LogitsProcessor classes, on the same ids and logits."""
+"""Options against transformers: the LogitsProcessor classes on the same ids and logits, and whole texts."""
 
 import numpy as np
 import pytest
+from test_transformers import PROMPTS, STORY, needs_story
 
+import nbgpt
 from nbgpt import processors as do
+from nbgpt.convert import convert
+from nbgpt.formats import open_checkpoint
 
 torch = pytest.importorskip("torch", reason="the parity group needs torch and transformers: pip install nbgpt[parity]")
 theirs = pytest.importorskip("transformers", reason="the parity group needs it: pip install nbgpt[parity]")
@@ -67,3 +71,70 @@ def test_truncations_of_what_is_left(scores, keep, name, amount):
     left = np.isfinite(scores)
     expected = ask(name, [amount], IDS, scores)
     np.testing.assert_array_equal(np.where(keep(scores[left], amount), scores[left], -np.inf), expected[left])
+
+
+# The whole loop on real weights
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    """story-34m as (theirs, ours)."""
+    path = tmp_path_factory.mktemp("story") / "story-34m.safetensors"
+    convert(open_checkpoint(STORY), "float32", path)
+    return theirs.GPT2LMHeadModel.from_pretrained(STORY, dtype=torch.float32).eval(), nbgpt.load(path)
+
+
+GREEDY = {
+    "repetition penalty": ({"repetition_penalty": 1.3}, {"repetition_penalty": 1.3}),
+    "no repeated 3-gram": ({"no_repeat_ngram_size": 3}, {"no_repeat_ngram_size": 3}),
+    "bad words": (
+        {"bad_words": ["the", "was", [262, 1755]]},
+        {"bad_words_ids": [[1169], [262], [9776], [373], [262, 1755]]},
+    ),
+    "min tokens": ({"min_tokens": 40}, {"min_new_tokens": 40}),
+    "bias": ({"logit_bias": {13: -3.0, 11: 2.0}}, {"sequence_bias": {(13,): -3.0, (11,): 2.0}}),
+    "all of them": (
+        {"repetition_penalty": 1.2, "no_repeat_ngram_size": 4, "bad_words": [[11, 290]], "logit_bias": {198: -2.0}},
+        {
+            **{"repetition_penalty": 1.2, "no_repeat_ngram_size": 4, "bad_words_ids": [[11, 290]]},
+            "sequence_bias": {(198,): -2.0},
+        },
+    ),
+}
+
+
+@needs_story
+@pytest.mark.parametrize(("options", "their_options"), GREEDY.values(), ids=GREEDY)
+def test_story_continuations(story, options, their_options):
+    """40 greedy tokens for each of 5 prompts, ours as one batch of different lengths, theirs one by one."""
+    peer, model = story
+    prompts = PROMPTS.splitlines()[:5]
+    ours = model.generate(prompts, bos=True, greedy=True, max_tokens=40, **options)
+    for prompt, completion in zip(prompts, ours, strict=True):
+        ids = torch.tensor([model.encode(prompt, bos=True)])
+        settings = {"max_new_tokens": 40, "do_sample": False, "pad_token_id": 50256, **their_options}
+        with torch.inference_mode():
+            expected = peer.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, ids.shape[1] :].tolist()
+        if expected[-1] == 50256:
+            expected.pop()
+        assert completion.tokens == expected
+
+
+@needs_story
+def test_story_distribution(story):
+    """What is left to draw from after temperature, min-p and typical-p, seen by which ids come in 300 samples."""
+    peer, model = story
+    prompt, asked = "It was a dark and", {"temperature": 1.3, "top_k": 0, "min_p": 0.02, "typical_p": 0.8}
+    ids = torch.tensor([model.encode(prompt, bos=True)])
+    with torch.inference_mode():
+        scores = peer(ids).logits[:, -1]
+    for warper in ("Temperature", "MinP", "Typical"):
+        amount = asked[{"Temperature": "temperature", "MinP": "min_p", "Typical": "typical_p"}[warper]]
+        scores = getattr(theirs, f"{warper}LogitsWarper")(amount)(ids, scores)
+    p = torch.softmax(scores.double(), -1)[0].numpy()
+    drawn = [one.tokens[0] for one in model.generate(prompt, bos=True, n=300, max_tokens=1, seed=1, **asked)]
+    counts = np.bincount(drawn, minlength=len(p))
+    assert counts[p == 0].sum() == 0
+    common = 300 * p > 5
+    chi_square = ((counts - 300 * p)[common] ** 2 / (300 * p)[common]).sum()
+    assert chi_square < common.sum() + 4 * np.sqrt(2 * common.sum())
