@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .session import Session
     from .stream import Stream
     from .text import Model, load
+    from .trace import Trace
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ _HOME = {
     "Session": "session",
     "Stream": "stream",
     "TokenLogprob": "logprobs",
+    "Trace": "trace",
     "Usage": "completion",
     "load": "text",
 }
@@ -53,6 +55,7 @@ __all__ = [
     "Session",
     "Stream",
     "TokenLogprob",
+    "Trace",
     "Usage",
     "load",
 ]

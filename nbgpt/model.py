@@ -431,6 +431,30 @@ class GPT2:
             self._check_open()
             return self.cache.restore(pages, length)
 
+    def run_part(
+        self,
+        sequence: Sequence,
+        ids: Ids[int],
+        layers: tuple[int, int],
+        stream: np.ndarray | None = None,
+        logits: bool = False,
+    ) -> dict[str, np.ndarray]:
+        """Some layers alone, as in `forward` -> copies of the buffers that they leave, by their names in job.py.
+
+        layers: (0, 0) is the embedding alone; (n_layer, n_layer) with logits the head alone.
+        stream: the residual stream that a first layer above 0 starts from, float32 [len(ids), n_embd].
+        logits: of every row too, float32 [len(ids), n_vocab].
+        """
+        n, n_embd = len(ids), self.config.n_embd
+        widths = {**dict.fromkeys(("x", "ln_1", "ln_2", "projected"), n_embd), "qkv": 3 * n_embd}
+        with self._lock:
+            self._reserve(n, n if logits else 0)
+            if stream is not None:
+                self._buffers["x"][:n, :n_embd] = stream
+            result = self.forward(ids, [sequence] * n, range(n) if logits else (), layers=layers)
+            copies = {name: self._buffers[name][:n, :width].copy() for name, width in widths.items()}
+            return {**copies, "logits": result.copy()} if logits else copies
+
 
 _ENGINES = weakref.WeakSet[GPT2]()
 _FORK = threading.RLock()

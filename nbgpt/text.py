@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .embedding import Pooling
     from .scoring import Score
     from .session import Session
+    from .trace import Trace
 
 
 class Model:
@@ -298,6 +299,16 @@ class Model:
         if not path.is_file():
             raise TypeError(f"model {self.name} has no file that another process could load: {path}")
         return load, (str(path), None, self.n_threads, self.engine.cache.dtype)
+
+    def trace(self, text: str, *, bos: bool | None = None) -> Trace:
+        """What each part of the model does to a text, as arrays: see `Trace`, and `explain.page` for a page of them.
+
+        bos: begin with <|endoftext|>; None: as the model's file says.
+        Raises ValueError for a text that is longer than the context.
+        """
+        from .trace import trace
+
+        return trace(self.engine, self.tokenizer, self.encode(text, bos))
 
 
 def _tokenizer_of(weights: Weights) -> Tokenizer:
