@@ -439,14 +439,14 @@ class GPT2:
         stream: np.ndarray | None = None,
         logits: bool = False,
     ) -> dict[str, np.ndarray]:
-        """Some layers alone, as in `forward` -> copies of the buffers that they leave, by their names in job.py.
+        """Some layers alone, as in `forward` -> copies of what they leave in x, qkv and projected, by these names.
 
         layers: (0, 0) is the embedding alone; (n_layer, n_layer) with logits the head alone.
         stream: the residual stream that a first layer above 0 starts from, float32 [len(ids), n_embd].
         logits: of every row too, float32 [len(ids), n_vocab].
         """
         n, n_embd = len(ids), self.config.n_embd
-        widths = {**dict.fromkeys(("x", "ln_1", "ln_2", "projected"), n_embd), "qkv": 3 * n_embd}
+        widths = {"x": n_embd, "qkv": 3 * n_embd, "projected": n_embd}
         with self._lock:
             self._reserve(n, n if logits else 0)
             if stream is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .config import GPT2Config
-from .kv_cache import Sequence
+from .kv_cache import KVDtype, Sequence
 from .model import GPT2, MAX_LOGIT_ROWS
 from .tokenizer import Tokenizer
 
@@ -60,17 +60,16 @@ def trace(model: GPT2, tokenizer: Tokenizer, ids: list[int]) -> Trace:
     attention, places, lens = [], [], []
     added = stream = _run(model, ids, (0, 0))["x"]
     for layer in range(config.n_layer):
-        lens.append(_likeliest(_run_head(model, ids, stream)["logits"]))
+        lens.append(_likeliest(_logits(model, ids, stream)))
         seen = _run(model, ids, (layer, layer + 1), stream)
-        mlp = seen["projected"] + _mlp_bias(model, layer)
+        mlp = seen["projected"] + _vector(model, f"h.{layer}.mlp.c_proj.bias")
         middle = seen["x"].astype(np.float64) - mlp  # the stream between the halves, which the second one overwrote
-        attention.append(_attention(seen["qkv"], config.n_head, config.attention_scale(layer)))
-        places.append(_numbers(stream, added, seen["ln_1"]))
-        places.append(_numbers(middle, middle - stream, seen["ln_2"]))
+        attention.append(_attention(seen["qkv"], config.n_head, config.attention_scale(layer), model.cache.dtype))
+        places.append(_numbers(model, f"h.{layer}.ln_1", stream, added))
+        places.append(_numbers(model, f"h.{layer}.ln_2", middle, middle - stream))
         stream, added = seen["x"], mlp
-    head = _run_head(model, ids, stream)
-    lens.append(_likeliest(head["logits"]))
-    places.append(_numbers(stream, added, head["ln_2"]))
+    lens.append(_likeliest(_logits(model, ids, stream)))
+    places.append(_numbers(model, "ln_f", stream, added))
     lens_ids = np.array([likeliest for likeliest, _ in lens])
     return Trace(
         config,
@@ -97,23 +96,24 @@ def _run(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _run_head(model: GPT2, ids: list[int], stream: np.ndarray) -> dict[str, np.ndarray]:
-    """What ln_f (as ln_2: they share a buffer) and the token matrix make of a stream: logits [n, n_vocab]."""
+def _logits(model: GPT2, ids: list[int], stream: np.ndarray) -> np.ndarray:
+    """What ln_f and the token matrix make of a stream [n, n_embd]: float32 [n, n_vocab]."""
     n_layer = model.config.n_layer
-    return _run(model, ids, (n_layer, n_layer), stream, logits=True)
+    return _run(model, ids, (n_layer, n_layer), stream, logits=True)["logits"]
 
 
-def _mlp_bias(model: GPT2, layer: int) -> np.ndarray:
-    """float32 [n_embd]."""
-    entry = model.weights.entries[f"h.{layer}.mlp.c_proj.bias"]
-    bias: np.ndarray = model.weights.block[entry.start : entry.stop].view(np.float32)
-    return bias[: model.config.n_embd]
+def _vector(model: GPT2, name: str) -> np.ndarray:
+    """A tensor of the native file, float32 [n_embd]."""
+    entry = model.weights.entries[name]
+    padded: np.ndarray = model.weights.block[entry.start : entry.stop].view(np.float32)
+    return padded[: model.config.n_embd]
 
 
-def _attention(qkv: np.ndarray, n_head: int, scale: float) -> np.ndarray:
+def _attention(qkv: np.ndarray, n_head: int, scale: float, kv_dtype: KVDtype) -> np.ndarray:
     """Queries, keys and values [n, 3 n_embd] of a layer -> softmax(scale q k.T), float32 [n_head, n, n]."""
     n = len(qkv)
     q, k, _ = qkv.reshape(n, 3, n_head, -1).transpose(1, 2, 0, 3)  # [n_head, n, head_dim] each
+    k = k.astype(kv_dtype).astype(np.float32)  # as they lie in the cache
     scores = np.float32(scale) * (q @ k.transpose(0, 2, 1))
     scores[:, np.triu(np.ones((n, n), bool), k=1)] = -np.inf  # nobody sees the future
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
@@ -121,11 +121,14 @@ def _attention(qkv: np.ndarray, n_head: int, scale: float) -> np.ndarray:
     return result
 
 
-def _numbers(stream: np.ndarray, added: np.ndarray, normed: np.ndarray) -> tuple[np.ndarray, ...]:
-    """[n, n_embd] each -> norms, means and variances in the order of a `Trace`, [n] each; float64 does not overflow."""
-    stream, added, normed = (array.astype(np.float64) for array in (stream, added, normed))
-    norms = (np.linalg.norm(array, axis=1) for array in (stream, added))
-    return *norms, stream.mean(axis=1), stream.var(axis=1), normed.mean(axis=1), normed.var(axis=1)
+def _numbers(model: GPT2, norm: str, stream: np.ndarray, added: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What a `Trace` says of the place that a LayerNorm reads, in its order, float64 [n] each: float32 may overflow."""
+    stream, added = stream.astype(np.float64), added.astype(np.float64)
+    mean, variance = stream.mean(axis=1), stream.var(axis=1)
+    normed = (stream - mean[:, None]) / np.sqrt(variance + model.config.layer_norm_epsilon)[:, None]
+    normed = normed * _vector(model, f"{norm}.weight") + _vector(model, f"{norm}.bias")
+    lengths = (np.linalg.norm(array, axis=1) for array in (stream, added))
+    return *lengths, mean, variance, normed.mean(axis=1), normed.var(axis=1)
 
 
 def _likeliest(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

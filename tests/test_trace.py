@@ -10,6 +10,7 @@ import nbgpt
 from nbgpt import weights
 from nbgpt.convert import convert
 from nbgpt.formats import Checkpoint, Tensor
+from nbgpt.model import GPT2
 from nbgpt.text import Model
 from nbgpt.trace import N_TOP, trace
 
@@ -98,19 +99,23 @@ def test_a_text_of_several_parts_and_a_whole_context(tmp_path, rng):
     check(trace(model, TOKENIZER, ids), *traced_by_reference(ids, params, config), tolerance=2e-5)
 
 
-def test_a_single_token(tmp_path):
-    config = config_of()
+@pytest.mark.parametrize("n_layer", [1, 2])
+def test_a_few_tokens(tmp_path, n_layer):
+    """Which the engine reads in another way than many, if it runs all of the layers."""
+    config = config_of(n_layer=n_layer)
     params = random_params(config)
-    traced = trace(open_traced(tmp_path / "model.safetensors", config, params), TOKENIZER, [7])
-    assert (traced.attention == 1).all()
-    check(traced, *traced_by_reference([7], params, config), tolerance=2e-5)
+    model = open_traced(tmp_path / "model.safetensors", config, params)
+    for ids in ([7], [7, 11], [3, 4, 5]):
+        check(trace(model, TOKENIZER, ids), *traced_by_reference(ids, params, config), tolerance=2e-5)
+    assert (trace(model, TOKENIZER, [7]).attention == 1).all()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_the_last_prediction_is_that_of_the_plain_path(tmp_path, rng, dtype):
-    """Bit for bit: the same ids first, with the same distances between their logits."""
+@pytest.mark.parametrize(("dtype", "kv_dtype"), [("float32", "float32"), ("int8", "float32"), ("int8", "float16")])
+def test_the_last_prediction_is_that_of_the_plain_path(tmp_path, rng, dtype, kv_dtype):
+    """Exactly: the same ids first, and their probabilities as near as a softmax in float32 can be."""
     config = config_of(n_vocab=300)
-    model = open_traced(tmp_path / "model.safetensors", config, random_params(config), dtype)
+    path = write_native(tmp_path / "model.safetensors", random_params(config), config, dtype)
+    model = GPT2(weights.load(path), 2, kv_dtype)
     ids = rng.integers(0, config.n_vocab, 150).tolist()
     traced, logits = trace(model, TOKENIZER, ids), read(model, ids)
     order = np.argsort(-logits, axis=1, kind="stable")[:, :N_TOP]
@@ -201,3 +206,25 @@ def test_tracing_while_others_generate(tmp_path):
     for traced in together:
         for name in ("attention", "lens_ids", "lens_probabilities", *NUMBERS):
             np.testing.assert_array_equal(getattr(traced, name), getattr(alone, name), err_msg=name)
+
+
+def test_keys_that_are_rounded_in_the_cache(tmp_path, rng):
+    """Attention is what the rounded keys make of it: with scores in the hundreds, float16 can be told apart."""
+    config = config_of(n_layer=1)
+    params = random_params(config)
+    params["h.0.attn.c_attn.weight"] *= 10
+    params["h.0.attn.c_proj.weight"][:] = 0
+    path = write_native(tmp_path / "model.safetensors", params, config, "float32")
+    ids = rng.integers(0, config.n_vocab, 30).tolist()
+    ln_1 = reference.part(params, "h.0.ln_1.")
+    x = params["wte.weight"][ids] + params["wpe.weight"][:30]
+    normed = reference.layer_norm(x.astype(np.float64), ln_1["weight"], ln_1["bias"])
+    qkv = reference.linear(normed, params["h.0.attn.c_attn.weight"], params["h.0.attn.c_attn.bias"])
+    q, k, _ = (np.split(one, config.n_head, axis=1) for one in np.split(qkv, 3, axis=1))
+    attention = {}
+    for dtype in ("float32", "float16"):
+        traced = trace(GPT2(weights.load(path), 2, dtype), TOKENIZER, ids)
+        attention[dtype] = traced.attention[0]
+        heads = (reference.attention(a, b.astype(dtype), np.eye(30), 16**-0.5) for a, b in zip(q, k, strict=True))
+        np.testing.assert_allclose(traced.attention[0], list(heads), rtol=0, atol=2e-4)
+    assert np.abs(attention["float32"] - attention["float16"]).max() > 2e-3
