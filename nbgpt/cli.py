@@ -8,6 +8,7 @@ import sys
 
 from .commands.bench import define_bench
 from .commands.evaluate import define_eval
+from .commands.explain import define_explain
 from .commands.generate import define_generate
 from .commands.lines import define_embed, define_score
 from .commands.models import define_convert, define_download, define_info, define_warmup
@@ -40,6 +41,7 @@ def _new_parser() -> Parser:
         define_eval,
         define_score,
         define_embed,
+        define_explain,
         define_bench,
         define_warmup,
     ):

@@ -21,7 +21,7 @@ from nbgpt.cli import main
 from nbgpt.evaluation import perplexity
 from nbgpt.runtime import load_kernels
 
-COMMANDS = ["generate", "repl", "convert", "download", "info", "eval", "score", "embed", "bench", "warmup"]
+COMMANDS = ["generate", "repl", "convert", "download", "info", "eval", "score", "embed", "explain", "bench", "warmup"]
 FIGURES = re.compile(
     r"nbgpt: (?P<prompt>\d+) prompt tokens, prefill [\d.]+ tokens/s; (?P<new>\d+) new tokens, decode [\d.]+ tokens/s; "
     r"(?P<model>.+) (?P<dtype>\w+), (?P<threads>\d+) threads, seed (?P<seed>\d+)\n"

@@ -1,0 +1,209 @@
+"""The page as text: what it carries, that nothing in it can break out, and the command that writes it."""
+
+import base64
+import json
+import re
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from folders import RECITED, TOKENIZER, text_config, write_text_model
+from models import random_params
+
+import nbgpt
+from nbgpt.cli import main
+from nbgpt.config import OFFICIAL
+from nbgpt.explain import MAX_TOKENS, page
+from nbgpt.trace import N_TOP, Trace
+
+HOSTILE = (
+    "</script><script>window.broken = 1</script><!-- <script> {{style}} \\u003c \\1 &lt; ' \" ` ${n} \0 \u202e \u2028"
+)
+
+
+class Reader(HTMLParser):
+    """The text of each element, and every attribute, as a browser finds them."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.texts, self.attributes, self.open = [], [], None
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.open = [tag, ""]
+        self.texts.append(self.open)
+        self.attributes += attributes
+
+    def handle_endtag(self, tag):
+        self.open = None
+
+    def handle_data(self, data):
+        if self.open is not None:
+            self.open[1] += data
+
+    def all(self, tag):
+        return [text for name, text in self.texts if name == tag]
+
+
+def data_of(html):
+    return json.loads(Reader(html).all("script")[0])
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    config = text_config(n_ctx=400)
+    return write_text_model(tmp_path_factory.mktemp("model") / "random.safetensors", config, random_params(config))
+
+
+@pytest.fixture(scope="module")
+def traced(path):
+    return nbgpt.load(path, threads=1).trace(RECITED)
+
+
+def made_up(config, n, rng):
+    """A trace of arrays that have the right shapes and nothing else."""
+    places, k = 2 * config.n_layer + 1, N_TOP
+    attention = rng.dirichlet(np.ones(n), (config.n_layer, config.n_head, n)).astype(np.float32)
+    lens_ids = rng.integers(0, config.n_vocab, (config.n_layer + 1, n, k))
+    texts = {i: f" token{i}" for i in (*range(n), *lens_ids.ravel().tolist())}
+    numbers = np.exp(rng.standard_normal((6, places, n)))
+    return Trace(config, np.arange(n), texts, attention, lens_ids, rng.random(lens_ids.shape), *numbers)
+
+
+def test_the_page_carries_the_trace(traced):
+    data = data_of(page(traced, "a model"))
+    n_layer, n_head, n, _ = traced.attention.shape
+    assert [data[name] for name in ("model", "n_layer", "n_head", "n_embd", "n_inner")] == ["a model", 2, 3, 48, 192]
+    assert "".join(data["texts"][str(i)] for i in data["ids"]) == "".join(traced.tokens)
+    assert data["lens_ids"] == traced.lens_ids.tolist()
+    for name in ("norms", "added", "mean_before", "variance_before", "mean_after", "variance_after"):
+        np.testing.assert_allclose(data[name], getattr(traced, name), rtol=5.1e-4)
+    np.testing.assert_allclose(data["lens_probabilities"], traced.lens_probabilities, rtol=5.1e-4)
+    shares = np.frombuffer(base64.b64decode(data["attention"]), np.uint8).reshape(n_layer, n_head, -1)
+    for i in range(n):
+        row = shares[:, :, i * (i + 1) // 2 : (i + 1) * (i + 2) // 2]
+        np.testing.assert_allclose(row / 255, traced.attention[:, :, i, : i + 1], rtol=0, atol=0.5 / 255 + 1e-6)
+
+
+def test_nothing_comes_from_outside(traced):
+    html = page(traced)
+    addresses = re.findall(r"\w+://[^\s\"']+", html)
+    assert set(addresses) == {"http://www.w3.org/2000/svg"}  # a name, which nobody asks for
+    assert not {"src", "href", "srcset", "action"} & {name for name, _ in Reader(html).attributes}
+    assert not re.search(r"url\(|@import|\bimport\b|\bfetch\b|XMLHttpRequest|\beval\b|innerHTML", html)
+    assert "default-src 'none'" in html
+
+
+def test_hostile_text_stays_text(path):
+    model = nbgpt.load(path, threads=1)
+    plain, hostile = page(model.trace("plain"), "plain"), page(model.trace(HOSTILE), HOSTILE)
+    seen, expected = Reader(hostile), Reader(plain)
+    assert [tag for tag, _ in seen.texts] == [tag for tag, _ in expected.texts]
+    assert seen.attributes == expected.attributes
+    assert [text for tag, text in seen.texts if tag not in ("title", "script")] == [
+        text for tag, text in expected.texts if tag not in ("title", "script")
+    ]
+    assert seen.all("script")[1] == expected.all("script")[1]
+    assert seen.all("title")[0].replace("\0", "") == f"What {HOSTILE} does with a text".replace("\0", "")
+    data = data_of(hostile)
+    assert data["model"] == HOSTILE
+    assert [data["texts"][str(i)] for i in data["ids"]] == model.trace(HOSTILE).tokens
+
+
+def test_size(rng):
+    assert len(page(made_up(OFFICIAL["gpt2"], 32, rng))) < 500_000
+
+
+def test_what_makes_no_page(traced, rng):
+    with pytest.raises(ValueError, match=f"{MAX_TOKENS + 1} tokens; a page shows at most {MAX_TOKENS}: shorten it"):
+        page(made_up(text_config(), MAX_TOKENS + 1, rng))
+    norms = traced.norms.copy()
+    norms[2, 3] = np.inf
+    with pytest.raises(ValueError, match="the model's numbers overflow on this text"):
+        page(replace(traced, norms=norms))
+
+
+def contrast(one, other):
+    """Of two colours by WCAG 2: 1 to 21."""
+
+    def luminance(colour):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (p / 255 for p in colour)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted(map(luminance, (one, other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_contrast(scheme):
+    css, script = ((Path(nbgpt.__file__).parent / f"explain.{kind}").read_text() for kind in ("css", "js"))
+    found = [dict(re.findall(r"--(\w+): #(\w{6});", block)) for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)]
+    of = {name: np.frombuffer(bytes.fromhex(value), np.uint8).astype(float) for name, value in found[scheme].items()}
+    share = int(re.search(r"Math.round\((\d+) \* p\)", script)[1]) / 100
+    surest = share * of["blue"] + (1 - share) * of["panel"]  # a cell of the lens
+    for ink, ground in [
+        *((of[ink], of[ground]) for ink in ("ink", "muted") for ground in ("paper", "panel")),
+        (of["ink"], of["chosen"]),
+        (of["ink"], surest),
+    ]:
+        assert contrast(ink, ground) >= 4.5
+    for mark in ("blue", "orange"):
+        assert contrast(of[mark], of["panel"]) >= 3
+
+
+@pytest.fixture
+def explain(path, capsys, monkeypatch, tmp_path):
+    """Runs the command in an empty folder -> exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def explain(*arguments):
+        code = main(["explain", "--model", str(path), "-t", "1", *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return explain
+
+
+def test_the_command_writes_to_standard_output(explain, tmp_path):
+    code, out, err = explain("it was a dark and stormy night")
+    assert (code, err) == (0, "")
+    assert data_of(out)["model"] == "random float32"
+    assert explain("it was a dark and stormy night", "-o", "-")[1] == out
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_a_file(explain, tmp_path):
+    out = explain("it was", "--bos")[1]
+    (tmp_path / "page.html").write_text("older")
+    assert explain("it was", "--bos", "-o", "page.html") == (0, "page.html\n", "")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == out
+    assert data_of(out)["ids"] == [TOKENIZER.eos_id, *TOKENIZER.encode("it was")]
+
+
+def test_a_terminal_is_spared(explain, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert explain("it was") == (0, "explain.html\n", "")
+    before = (tmp_path / "explain.html").read_bytes()
+    assert b"<title>" in before
+    assert explain("another") == (2, "", "nbgpt: explain.html is here already: choose a file with -o\n")
+    assert (tmp_path / "explain.html").read_bytes() == before
+    assert explain("it was", "-o", "-")[1].encode() == before
+
+
+def test_text_from_standard_input(explain, tmp_path, monkeypatch):
+    (tmp_path / "text").write_text("it was\n")
+    with (tmp_path / "text").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert data_of(explain("-")[1])["ids"] == TOKENIZER.encode("it was")
+
+
+def test_errors_of_the_command(explain, tmp_path, monkeypatch):
+    code, out, err = explain(" the" * 300)
+    assert (code, out) == (2, "")
+    assert err == f"nbgpt: the text has 300 tokens; a page shows at most {MAX_TOKENS}: shorten it\n"
+    code, out, err = explain("it was", "-o", tmp_path / "nowhere" / "page.html")
+    assert (code, out) == (1, "")
+    assert "page.html: No such file or directory" in err
