@@ -242,7 +242,7 @@ class Model:
     async def astream(self, prompt: str = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
         """Continue a prompt piece by piece without blocking asyncio's loop; options and errors as for `stream`.
 
-        Several take turns. When its task is cancelled or nobody asks for more, the model stops within a token.
+        Several take turns. When its task is cancelled or nobody asks for more, the model stops within a burst.
         """
         import asyncio
         from contextlib import aclosing
@@ -268,7 +268,7 @@ class Model:
     async def agenerate(
         self, prompt: Any = "", *, n: int | None = None, **options: Any
     ) -> Completion | list[Completion]:
-        """`generate` without blocking asyncio's loop. When its task is cancelled, the model stops within a token."""
+        """`generate` without blocking asyncio's loop. When its task is cancelled, the model stops within a burst."""
         import asyncio
 
         from .asynchronous import pieces_of
@@ -294,7 +294,7 @@ class Model:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """To pickle a model is to load its file again, with threads and cache alike. Raises TypeError if it has none."""
+        """To pickle a model is to load its file again, with threads and cache alike. TypeError if it has none."""
         path = self.weights.path.absolute()
         if not path.is_file():
             raise TypeError(f"model {self.name} has no file that another process could load: {path}")
