@@ -11,7 +11,6 @@ import reference
 from folders import ballot
 from models import config_of, open_model, random_params, write_native
 
-from nbgpt import generation
 from nbgpt.generation import Generation, run
 from nbgpt.kv_cache import Sequence
 from nbgpt.logprobs import measure
@@ -199,7 +198,7 @@ def test_bursts_are_single_steps(model, monkeypatch):
     jobs = [{"prompt": [1, 2, 3], "max_tokens": 20, "sample": n, "stop_ids": frozenset({5})} for n in range(4)]
     bursts = made_of(model, jobs)
     assert all(run(model, bursts))
-    monkeypatch.setattr(generation, "BURST_SECONDS", 0.0)
+    monkeypatch.setattr("nbgpt.generation.BURST_SECONDS", 0.0)
     single = made_of(model, jobs)
     assert all(run(model, single))
     for burst, one in zip(bursts, single, strict=True):
