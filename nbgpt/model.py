@@ -455,6 +455,28 @@ class GPT2:
             copies = {name: self._buffers[name][:n, :width].copy() for name, width in widths.items()}
             return {**copies, "logits": result.copy()} if logits else copies
 
+    def outputs(self, ids: Ids[int], sequences: list[Sequence], wants: Ids[int]) -> tuple[np.ndarray, np.ndarray]:
+        """`forward` for a caller that takes turns with others: copies of the rows in wants.
+
+        They are logits float32 [n, n_vocab] and the states that these are read from, after ln_f, float32 [n, n_embd].
+        """
+        with self._lock:
+            logits = self.forward(ids, sequences, wants, is_observed=True).copy()
+            return logits, self._buffers["ln_2"][: len(wants), : self.config.n_embd].copy()
+
+    def check_room(self, ids: Ids[int], max_tokens: int) -> None:
+        """Raise ValueError unless there is a prompt and it fits the context together with max_tokens new ids."""
+        if not ids:
+            raise ValueError("the prompt has no tokens; begin with the model's end of text")
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens is {max_tokens}; it must be at least 1")
+        n_ctx, wanted = self.config.n_ctx, len(ids) + max_tokens
+        if wanted > n_ctx:
+            raise ValueError(
+                f"prompt of {len(ids)} tokens and {max_tokens} new ones make {wanted}; this model's context is "
+                f"{n_ctx}: shorten one of them"
+            )
+
 
 _ENGINES = weakref.WeakSet[GPT2]()
 _FORK = threading.RLock()

@@ -1,0 +1,135 @@
+"""Beam search: continuations that are likely as a whole. Ids in, ids out, with the scores of transformers.
+
+At each step every beam is continued by every token; of these the best go on, or end. Beams share the pages of the past
+that they have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .kv_cache import Sequence
+from .model import GPT2
+
+Process = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Ids of a text int32 [n], prompt included, and log-probabilities float32 [n_vocab] of what follows -> new ones."""
+EarlyStopping = bool | Literal["never"]
+_MAX_PENALTY = 10  # powers of a length must stay numbers
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A continuation of the prompt."""
+
+    ids: list[int]  # without the end of text
+    score: float  # sum of log-probabilities / length ** length_penalty; an end of text counts in both
+    finish_reason: Literal["stop", "length"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Beam:
+    ids: list[int]  # prompt and continuation
+    log_prob: float  # of the continuation
+    past: Sequence  # all ids but the last
+
+
+@dataclass(frozen=True)
+class _Step:
+    beam: _Beam
+    token: int  # that follows it
+    log_prob: float  # of the continuation with the token
+
+
+def beam_search(
+    model: GPT2,
+    ids: list[int],
+    num_beams: int,
+    max_tokens: int,
+    *,
+    num_return: int = 1,
+    length_penalty: float = 1.0,
+    early_stopping: EarlyStopping = False,
+    eos_id: int | None = None,
+    process: Process | None = None,
+) -> list[Hypothesis]:
+    """The num_return best continuations of ids that num_beams beams find, best first; fewer if there are no more.
+
+    length_penalty: above 0 favours long continuations, below 0 short ones.
+    early_stopping: when num_beams continuations have ended, stop at once (True), or when the best beam would score no
+    better than the worst of them at its present length (False) or at any length ("never"). One beam is greedy.
+    process: changes the log-probabilities of what follows a beam; what has -inf is never chosen.
+
+    Source: `_beam_search` of transformers 5 (generation/utils.py), for one prompt and without sampling. Raises
+    ValueError that names the parameter, its value and what is allowed.
+    """
+    model.check_room(ids, max_tokens)
+    _check(num_beams, num_return, length_penalty, early_stopping)
+    beams, found = [_Beam(ids, 0.0, Sequence())], list[Hypothesis]()
+    try:
+        if len(ids) > 1:
+            model.prefill(beams[0].past, ids[:-1])
+        for length in range(1, max_tokens + 1):
+            steps = _best_steps(model, beams, 2 * num_beams, process)
+            last = length == max_tokens
+            ended = [step for step in steps[:num_beams] if last or step.token == eos_id]
+            found += [_hypothesis(step, len(ids), length**length_penalty, eos_id) for step in ended]
+            found = sorted(found, key=lambda hypothesis: -hypothesis.score)[:num_beams]
+            beams = _advance(model, beams, [step for step in steps if not last and step.token != eos_id][:num_beams])
+            if not beams:
+                break
+            if len(found) == num_beams:
+                longest = max_tokens if early_stopping == "never" and length_penalty > 0 else length
+                hope = beams[0].log_prob / longest**length_penalty
+                if early_stopping is True or num_beams == 1 or hope <= found[-1].score:
+                    break
+    finally:
+        for beam in beams:
+            model.free(beam.past)
+    return found[:num_return]
+
+
+def _check(num_beams: int, num_return: int, length_penalty: float, early_stopping: EarlyStopping) -> None:
+    if num_beams < 1:
+        raise ValueError(f"num_beams is {num_beams}; it must be at least 1")
+    if not 1 <= num_return <= num_beams:
+        raise ValueError(f"num_return is {num_return}; it must be from 1 to num_beams, {num_beams}")
+    if not -_MAX_PENALTY <= length_penalty <= _MAX_PENALTY:
+        raise ValueError(f"length_penalty is {length_penalty}; it must be from -{_MAX_PENALTY} to {_MAX_PENALTY}")
+    if not isinstance(early_stopping, bool) and early_stopping != "never":
+        raise ValueError(f"early_stopping is {early_stopping!r}; choose False, True or 'never'")
+
+
+def _best_steps(model: GPT2, beams: list[_Beam], n: int, process: Process | None) -> list[_Step]:
+    """The n best continuations of all beams by a token, best first. The beams' pasts take in their last ids."""
+    logits, _ = model.outputs([beam.ids[-1] for beam in beams], [beam.past for beam in beams], range(len(beams)))
+    steps = []
+    for beam, row in zip(beams, logits, strict=True):
+        log_probs = row - row.max()
+        log_probs -= np.log(np.exp(log_probs).sum())
+        if process:
+            log_probs = process(np.array(beam.ids, np.int32), log_probs)
+        for token in np.argpartition(log_probs, -min(n, len(row)))[-n:].tolist():
+            if log_probs[token] > -np.inf:
+                steps.append(_Step(beam, token, beam.log_prob + float(log_probs[token])))
+    return sorted(steps, key=lambda step: -step.log_prob)[:n]
+
+
+def _hypothesis(step: _Step, n_prompt: int, divisor: float, eos_id: int | None) -> Hypothesis:
+    ids, score = step.beam.ids[n_prompt:], step.log_prob / divisor
+    return Hypothesis(ids, score, "stop") if step.token == eos_id else Hypothesis([*ids, step.token], score, "length")
+
+
+def _advance(model: GPT2, beams: list[_Beam], steps: list[_Step]) -> list[_Beam]:
+    """The beams that come of these steps. One step of a beam takes over its past, others have forks of it."""
+    pasts = {beam: beam.past for beam in beams}
+    advanced = []
+    for step in steps:
+        past = pasts.pop(step.beam, None) or model.fork(step.beam.past, step.beam.past.length)
+        advanced.append(_Beam([*step.beam.ids, step.token], step.log_prob, past))
+    for past in pasts.values():
+        model.free(past)
+    return advanced
