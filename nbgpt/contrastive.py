@@ -1,0 +1,79 @@
+"""Contrastive search: of the likeliest tokens the one that is least like what has been said. Ids in, ids out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .kv_cache import Sequence
+from .model import GPT2, MAX_LOGIT_ROWS
+
+
+def contrastive_search(
+    model: GPT2, ids: list[int], max_tokens: int, *, alpha: float, k: int, eos_id: int | None = None
+) -> Iterator[int]:
+    """Ids that follow ids, one by one, until eos_id, which is left out, or max_tokens.
+
+    Each is the one of the k likeliest for which (1 - alpha) p(id) - alpha max_j cos(h(id), h_j) is largest, where h are
+    the states after ln_f and j all tokens before it. alpha 0 or k 1 is greedy; the authors like 0.6 and 4. The k
+    candidates are one pass over forks of the text.
+
+    Source: Su et al. 2022, "A Contrastive Framework for Neural Text Generation", equation 5. Raises ValueError that
+    names the parameter, its value and what is allowed.
+    """
+    model.check_room(ids, max_tokens)
+    most = min(model.config.n_vocab, MAX_LOGIT_ROWS)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; it must be from 0 to 1")
+    if not 1 <= k <= most:
+        raise ValueError(f"k is {k}; it must be from 1 to {most}")
+    return _search(model, ids, max_tokens, alpha, k, eos_id)
+
+
+def _search(model: GPT2, ids: list[int], max_tokens: int, alpha: float, k: int, eos_id: int | None) -> Iterator[int]:
+    states = np.empty((len(ids) + max_tokens, model.config.n_embd), np.float32)  # of the text, as unit vectors
+    texts = [Sequence()]
+    try:
+        logits = _read(model, texts[0], ids, states)
+        for length in range(len(ids), len(ids) + max_tokens):
+            candidates, p = _likeliest(logits, k)
+            texts += [model.fork(texts[0], length) for _ in range(1, k)]
+            logits_after, states_after = model.outputs(candidates, texts, range(k))
+            directions = _unit(states_after)
+            degeneration = (directions @ states[:length].T).max(axis=1)
+            best = int(((1 - alpha) * p - alpha * degeneration).argmax())
+            texts[0], texts[best] = texts[best], texts[0]
+            while len(texts) > 1:
+                model.free(texts.pop())
+            if candidates[best] == eos_id:
+                return
+            yield candidates[best]
+            logits, states[length] = logits_after[best], directions[best]
+    finally:
+        for text in texts:
+            model.free(text)
+
+
+def _read(model: GPT2, text: Sequence, ids: list[int], states: np.ndarray) -> np.ndarray:
+    """Read the prompt and note its states -> logits float32 [n_vocab] after it."""
+    for start in range(0, len(ids), MAX_LOGIT_ROWS):
+        part = ids[start : start + MAX_LOGIT_ROWS]
+        logits, rows = model.outputs(part, [text] * len(part), range(len(part)))
+        states[start : start + len(part)] = _unit(rows)
+    last: np.ndarray = logits[-1]
+    return last
+
+
+def _likeliest(logits: np.ndarray, k: int) -> tuple[list[int], np.ndarray]:
+    """The k likeliest ids, likeliest first, and their probabilities float32 [k] among all ids."""
+    ids = np.argpartition(logits, -k)[-k:]
+    ids = ids[np.argsort(-logits[ids], kind="stable")]
+    top = logits[ids[0]]
+    return ids.tolist(), np.exp(logits[ids] - top) / np.exp(logits - top).sum()
+
+
+def _unit(states: np.ndarray) -> np.ndarray:  # [n, n_embd] -> [n, n_embd]
+    lengths = np.linalg.norm(states, axis=1, keepdims=True)
+    directions: np.ndarray = states / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return directions
