@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .classification import Classification
-    from .completion import Completion, Usage
+    from .completion import Completion, Continuation, Usage
     from .formats import FormatError
     from .library import ModelNotFoundError
     from .logprobs import TokenLogprob
@@ -31,6 +31,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Classification": "classification",
     "Completion": "completion",
+    "Continuation": "completion",
     "FormatError": "formats",
     "KernelError": "runtime",
     "Model": "text",
@@ -47,6 +48,7 @@ _HOME = {
 __all__ = [
     "Classification",
     "Completion",
+    "Continuation",
     "FormatError",
     "KernelError",
     "Model",

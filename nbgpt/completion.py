@@ -21,6 +21,19 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Continuation:
+    """What a search found; `str()` of it is the text."""
+
+    text: str
+    tokens: list[int]
+    score: float | None  # of beam search: log-probability / length ** length_penalty
+    finish_reason: str  # "stop": the model ended the text; "length": max_tokens were reached
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
 class Completion:
     """What a model wrote; `str()` of it is the text.
 

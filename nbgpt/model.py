@@ -51,8 +51,8 @@ MAX_THREADS = 512
 class GPT2:
     """Weights, a KV cache and a team of threads: ids in, logits out.
 
-    `next_id`, `next_ids`, `read`, `logits`, `surprises`, `fork` and `free` may be called from several threads: passes
-    take turns.
+    `next_id`, `next_ids`, `grow`, `read`, `logits`, `surprises`, `outputs`, `fork`, `truncate` and `free` may be called
+    from several threads: passes take turns.
     """
 
     def __init__(self, weights: Weights, n_threads: int | None = None, kv_dtype: KVDtype = "float32") -> None:

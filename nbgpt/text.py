@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from .completion import Completion
+from .completion import Completion, Continuation
 from .formats import FormatError
 from .generation import DEFAULT_MAX_TOKENS, Generation, random_seed
 from .kv_cache import KVDtype
@@ -26,6 +26,7 @@ from .weights import Weights
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from .beam import EarlyStopping
     from .classification import Classification
     from .embedding import Pooling
     from .scoring import Score
@@ -226,6 +227,43 @@ class Model:
         from .classification import classify
 
         return classify(self, texts, bos=bos)
+
+    def beam_search(
+        self,
+        prompt: str = "",
+        num_beams: int = 4,
+        *,
+        max_tokens: int = 50,
+        num_return: int = 1,
+        length_penalty: float = 1.0,
+        early_stopping: EarlyStopping = False,
+        bos: bool | None = None,
+    ) -> list[Continuation]:
+        """The continuations of a prompt that are likeliest as a whole, best first: see `beam.beam_search`."""
+        from .beam import beam_search
+
+        found = beam_search(
+            self.engine,
+            self.encode(prompt, bos),
+            num_beams,
+            max_tokens,
+            num_return=num_return,
+            length_penalty=length_penalty,
+            early_stopping=early_stopping,
+            eos_id=self.tokenizer.eos_id,
+        )
+        return [Continuation(self.tokenizer.decode(one.ids), one.ids, one.score, one.finish_reason) for one in found]
+
+    def contrastive_search(
+        self, prompt: str = "", *, alpha: float = 0.6, k: int = 4, max_tokens: int = 50, bos: bool | None = None
+    ) -> Continuation:
+        """Of the k likeliest tokens always the one least like the text so far: see `contrastive.contrastive_search`."""
+        from .contrastive import contrastive_search
+
+        ids = self.encode(prompt, bos)
+        eos_id = self.tokenizer.eos_id
+        found = list(contrastive_search(self.engine, ids, max_tokens, alpha=alpha, k=k, eos_id=eos_id))
+        return Continuation(self.tokenizer.decode(found), found, None, "length" if len(found) == max_tokens else "stop")
 
     def session(self) -> Session:
         """A session, which reads only what is new in each of its texts."""

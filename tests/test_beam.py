@@ -78,7 +78,7 @@ def test_it_finds_what_greedy_does_not(model):
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
 def test_one_beam_is_greedy(model, early_stopping):
     for prompt in ([token] for token in range(N_VOCAB)):
-        generation = Generation(model, prompt, 10, Sampling(temperature=0), EOS)
+        generation = Generation(model, prompt, 10, Sampling(temperature=0), frozenset({EOS}))
         ids = list(generation)
         [found] = beam_search(model, prompt, 1, 10, eos_id=EOS, early_stopping=early_stopping)
         assert (found.ids, found.finish_reason) == (ids, generation.finish_reason)

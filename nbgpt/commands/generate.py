@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..terminal import decode, note, read_text, shaded, write, write_pieces
 from .parser import Parser, add, add_bos, add_model, load_model
+from .search import define_search, is_search, search
 
 if TYPE_CHECKING:
     from ..completion import Completion
@@ -33,6 +34,7 @@ def define_generate(commands: Commands) -> None:
     _define_choice(command)
     _define_repetition(command)
     _define_words(command)
+    define_search(command)
     _define_output(command)
 
 
@@ -153,6 +155,8 @@ def _generate(options: argparse.Namespace) -> None:
         raise ValueError("--logprobs is given without --json, which alone shows them")
     prompt = _read_prompt(options)
     model = load_model(options)
+    if is_search(options):
+        return search(model, prompt, options, _asked(options))
     asked = {"seed": random_seed(), **_asked(options)}
     for sample, stream in enumerate(model.stream(prompt, n=options.num_samples, **asked)):
         write("---\n" * (sample > 0 and not options.json))
