@@ -1,0 +1,102 @@
+"""What was measured, kept in three files that are whole at any time: JSON with every sample, Markdown, and a chart.
+
+A section is written as soon as it ends. Sections of an earlier run stay where this one has none of its own, if that run
+had the same machine and the same versions.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from . import chart, models, report
+
+PACKAGES = {
+    "llama_cpp": "llama-cpp-python",
+    "ctranslate2": "ctranslate2",
+    "openvino": "openvino",
+    "transformers": "transformers",
+}
+ALONGSIDE = ("torch", "nncf", "numpy", "numba", "llvmlite", "tokenizers", "gguf")
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp", "i8mm")
+
+
+def engine_versions() -> dict[str, str]:
+    """Of nbgpt, by the digest of its sources, and of every peer that is installed."""
+    found = {"nbgpt": _digest_of_nbgpt()}
+    for engine, package in PACKAGES.items():
+        try:
+            found[engine] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _digest_of_nbgpt() -> str:
+    digest = hashlib.sha256()
+    for path in sorted((models.REPOSITORY / "nbgpt").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def machine() -> dict[str, str]:
+    """The processor, the memory and the system, as Linux names them."""
+    cpu = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+    cpu = {name.strip(): value.strip() for name, value in cpu.items()}
+    flags = cpu.get("flags", cpu.get("Features", "")).split()
+    kib = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")).split()[
+        1
+    ]
+    family = f"family {cpu['cpu family']} model {cpu['model']}" if "cpu family" in cpu else platform.machine()
+    return {
+        "processor": f"{cpu.get('model name', 'unknown')} ({family})",
+        "instructions": ", ".join(name for name in INSTRUCTIONS if name in flags),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{int(kib) / 2**20:.1f} GiB",
+        "system": f"{platform.freedesktop_os_release()['PRETTY_NAME']}, Linux {platform.release()}",
+        "virtual": "yes" if "hypervisor" in flags else "no",
+        "Python": platform.python_version(),
+    }
+
+
+class Results:
+    """Sections and what they were measured with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        versions = {**engine_versions(), **{package: version(package) for package in ALONGSIDE}}
+        self.data: dict[str, Any] = {"machine": machine(), "versions": versions, "entrants": {}, "sections": []}
+        file = folder / "peers.json"
+        if file.exists():
+            earlier = json.loads(file.read_text())
+            if all(earlier.get(key) == self.data[key] for key in ("machine", "versions")):
+                self.data = earlier
+
+    def add_entrant(self, name: str, found: dict[str, Any]) -> None:
+        """Keep an entrant's settings and distance from the expected logits."""
+        self.data["entrants"][name] = found
+
+    def add_section(self, **section: Any) -> None:
+        """Keep a section (test, dtype, threads, tokens, seconds) in the place of the earlier one; write the files."""
+        key = ("test", "dtype", "threads")
+        others = [one for one in self.data["sections"] if any(one[name] != section[name] for name in key)]
+        self.data["sections"] = [*others, section]
+        self.write()
+
+    def add_cold_start(self, **cold: Any) -> None:
+        self.data["cold_start"] = cold
+        self.write()
+
+    def write(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._replace("peers.json", json.dumps(self.data, indent=1) + "\n")
+        self._replace("peers.md", report.markdown(self.data))
+        self._replace("peers.svg", chart.svg(self.data))
+
+    def _replace(self, name: str, text: str) -> None:
+        partial = self.folder / f".{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(self.folder / name)
