@@ -190,12 +190,17 @@ def test_a_table_comes_row_by_row(file):
         (["-p", 9, "-n", 9, "-r", 0], "repetitions is 0; it must be at least 1"),
         (["-p", 9, "-n", 9, "-t", "2,0"], "threads is 0; it must be from 1 to 512"),
         (["-p", 9, "-n", 9, "-t", "1,1000"], "threads is 1000; it must be from 1 to 512"),
-        (["--random", "117M"], "random is '117M'; choose one of 124M, 355M, 774M, 1558M"),
+        (["--random", "124M"], "a model and --random are given; choose one"),
     ],
 )
 def test_what_cannot_be_measured_is_said_before_anything_runs(file, capsys, options, message):
     assert main(["bench", "-m", str(file), *map(str, options)]) == 2
     assert capsys.readouterr() == ("", f"nbgpt: {message}\n")
+
+
+def test_a_size_that_is_not_official(capsys):
+    assert main(["bench", "--random", "117M"]) == 2
+    assert capsys.readouterr().err == "nbgpt: random is '117M'; choose one of 124M, 355M, 774M, 1558M\n"
 
 
 @pytest.mark.usefixtures("hasty")

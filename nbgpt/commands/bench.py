@@ -50,6 +50,8 @@ def _bench(options: argparse.Namespace) -> None:
     from ..library import open_model
     from ..team import default_threads
 
+    if options.random and options.model:
+        raise ValueError("a model and --random are given; choose one")
     if options.random:
         weights = benchmark.random_weights(options.random, options.dtype or "int8")
     else:
