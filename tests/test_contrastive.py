@@ -58,7 +58,7 @@ def test_over_borders_of_pages_and_passes(model, rng, n_prompt):
 
 @pytest.mark.parametrize(("alpha", "k"), [(0, 5), (0.6, 1)])
 def test_greedy_is_a_special_case(model, alpha, k):
-    greedy = list(Generation(model, PROMPT, 40, Sampling(temperature=0), frozenset({NEVER})))
+    greedy = list(Generation(model, PROMPT, 40, Sampling(temperature=0)))
     assert list(contrastive_search(model, PROMPT, 40, alpha=alpha, k=k)) == greedy
 
 
