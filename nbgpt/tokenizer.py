@@ -11,11 +11,14 @@ import json
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import paths
+
+if TYPE_CHECKING:
+    import tiktoken
 
 END_OF_TEXT = "<|endoftext|>"
 _ENDS = (END_OF_TEXT.encode(), b"</s>", b"<eos>")  # an end of text by the names that vocabularies give it
@@ -24,6 +27,8 @@ _PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++
 _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]  # bytes that are spelled as themselves
 _ALPHABET = [*_PRINTABLE, *sorted({*range(256)} - {*_PRINTABLE})]  # all bytes, in the order of their ranks
 _SPELLING = {byte: chr(byte) for byte in _PRINTABLE} | {byte: chr(256 + i) for i, byte in enumerate(_ALPHABET[188:])}
+_FIRST_BYTES = np.array([0, 0xFF, 0xFFFF, 0xFFFFFF, 0xFFFFFFFF], np.uint32)
+_FIRST_TEXTS = 2000  # characters to encode before all ranks are worth their price
 _MAGIC = b"nbgptbpe"
 _CURE = "nbgpt reads GPT-2's kind of tokenizer, byte-level BPE as vocab.json and merges.txt"
 
@@ -31,43 +36,50 @@ _CURE = "nbgpt reads GPT-2's kind of tokenizer, byte-level BPE as vocab.json and
 class Tokenizer:
     """A vocabulary: the bytes of each token, and the order in which pairs of tokens are merged."""
 
-    def __init__(self, tokens: list[bytes], ranked: np.ndarray) -> None:
-        """Take `tokens` by id, and in `ranked` [n_ranked] the ids of single bytes and merges in the order of merging.
+    def __init__(self, data: bytes, lengths: np.ndarray, ranked: np.ndarray) -> None:
+        """Take the bytes of all tokens by id, on end, their lengths uint32 [n_vocab], and what is `ranked`.
 
-        Tokens that are not ranked are special: text is never encoded to them. Raises ValueError if a token is ranked
-        twice, a byte has no token or there is no end of text.
+        ranked: uint32 [n_ranked], the ids of single bytes and merges in the order of merging. Tokens that are not
+        ranked are special: text is never encoded to them.
+        Raises ValueError if a byte has no token or there is no end of text.
         """
-        import tiktoken
-
-        in_order = np.array_equal(ranked, np.arange(len(ranked)))
-        by_rank = tokens[: len(ranked)] if in_order else [tokens[i] for i in ranked.tolist()]
-        ranks = dict(zip(by_rank, range(len(ranked)), strict=True))
-        if len(ranks) != len(ranked):
-            raise ValueError(f"vocabulary: {len(ranked) - len(ranks)} tokens stand in it twice; {_CURE}")
-        if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
-            raise ValueError(f"vocabulary: {len(missing)} bytes have no token, the first is {missing[0]}; {_CURE}")
-        self.tokens = tokens
         self.ranked = ranked
-        is_special = np.ones(len(tokens), bool)
+        self._data, self._lengths = data, lengths
+        self._stops = np.cumsum(lengths, dtype=np.int64)
+        self._starts = self._stops - lengths
+        singles = {self._token(i) for i in ranked[lengths[ranked] == 1].tolist()}
+        if missing := [byte for byte in range(256) if bytes([byte]) not in singles]:
+            raise ValueError(f"vocabulary: {len(missing)} bytes have no token, the first is {missing[0]}; {_CURE}")
+        is_special = np.ones(len(lengths), bool)
         is_special[ranked] = False
-        self.special = {tokens[i]: i for i in np.flatnonzero(is_special).tolist()}
+        self.special = {self._token(i): i for i in np.flatnonzero(is_special).tolist()}
         ends = [self.special[name] for name in _ENDS if name in self.special]
         if not ends:
             raise ValueError(f"vocabulary: no end of text; add {END_OF_TEXT} to vocab.json")
         self.eos_id: int = ends[0]
-        self._ids = None if in_order else ranked.tolist()
-        self._encoding = tiktoken.Encoding("nbgpt", pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens={})
+        self._ids = None if np.array_equal(ranked, np.arange(len(ranked))) else ranked.tolist()
+        self._n_encoded = 0
+        self._whole: tiktoken.Encoding | None = None
 
     @classmethod
     def shipped(cls) -> Tokenizer:
-        """GPT-2's own vocabulary of 50257 tokens, from the merge table that comes with nbgpt."""
-        return cls.from_merges(paths.shipped("vocab.bpe").read_bytes())
+        """GPT-2's own vocabulary of 50257 tokens: its merge table comes with nbgpt, decoded to `to_bytes`."""
+        return cls.from_bytes(paths.shipped("vocab.ranks").read_bytes())
+
+    @classmethod
+    def from_tokens(cls, tokens: list[bytes], ranked: np.ndarray) -> Tokenizer:
+        """From the tokens by id. Raises ValueError as the constructor, and if a token is ranked twice."""
+        n_twice = len(ranked) - len({tokens[i] for i in ranked.tolist()})
+        if n_twice:
+            raise ValueError(f"vocabulary: {n_twice} tokens stand in it twice; {_CURE}")
+        return cls(b"".join(tokens), np.array([len(token) for token in tokens], np.uint32), ranked)
 
     @classmethod
     def from_merges(cls, merges: bytes | str, special: Iterable[str] = (END_OF_TEXT,)) -> Tokenizer:
         """From a merge table, ids in its order: 256 bytes, the merges, the special tokens. Raises ValueError."""
         tokens, _ = _read_merges(merges)
-        return cls([*tokens, *(name.encode() for name in special)], np.arange(len(tokens), dtype=np.uint32))
+        ranked = np.arange(len(tokens), dtype=np.uint32)
+        return cls.from_tokens([*tokens, *(name.encode() for name in special)], ranked)
 
     @classmethod
     def from_files(cls, vocab_json: Path, merges_txt: Path) -> Tokenizer:
@@ -85,7 +97,7 @@ class Tokenizer:
         ids = {token: i for i, token in enumerate(vocabulary)}
         if missing := [token for token in tokens if token not in ids]:
             raise ValueError(f"{vocab_json}: no id for {missing[0]!r}, which {merges_txt.name} makes; {_CURE}")
-        return cls(vocabulary, np.array([ids[token] for token in tokens], np.uint32))
+        return cls.from_tokens(vocabulary, np.array([ids[token] for token in tokens], np.uint32))
 
     @classmethod
     def stored(cls, data: bytes | None) -> Tokenizer:
@@ -104,20 +116,24 @@ class Tokenizer:
         if not n_tokens >= n_ranked == len(ranked) > 0 or ranked.max() >= n_tokens:
             raise ValueError(f"stored vocabulary: {len(data)} bytes cannot hold {n_tokens} tokens; {cure}")
         start = len(_MAGIC) + 4 * (2 + n_tokens + n_ranked)
-        ends = np.cumsum(lengths, dtype=np.int64) + start
-        if ends[-1] != len(data):
-            raise ValueError(f"stored vocabulary: ends at byte {len(data)}, expected {ends[-1]}; {cure}")
-        return cls([data[begin:end] for begin, end in pairwise([start, *ends.tolist()])], ranked)
+        end = start + int(lengths.sum(dtype=np.int64))
+        if end != len(data):
+            raise ValueError(f"stored vocabulary: ends at byte {len(data)}, expected {end}; {cure}")
+        return cls(data[start:], lengths, ranked)
 
     def to_bytes(self) -> bytes:
         """The vocabulary in one piece: a mark, two counts, each token's length, `ranked`, and the tokens' bytes."""
-        sizes = [len(self.tokens), len(self.ranked)]
-        numbers = np.concatenate((sizes, [len(token) for token in self.tokens], self.ranked)).astype("<u4")
-        return b"".join((_MAGIC, numbers.tobytes(), *self.tokens))
+        numbers = np.concatenate(([self.n_vocab, len(self.ranked)], self._lengths, self.ranked)).astype("<u4")
+        return b"".join((_MAGIC, numbers.tobytes(), self._data))
 
     @property
     def n_vocab(self) -> int:
-        return len(self.tokens)
+        return len(self._lengths)
+
+    @property
+    def tokens(self) -> list[bytes]:
+        """The bytes of each token by id."""
+        return [self._data[start:stop] for start, stop in pairwise([0, *self._stops.tolist()])]
 
     @property
     def fingerprint(self) -> str:
@@ -129,12 +145,36 @@ class Tokenizer:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tokenizer):
             return NotImplemented
-        return self.tokens == other.tokens and np.array_equal(self.ranked, other.ranked)
+        return self.to_bytes() == other.to_bytes()
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; a special token's name in it is text like any other, a lone surrogate becomes U+FFFD."""
-        ranks = self._encoding.encode_ordinary(text)
+        ranks = self._encoding_of(text).encode_ordinary(text) if text else []
         return ranks if self._ids is None else [self._ids[rank] for rank in ranks]
+
+    def _encoding_of(self, text: str) -> tiktoken.Encoding:
+        """What encodes this text, which is merged out of its own substrings: the ranks of these are enough.
+
+        tiktoken takes 30 ms to read all ranks; a program's first short texts do without.
+        """
+        if self._whole is None:
+            self._n_encoded += len(text)
+            if self._n_encoded <= _FIRST_TEXTS:
+                return _encoding(self._ranks_in(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")))
+            tokens = self.tokens
+            self._whole = _encoding({tokens[i]: rank for rank, i in enumerate(self.ranked.tolist())})
+        return self._whole
+
+    def _ranks_in(self, text: str) -> dict[bytes, int]:
+        """The ranks of the tokens that stand in a text, found by the tokens' first bytes."""
+        octets = text.encode()
+        places, sizes = np.repeat(np.arange(len(octets)), 4), np.tile([1, 2, 3, 4], len(octets))
+        stands = np.zeros(1 << 16, bool)
+        stands[_hash_heads(octets, places, sizes)] = True
+        starts, stops = self._starts[self.ranked], self._stops[self.ranked]
+        likely = np.flatnonzero(stands[_hash_heads(self._data, starts, stops - starts)])
+        spans = zip(likely.tolist(), starts[likely].tolist(), stops[likely].tolist(), strict=True)
+        return {token: rank for rank, start, stop in spans if (token := self._data[start:stop]) in octets}
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of some tokens, special ones by their names. Raises ValueError for an id that has no token."""
@@ -149,9 +189,9 @@ class Tokenizer:
         return StreamDecoder(self)
 
     def _token(self, i: int) -> bytes:
-        if not 0 <= i < len(self.tokens):
-            raise ValueError(f"token id {i} is not in the vocabulary; its ids end at {len(self.tokens) - 1}")
-        return self.tokens[i]
+        if not 0 <= i < self.n_vocab:
+            raise ValueError(f"token id {i} is not in the vocabulary; its ids end at {self.n_vocab - 1}")
+        return self._data[self._starts[i] : self._stops[i]]
 
 
 class StreamDecoder:
@@ -170,33 +210,38 @@ class StreamDecoder:
         return self._utf8.decode(b"", final=True)
 
 
+def _encoding(ranks: dict[bytes, int]) -> tiktoken.Encoding:
+    import tiktoken
+
+    return tiktoken.Encoding("nbgpt", pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens={})
+
+
+def _hash_heads(data: bytes, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """16 bits, uint32 [n], of the first four bytes, or as many as there are, of each of n pieces of data."""
+    words: np.ndarray = np.ndarray(len(data), "<u4", data + bytes(3), strides=(1,))
+    heads: np.ndarray = (words[starts] & _FIRST_BYTES[np.minimum(lengths, 4)]) * np.uint32(0x9E3779B1) >> 16
+    return heads
+
+
 def _read_merges(merges: bytes | str) -> tuple[list[bytes], list[int]]:
     """The 256 single bytes and the merged tokens in order, and of each merged one the length of its left part.
 
-    The arithmetic is on the whole table at once: this runs at every start of the program. Raises ValueError.
+    Raises ValueError.
     """
     text = merges if isinstance(merges, str) else merges.decode()
     text = text.replace("\r\n", "\n")
     if text.startswith("#version"):
         text = text.partition("\n")[2]
-    text = text.strip("\n") + "\n"
-    singles = [bytes([byte]) for byte in _ALPHABET]
-    if text == "\n":
-        return singles, []
-    codes = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), "<u2")
-    spaces, ends = np.flatnonzero(codes == ord(" ")), np.flatnonzero(codes == ord("\n"))
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    if len(spaces) != len(ends) or np.any(spaces <= starts) or np.any(spaces >= ends - 1):
+    text = text.strip("\n")
+    pairs = [line.split(" ") for line in text.split("\n")] if text else []
+    if any(len(pair) != 2 or "" in pair for pair in pairs):
         raise ValueError(f"merges: a line is not two tokens with a space between them; {_CURE}")
-    byte_of = np.full(1 << 16, -1, np.int16)
-    byte_of[[ord(spelling) for spelling in _SPELLING.values()]] = list(_SPELLING)
-    octets = np.delete(byte_of[codes], spaces)
-    ends_in_octets = ends - np.arange(1, len(ends) + 1)
-    if np.count_nonzero(octets < 0) != len(ends):
-        raise ValueError(f"merges: a character stands for no byte; {_CURE}")
-    data = octets.astype(np.uint8).tobytes()
-    merged = [data[before + 1 : end] for before, end in pairwise([-1, *ends_in_octets.tolist()])]
-    return singles + merged, (spaces - starts).tolist()
+    byte_of = {spelling: byte for byte, spelling in _SPELLING.items()}
+    try:
+        merged = [bytes(map(byte_of.__getitem__, left + right)) for left, right in pairs]
+    except KeyError:
+        raise ValueError(f"merges: a character stands for no byte; {_CURE}") from None
+    return [bytes([byte]) for byte in _ALPHABET] + merged, [len(left) for left, _ in pairs]
 
 
 def _read_vocabulary(path: Path) -> list[bytes]:

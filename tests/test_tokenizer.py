@@ -66,6 +66,12 @@ def test_every_token_of_the_shipped_vocabulary():
     assert GPT2.tokens == [bytes(byte_of[character] for character in name) for name in vocabulary]
 
 
+def test_the_shipped_ranks_are_those_of_the_merges():
+    """If not: `Path("weights/vocab.ranks").write_bytes(Tokenizer.from_merges(...).to_bytes())` makes them again."""
+    merges = Tokenizer.from_merges(shipped("vocab.bpe").read_bytes())
+    assert shipped("vocab.ranks").read_bytes() == merges.to_bytes()
+
+
 @pytest.mark.parametrize(
     ("text", "ids"),
     [
@@ -125,6 +131,30 @@ def test_decoding_undoes_encoding(tokenizer: Tokenizer, text: str):
     assert tokenizer.decode(ids) == text
     assert tokenizer.decode_bytes(ids) == text.encode()
     assert not {*ids} & {*tokenizer.special.values()}
+
+
+def whole(tokenizer: Tokenizer) -> Tokenizer:
+    """One that knows all ranks, as after many texts."""
+    tokenizer = Tokenizer.from_bytes(tokenizer.to_bytes())
+    tokenizer.encode("x" * 10_000)
+    return tokenizer
+
+
+WHOLE = {len(tokenizer.tokens): whole(tokenizer) for tokenizer in (GPT2, SMALL)}
+WORDS = st.text(st.sampled_from("The in's\n 語é😀\ud800"), max_size=60)
+
+
+@BOTH
+@settings(max_examples=200, deadline=None)
+@given(text=TEXT | WORDS)
+def test_a_first_text_has_the_ids_that_all_ranks_give(tokenizer: Tokenizer, text: str):
+    assert Tokenizer.from_bytes(tokenizer.to_bytes()).encode(text) == WHOLE[tokenizer.n_vocab].encode(text)
+
+
+def test_many_texts():
+    tokenizer = Tokenizer.from_bytes(GPT2.to_bytes())
+    text = "It was a dark and stormy night; the rain fell in torrents, except at occasional intervals. " * 5
+    assert {tuple(tokenizer.encode(text)) for _ in range(10)} == {tuple(GPT2.encode(text))}
 
 
 @settings(max_examples=200, deadline=None)
