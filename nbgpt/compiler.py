@@ -16,6 +16,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .job import SLOT
 from .layout import HEAD_DTYPE
 
 
@@ -92,7 +93,7 @@ def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:
             function.linkage = "internal"
     passes.getModulePassManager().run(module, passes)
     elf = machine.emit_object(module)
-    header = {**facts, "entry": entry, "sha256": hashlib.sha256(elf).hexdigest()}
+    header = {**facts, "job": SLOT, "entry": entry, "sha256": hashlib.sha256(elf).hexdigest()}
     return json.dumps(header).encode() + b"\n" + elf
 
 

@@ -1,24 +1,27 @@
-"""Object files to callable kernels, and the cache they are kept in. Imports llvmlite, never Numba."""
+"""Object files to callable kernels, and the cache they are kept in.
+
+A warm start needs neither Numba nor llvmlite.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import hashlib
 import json
 import os
 import stat
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from . import linker
+from .job import SLOT
 from .layout import HEAD_DTYPE
 from .paths import home
-from .targets import SHIPPED, Target, current_target
+from .targets import SHIPPED, Target, current_target, described_host
 
 _HERE = Path(__file__).parent
 _SOURCES = ("kernels/*.py", "simd/*.py", "compiler.py", "job.py", "layout.py", "targets.py")
@@ -38,28 +41,40 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
+def _versions() -> str:
+    """Changes with the version of Numba or llvmlite. (To import importlib.metadata for them takes 9 ms.)"""
+    digest = hashlib.sha256()
+    for package in ("numba", "llvmlite"):
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            raise KernelError(f"{package} is not installed: install nbgpt again")
+        digest.update(Path(spec.origin).with_name("_version.py").read_bytes())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class KernelObject:
     """Where the kernels for one type of weights are, or will be."""
 
     dtype: str
-    target: Target
+    target: Target | None  # None: the host, about which the compiler asks LLVM
     path: Path
-    facts: dict[str, str]  # what the header of the file has to say
+    facts: dict[str, Any]  # what the header of the file has to say
     state: Literal["shipped", "cached", "to be compiled"]
 
 
-def _facts(dtype: str, target: Target, versions: str) -> dict[str, str]:
+def _facts(dtype: str, target: Target, versions: str) -> dict[str, Any]:
     return {
         "dtype": dtype,
         "cpu": target.cpu,
         "features": target.llvm_features,
         "sources": source_digest(),
         "versions": versions,
+        "job": SLOT,  # of the process that runs them: an upgrade may have changed the sources on disk since it started
     }
 
 
-def _file_name(facts: dict[str, str]) -> str:
+def _file_name(facts: dict[str, Any]) -> str:
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     return f"{facts['cpu']}-{facts['dtype']}-{key}.o"
 
@@ -75,37 +90,35 @@ def _shipped_object(dtype: str, target: Target, folder: Path) -> KernelObject:
 
 
 def _cached_object(dtype: str) -> KernelObject:
-    from importlib.metadata import version
-
-    target = current_target()
-    facts = _facts(dtype, target, f"numba {version('numba')}, llvmlite {version('llvmlite')}")
+    chosen = current_target() if os.environ.get("NUMBA_CPU_NAME") else None
+    facts = _facts(dtype, chosen or described_host(), _versions())
     path = cache_folder() / _file_name(facts)
-    return KernelObject(dtype, target, path, facts, "cached" if path.exists() else "to be compiled")
+    return KernelObject(dtype, chosen, path, facts, "cached" if path.exists() else "to be compiled")
 
 
 def find_object(dtype: str) -> KernelObject:
     """The object for this CPU: shipped if it uses all that the kernels can use here, else compiled at first use."""
-    target = current_target()
     if not os.environ.get("NUMBA_CPU_NAME") and on_shipped_platform():
+        host = described_host()
         for candidate in SHIPPED:
             shipped = _shipped_object(dtype, candidate, _HERE / "objects")
-            if candidate.features <= target.features and candidate.used == target.used and shipped.path.exists():
+            if candidate.features <= host.features and candidate.used == host.used and shipped.path.exists():
                 return shipped
     return _cached_object(dtype)
 
 
-def read_object(path: Path, facts: dict[str, str]) -> tuple[dict[str, Any], bytes]:
+def read_object(data: bytes, facts: dict[str, Any], where: str) -> tuple[dict[str, Any], bytes]:
     """Header and ELF of an object file. Raises KernelError unless it is whole and what it should be."""
-    first, _, elf = path.read_bytes().partition(b"\n")
+    first, _, elf = data.partition(b"\n")
     try:
         header = json.loads(first)
         entry, digest = header["entry"], header["sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise KernelError(f"{path}: not a kernel object") from error
+        raise KernelError(f"{where}: not a kernel object") from error
     if any(header.get(name) != value for name, value in facts.items()):
-        raise KernelError(f"{path}: kernels of other sources or for another CPU")
+        raise KernelError(f"{where}: kernels of other sources or for another CPU")
     if hashlib.sha256(elf).hexdigest() != digest or not isinstance(entry, str):
-        raise KernelError(f"{path}: damaged")
+        raise KernelError(f"{where}: damaged")
     return header, elf
 
 
@@ -124,40 +137,55 @@ def _can_keep_in(folder: Path) -> bool:
         return False
 
 
-def _compile(wanted: KernelObject, folder: str) -> Path:
-    """Compile in another process -> a file in the folder. Raises KernelError."""
-    made = Path(folder) / wanted.path.name
+def _compile(wanted: KernelObject) -> bytes:
+    """An object file, from another process, which leaves nothing behind if this one ends. Raises KernelError."""
+    import subprocess
+
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}  # not in the key
-    environment |= {"NUMBA_CPU_NAME": wanted.target.cpu, "NUMBA_CPU_FEATURES": wanted.target.llvm_features}
+    if wanted.target:
+        environment |= {"NUMBA_CPU_NAME": wanted.target.cpu, "NUMBA_CPU_FEATURES": wanted.target.llvm_features}
     program = f"import sys; sys.path = {sys.path}; from nbgpt.compiler import main; main()"  # this nbgpt, and no other
     done = subprocess.run(
-        [sys.executable, "-c", program, wanted.dtype, "-o", str(made), "--facts", json.dumps(wanted.facts)],
+        [sys.executable, "-c", program, wanted.dtype, "-o", "/dev/stdout", "--facts", json.dumps(wanted.facts)],
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        capture_output=True,
         check=False,
     )
     if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise KernelError(f"cannot compile the kernels for {wanted.target.cpu}: {reason[0]}")
-    return made
+        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise KernelError(f"cannot compile the kernels for {_cpu(wanted)}: {reason[0]}")
+    return done.stdout
+
+
+def _cpu(wanted: KernelObject) -> str:
+    return wanted.target.cpu if wanted.target else "this CPU"
 
 
 def _compile_and_keep(wanted: KernelObject) -> tuple[dict[str, Any], bytes]:
-    cache = wanted.path.parent
-    print(f"nbgpt: compiling {wanted.dtype} kernels for {wanted.target.cpu}, once (about 10 s)", file=sys.stderr)
-    keep = _can_keep_in(cache)
-    with tempfile.TemporaryDirectory(dir=cache if keep else None, prefix=".compiling-") as folder:
-        made = _compile(wanted, folder)
-        result = read_object(made, wanted.facts)
-        if keep:
-            made.chmod(0o600)
-            made.replace(wanted.path)  # whole or not at all, whoever else compiles at the same time
-        else:
-            print(f"nbgpt: {cache} is not a private writable folder: kernels not kept", file=sys.stderr)
+    print(f"nbgpt: compiling {wanted.dtype} kernels for {_cpu(wanted)}, once (5 to 20 s)", file=sys.stderr)
+    made = _compile(wanted)
+    result = read_object(made, wanted.facts, "what the compiler made (was nbgpt changed while it ran?)")
+    if not _keep(made, wanted.path):
+        problem = f"{wanted.path.parent} is not a private writable folder: kernels not kept"
+        print(f"nbgpt: {problem}; set NBGPT_HOME to a folder that is", file=sys.stderr)
     return result
+
+
+def _keep(made: bytes, path: Path) -> bool:
+    """Write an object file, whole or not at all, whoever else does at the same time. False if that cannot be."""
+    if not _can_keep_in(path.parent):
+        return False
+    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
+    try:
+        partial.touch(mode=0o600, exist_ok=False)
+        partial.write_bytes(made)
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        return False
+    return True
 
 
 def on_shipped_platform() -> bool:
@@ -171,7 +199,9 @@ def build_shipped(folder: Path) -> list[Path]:
 
     wanted = [_shipped_object(dtype, target, folder) for target in SHIPPED for dtype in HEAD_DTYPE]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda one: _compile(one, str(folder)), wanted))
+        for one, made in zip(wanted, pool.map(_compile, wanted), strict=True):
+            one.path.write_bytes(made)
+    return [one.path for one in wanted]
 
 
 @functools.cache
@@ -184,12 +214,22 @@ def load_kernels(dtype: str) -> Any:
         found = find(dtype)
         with contextlib.suppress(KernelError, OSError):
             if found.state == "shipped" or (_is_private(found.path.parent) and _is_private(found.path)):
-                return _link(*read_object(found.path, found.facts))
+                return _link(*read_object(found.path.read_bytes(), found.facts, str(found.path)))
     return _link(*_compile_and_keep(found))
 
 
 def _link(header: dict[str, Any], elf: bytes) -> Any:
     """Put machine code into memory and return its entry as a ctypes function (which runs without the GIL)."""
+    try:
+        return linker.link(elf, header["entry"])
+    except linker.UnknownObjectError:
+        return _link_with_llvm(elf, header["entry"])
+
+
+def _link_with_llvm(elf: bytes, entry: str) -> Any:
+    """The same for the objects of any machine."""
+    import ctypes
+
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
@@ -198,7 +238,6 @@ def _link(header: dict[str, Any], elf: bytes) -> Any:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(elf))
     engine.finalize_object()
-    address = engine.get_function_address(header["entry"])
-    enter = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)
-    enter.engine = engine  # type: ignore[attr-defined]  # its memory must live as long as the function
-    return enter
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(engine.get_function_address(entry))
+    function.engine = engine  # type: ignore[attr-defined]  # its memory must live as long as the function
+    return function

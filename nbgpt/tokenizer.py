@@ -7,6 +7,7 @@ a token's rank, its place in the table, for its id; a vocabulary with other ids 
 from __future__ import annotations
 
 import codecs
+import functools
 import json
 from collections.abc import Iterable
 from itertools import pairwise
@@ -130,7 +131,7 @@ class Tokenizer:
     def n_vocab(self) -> int:
         return len(self._lengths)
 
-    @property
+    @functools.cached_property
     def tokens(self) -> list[bytes]:
         """The bytes of each token by id."""
         return [self._data[start:stop] for start, stop in pairwise([0, *self._stops.tolist()])]
@@ -161,8 +162,7 @@ class Tokenizer:
             self._n_encoded += len(text)
             if self._n_encoded <= _FIRST_TEXTS:
                 return _encoding(self._ranks_in(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")))
-            tokens = self.tokens
-            self._whole = _encoding({tokens[i]: rank for rank, i in enumerate(self.ranked.tolist())})
+            self._whole = _encoding({self.tokens[i]: rank for rank, i in enumerate(self.ranked.tolist())})
         return self._whole
 
     def _ranks_in(self, text: str) -> dict[bytes, int]:

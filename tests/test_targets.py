@@ -6,7 +6,7 @@ import platform
 import llvmlite.binding as llvm
 import pytest
 
-from nbgpt.targets import SHIPPED, Target, current_target, host_target
+from nbgpt.targets import SHIPPED, Target, current_target, described_host, host_target
 
 x86_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="the features of this test are those of x86-64")
 
@@ -40,6 +40,24 @@ def test_the_host_knows_every_feature():
     assert host.features
     assert not host.features & host.missing
     assert host.features | host.missing == frozenset(llvm.get_host_cpu_features())
+
+
+@x86_only
+def test_linux_and_llvm_agree_about_the_host():
+    """At least about what objects are chosen by."""
+    named = SHIPPED[0].features
+    assert described_host().features & named == host_target().features & named
+    assert described_host().used == host_target().used
+
+
+def test_another_cpu_is_described_in_another_way(tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    said = "vendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 85\nflags\t\t: fma abm bmi1 avx512_vnni\n\n"
+    cpuinfo.write_text(said + said.replace("fma", "sse"))
+    assert described_host(cpuinfo) == Target("GenuineIntel-6-85", frozenset(["fma", "lzcnt", "bmi", "avx512vnni"]))
+    cpuinfo.write_text("processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd asimddp\nCPU part\t: 0xd0c\n\n")
+    assert described_host(cpuinfo) == host_target()
+    assert described_host(tmp_path / "nothing") == host_target()
 
 
 @x86_only
