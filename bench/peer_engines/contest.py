@@ -4,6 +4,7 @@ Each engine has a process of its own. Those whose turn it is not are stopped (SI
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -108,6 +109,7 @@ class Worker:
             said = self.log.read_text(errors="replace").split("\n")
             raise RuntimeError(f"{self.name} ended: {next(filter(None, reversed(said)), 'no word')} (see {self.log})")
         self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
         return json.loads(line)
 
 

@@ -1,4 +1,8 @@
-"""llama.cpp, by its C interface, as llama-bench and llama-batched-bench drive it."""
+"""llama.cpp, by its C interface, as llama-bench and llama-batched-bench drive it.
+
+Flash attention is on: measured, that is faster in every test, by 5 to 25 % (F32 at batch 8: nearly three times). A
+float32 cache is slower than its default of float16.
+"""
 
 import ctypes
 import json
@@ -113,7 +117,10 @@ class Engine(engine.Engine):
             engine.BATCH: self._new_context(engine.BATCH * engine.STEPS, engine.BATCH, threads),
         }
         self.batch = llama_cpp.llama_batch_init(engine.BATCH, 0, 1)
-        self.settings = "built for this CPU, llamafile and repacked matrices (its defaults), OpenMP, float16 KV cache"
+        self.settings = (
+            "built for this CPU, flash attention, float16 KV cache; its defaults: OpenMP, mapped file, llamafile, "
+            "repacked matrices; logits of the last position"
+        )
 
     def _new_context(self, n_ctx: int, n_sequences: int, threads: int) -> object:
         options = llama_cpp.llama_context_default_params()

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "as
 
 def engine_versions() -> dict[str, str]:
     """Of nbgpt, by the digest of its sources, and of every peer that is installed."""
-    found = {"nbgpt": _digest_of_nbgpt()}
-    for engine, package in PACKAGES.items():
-        try:
-            found[engine] = version(package)
-        except PackageNotFoundError:
-            continue
+    return {"nbgpt": _digest_of_nbgpt(), **_versions(PACKAGES)}
+
+
+def _versions(packages: dict[str, str]) -> dict[str, str]:
+    found = {}
+    for name, package in packages.items():
+        with suppress(PackageNotFoundError):
+            found[name] = version(package)
     return found
 
 
@@ -67,7 +70,7 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        versions = {**engine_versions(), **{package: version(package) for package in ALONGSIDE}}
+        versions = {**engine_versions(), **_versions({package: package for package in ALONGSIDE})}
         self.data: dict[str, Any] = {"machine": machine(), "versions": versions, "entrants": {}, "sections": []}
         file = folder / "peers.json"
         if file.exists():

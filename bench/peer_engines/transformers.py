@@ -22,7 +22,7 @@ class Engine(engine.Engine):
             path, dtype=getattr(torch, dtype), attn_implementation="sdpa"
         ).eval()
         self.settings = (
-            f"{dtype} in PyTorch, scaled_dot_product_attention, growing KV cache, logits of the last position"
+            f"{dtype}, eager PyTorch, scaled_dot_product_attention, growing KV cache; logits of the last position"
         )
 
     def clear(self, batch: int) -> None:
