@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from . import __version__
+from .buffers import aligned_zeros
 from .config import OFFICIAL, GPT2Config
 from .job import PROBE_FLOATS, PROBE_MULTIPLY_ADD, PROBE_READ
 from .kv_cache import KVDtype, Sequence
-from .layout import LANES
 from .model import GPT2, MAX_ROWS, MAX_THREADS
 from .sampling import Sampling
 from .weights import Weights, in_memory
@@ -221,9 +221,8 @@ def _best_seconds(run: Callable[[], object], tries: int) -> float:
 
 def measure_limits(model: GPT2) -> Limits:
     """Read bandwidth (512 MiB, best of 7) and float32 multiply-add peak of the model's team."""
-    memory = np.ones(_READ_BYTES // 4 + LANES, np.float32)
-    first = -memory.ctypes.data % (4 * LANES) // 4  # a load that straddles two cache lines is slower
-    data = memory[first : first + _READ_BYTES // 4]
+    data = aligned_zeros((_READ_BYTES // 4,), "float32")
+    data[:] = 1  # pages that were never touched are not memory yet
     items = len(data) // PROBE_FLOATS
     read = _best_seconds(lambda: model.probe(PROBE_READ, items, data), _PROBE_TRIES)
     items = 64 * model.team.n_threads

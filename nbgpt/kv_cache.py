@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from .buffers import aligned_zeros
 from .config import GPT2Config
 from .layout import LANES, PAGE, padded
 
@@ -108,7 +109,7 @@ class KVCache:
     def _grow(self) -> None:
         n_pages = len(self._users)
         wanted = max(16, 2 * n_pages)
-        memory = np.zeros(wanted * self.page_size, self.dtype)  # the system hands out pages when they are touched
+        memory = aligned_zeros((wanted * self.page_size,), self.dtype)
         memory[: len(self.memory)] = self.memory
         self.memory = memory
         self._users += [0] * (wanted - n_pages)

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from .buffers import aligned_zeros
 from .config import ACTIVATIONS
 from .job import MAX_TURNS, Job
 from .kv_cache import KVCache, KVDtype, Sequence
@@ -339,7 +340,7 @@ class GPT2:
         }
         for name, shape in shapes.items():
             if name not in self._buffers or self._buffers[name].shape != shape:  # x outlives a pass over some layers
-                self._buffers[name] = np.zeros(shape, np.float32)
+                self._buffers[name] = aligned_zeros(shape, "float32")
                 setattr(self._job, name, self._buffers[name].ctypes.data)
 
     def hidden(self, texts: list[list[int]], layer: int) -> Iterator[np.ndarray]:

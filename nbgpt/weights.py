@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .buffers import aligned_zeros
 from .config import GPT2Config
 from .formats import FormatError
 from .formats.safetensors import Entry, read_header
@@ -131,7 +132,7 @@ def in_memory(config: GPT2Config, dtype: str, name: str, fill: Callable[[str, st
     for tensor, (kind, shape) in native_shapes(config, dtype).items():
         start, stop = stop, stop + prod(shape) * ITEM_BYTES[kind]
         entries[tensor] = Entry(kind, shape, start, stop)
-    block = np.empty(stop, np.uint8)
+    block = aligned_zeros((stop,), "uint8")
     for tensor, entry in entries.items():
         block[entry.start : entry.stop] = fill(tensor, entry.dtype, prod(entry.shape)).view(np.uint8)
     return _weights(Path(name), config, dtype, {"name": name}, block, entries)
