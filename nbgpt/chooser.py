@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import processors as do
-from .sampling import Sampling
+from .sampling import LogitsProcessor, PerText, Sampling
 
 _STEEPEST = 1e30  # what a temperature of almost 0 multiplies by: no difference of logits becomes infinite
 
@@ -28,6 +28,7 @@ class Chooser:
         self._n_prompt = n_prompt
         self._ends = sorted(ends)
         self._ban_words = do.BannedWords(s.bad_words)
+        self._processors = [_for_text(processor, n_prompt) for processor in s.logits_processors]
         self._most_bits = 2 * s.mirostat_tau  # what Basu et al. call mu
         truncations = (
             (s.top_k, do.keep_top_k, s.top_k),
@@ -80,7 +81,7 @@ class Chooser:
             self._ban_words(scores, ids)
         if len(new) < s.min_tokens:
             scores[self._ends] = -np.inf
-        for processor in s.logits_processors:
+        for processor in self._processors:
             scores = _checked(processor(ids.copy(), scores), processor, len(scores))
         return scores
 
@@ -109,6 +110,10 @@ def _draw(weights: np.ndarray, uniform: float) -> int:
     """The place at which the running sum of the weights passes uniform * their sum, as in kernels/sampling.py."""
     sums = np.cumsum(weights, dtype=np.float64)
     return int(np.searchsorted(sums, min(uniform * sums[-1], np.nextafter(sums[-1], 0)), side="right"))
+
+
+def _for_text(processor: LogitsProcessor | PerText, n_given: int) -> LogitsProcessor:
+    return processor.for_text(n_given) if isinstance(processor, PerText) else processor
 
 
 def _checked(scores: Any, processor: object, n_vocab: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from numbers import Integral
 from typing import Any, TypedDict
 
 from .generation import BATCH_SIZE, Overflow
-from .sampling import LogitsProcessor, Sampling, check
+from .sampling import LogitsProcessor, PerText, Sampling, check
 from .tokenizer import Tokenizer
 
 Stop = str | int | Iterable[str | int]
@@ -52,7 +52,10 @@ class Options(TypedDict, total=False):
     dry_sequence_breakers: Iterable[str]
     logit_bias: Mapping[int, float]
     bad_words: Iterable[str | Sequence[int]]
-    logits_processors: Iterable[LogitsProcessor]
+    logits_processors: Iterable[LogitsProcessor | PerText]
+    choice: Iterable[str] | None
+    regex: str | None
+    json_schema: Mapping[str, Any] | bool | str | None
 
     logprobs: int | None
     echo: bool
@@ -130,15 +133,22 @@ def _sampling(
     greedy: bool = False,
     dry_sequence_breakers: Iterable[str] = DRY_BREAKERS,
     bad_words: Iterable[str | Sequence[int]] = (),
-    logits_processors: Iterable[LogitsProcessor] = (),
+    logits_processors: Iterable[LogitsProcessor | PerText] = (),
+    choice: Iterable[str] | None = None,
+    regex: str | None = None,
+    json_schema: Mapping[str, Any] | bool | str | None = None,
     **numbers: Any,
 ) -> Sampling:
     breakers = _list("dry_sequence_breakers", dry_sequence_breakers)
+    forms = {"choice": choice, "regex": regex, "json_schema": json_schema}
+    processors = _list("logits_processors", logits_processors) + [
+        _constraint(tokenizer, name, form) for name, form in forms.items() if form is not None
+    ]
     sampling = Sampling(
         **numbers,
         bad_words=tuple(ids for word in _list("bad_words", bad_words) for ids in _spellings(tokenizer, word)),
         dry_sequence_breakers=_holding(tokenizer, breakers) if numbers.get("dry_multiplier") else frozenset(),
-        logits_processors=tuple(_list("logits_processors", logits_processors)),
+        logits_processors=tuple(processors),
     )
     return replace(sampling, temperature=0.0) if greedy else sampling
 
@@ -157,6 +167,12 @@ def _stops(stop: Any) -> tuple[list[str], frozenset[int]]:
                 f"stop has {one!r}; it must be a text of at least one character, a token id, or a list of them"
             )
     return texts, frozenset(ids)
+
+
+def _constraint(tokenizer: Tokenizer, name: str, form: Any) -> PerText:
+    from .constrain import Constraint
+
+    return Constraint(tokenizer, name, form)
 
 
 def _list(name: str, value: Any) -> list[Any]:

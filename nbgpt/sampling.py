@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import inf
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,14 @@ def check(name: str, value: Any, kind: type, holds: Callable[[Any], bool], allow
     """Raise ValueError that names the parameter, its value and what is allowed, if it does not hold."""
     if not (isinstance(value, kind) and holds(value)):
         raise ValueError(f"{name} is {value!r}; it must be {'a whole number ' * (kind is Integral)}{allowed}")
+
+
+@runtime_checkable
+class PerText(Protocol):
+    """What makes a logits processor for each text, for those that must tell texts apart or know where they begin."""
+
+    def for_text(self, n_given: int) -> LogitsProcessor:
+        """The processor of one text, of which so many ids were given and not chosen."""
 
 
 def _number(default: float, allowed: str, holds: Callable[[Any], bool]) -> Any:
@@ -60,7 +68,7 @@ class Sampling:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     bad_words: tuple[tuple[int, ...], ...] = ()
     min_tokens: int = _whole(0, "of tokens, 0 for none", lambda n: n >= 0)
-    logits_processors: tuple[LogitsProcessor, ...] = ()
+    logits_processors: tuple[LogitsProcessor | PerText, ...] = ()
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -73,7 +81,7 @@ class Sampling:
             if not word:
                 raise ValueError("bad_words has an empty one; each must have at least one token")
         for processor in self.logits_processors:
-            if not callable(processor):
+            if not callable(processor) and not isinstance(processor, PerText):
                 raise ValueError(f"logits_processors has {processor!r}; each must be callable with ids and logits")
 
     def check_ids(self, n_vocab: int) -> None:

@@ -112,6 +112,8 @@ class Model:
             bad_words: texts, or lists of ids, of which the last token is banned after the others. A text counts with
                 and without a space before it.
             logits_processors: callables from ids int32 [n] of the text so far and logits float32 [n_vocab] to logits.
+            choice, regex, json_schema: the new text is one of these, matches this, or is JSON that fits this: see
+                constrain.py; needs pip install "nbgpt[constrain]".
         Answer
             logprobs: note log-probabilities of the tokens and of so many likeliest in their places.
             echo: begin with the prompt, with its log-probabilities if they are asked for.
