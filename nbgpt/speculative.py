@@ -1,0 +1,275 @@
+"""Speculative decoding: guess some ids, and let one pass of the model say which of them it would have drawn.
+
+A pass of a few rows costs little more than one of a single row, since both read all weights once. The random number of
+a position is a function of the seed and the position, so what is drawn after a row is what plain decoding would draw
+there if the guesses before it are right. Guesses are kept while they are what was drawn: the ids are those of plain
+decoding, greedy or sampled, and only the time that they take depends on the drafter.
+
+Sources: Leviathan et al. 2023, "Fast Inference from Transformers via Speculative Decoding"; Saxena 2023, "Prompt Lookup
+Decoding". Their acceptance rule keeps the distribution; this one keeps the ids.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import cycle, islice
+from statistics import median
+from time import perf_counter
+from typing import Protocol
+
+from .generation import Sampling
+from .kv_cache import Sequence
+from .model import GPT2, MAX_LOGIT_ROWS, Options
+
+OptionsAt = Callable[[int], Options]
+"""What to draw by the id at a place of a text, its prompt included."""
+DEFAULT_MAX_DRAFT = 15
+
+
+class Drafter(Protocol):
+    """Guesses how a text goes on; of one text at a time, which only grows until `reset`."""
+
+    def propose(self, ids: list[int], n: int, options: OptionsAt) -> list[int]:
+        """Up to n ids that may follow ids, none if there is no good guess; ids of the vocabulary."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the text and give its memory back."""
+        ...
+
+
+class PromptLookup:
+    """Guesses that what followed the last few ids before will follow them again: the latest time, the longest match."""
+
+    def __init__(self, max_ngram: int = 4, min_ngram: int = 2) -> None:
+        """Matches are of min_ngram to max_ngram ids. Raises ValueError if that is no range above 0."""
+        if min_ngram < 1:
+            raise ValueError(f"min_ngram is {min_ngram}; it must be at least 1")
+        if max_ngram < min_ngram:
+            raise ValueError(f"max_ngram is {max_ngram}; it must be at least min_ngram, {min_ngram}")
+        self._sizes = range(min_ngram, max_ngram + 1)
+        self.reset()
+
+    def reset(self) -> None:
+        self._next_place: dict[tuple[int, ...], int] = {}  # of each n-gram that something follows, where that stands
+        self._n_indexed = 0
+
+    def propose(self, ids: list[int], n: int, options: OptionsAt) -> list[int]:
+        for place in range(self._n_indexed, len(ids)):
+            for size in self._sizes:
+                if size <= place:
+                    self._next_place[tuple(ids[place - size : place])] = place
+        self._n_indexed = len(ids)
+        for size in reversed(self._sizes):
+            place = self._next_place.get(tuple(ids[-size:]), 0)
+            if place:
+                return list(islice(cycle(ids[place : place + n]), n))  # a loop goes round and round
+        return []
+
+
+class ModelDraft:
+    """A smaller model of the same vocabulary guesses, with the random numbers that will be drawn with."""
+
+    def __init__(self, draft: GPT2, target: GPT2) -> None:
+        """Raises ValueError if the two have different vocabularies."""
+        if draft.config.n_vocab != target.config.n_vocab or draft.weights.tokenizer != target.weights.tokenizer:
+            sizes = f"{draft.config.n_vocab} tokens, the model's {target.config.n_vocab}"
+            raise ValueError(f"the draft's vocabulary has {sizes}; both must have the same")
+        self._model = draft
+        self._text = Sequence()
+        self._ids: list[int] = []  # of the text
+
+    def reset(self) -> None:
+        self._model.free(self._text)
+        self._ids = []
+
+    def propose(self, ids: list[int], n: int, options: OptionsAt) -> list[int]:
+        n = min(n, self._model.config.n_ctx + 1 - len(ids))
+        if n < 1:
+            return []
+        n_known = _in_common(self._ids, ids[:-1])
+        self._model.truncate(self._text, n_known)
+        pending, draft = ids[n_known:], list[int]()
+        for place in range(len(ids), len(ids) + n):
+            draft.append(self._model.next_id(self._text, pending, options(place)))
+            pending = draft[-1:]
+        self._ids = [*ids, *draft[:-1]]
+        return draft
+
+
+def _in_common(a: list[int], b: list[int]) -> int:
+    """With how many equal ids both begin."""
+    different = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+    return next(different, min(len(a), len(b)))
+
+
+@dataclass
+class Statistics:
+    """How drafting went."""
+
+    passes: int = 0  # of the model, after the prompt
+    proposed: int = 0
+    accepted: int = 0
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Share of the proposed ids that were right."""
+        return self.accepted / self.proposed if self.proposed else 0.0
+
+
+_SHORTEST_PAUSE = 8  # passes
+_PAUSE_BY_COST = 25  # passes for each that a drafted id costs
+_LONGEST_PAUSE = 4  # times the first one
+_MEMORY = 0.9  # how much of what was counted is left after one more id
+_HOPE = 0.2, 0.25  # right and tested to begin with: likely, but one wrong id disproves it
+_LEAST_COST, _LIKELY_COST = 0.02, 0.15  # shares of a plain pass
+_MEASURED = 9  # times, whose median does not move when a thread is late or a drafter reads what it has missed
+
+
+class Pace:
+    """How many ids to draft for a pass, so that it pays.
+
+    Each drafted id is right, if those before it are, with a probability p, and makes the pass longer by a share c of a
+    plain one: n of them make (1 + p + ... + p^n) / (1 + n c) ids in the time of one. p is counted, the latest more, and
+    c is measured, the drafter's work included. When no n pays, drafting pauses, and then tries again with a single id.
+    """
+
+    def __init__(self) -> None:
+        self._plain: deque[float] = deque(maxlen=_MEASURED)  # seconds of a pass without drafts
+        self._costs = deque([_LIKELY_COST] * 2, _MEASURED)
+        self._times = 1
+        self._try_after(0)
+
+    def _try_after(self, pause: int) -> None:
+        self._pausing = pause
+        self._trying = True
+        self._reach = 1
+        self._right, self._tested = _HOPE
+
+    def length(self, most: int) -> int:
+        """How many ids to draft, at most `most`."""
+        if self._pausing:
+            self._pausing -= 1
+            return 0
+        if not self._plain or most < 1:
+            return 0
+        if self._trying:
+            return 1
+        cost, p = max(_LEAST_COST, median(self._costs)), self._right / self._tested
+        best, best_gain, n_expected = 0, 1.0, 1.0
+        for n in range(1, min(most, self._reach) + 1):
+            n_expected += p**n
+            gain = n_expected / (1 + n * cost)
+            if gain > best_gain:
+                best, best_gain = n, gain
+        if not best:
+            self._try_after(self._times * max(_SHORTEST_PAUSE, round(_PAUSE_BY_COST * cost)))
+            self._times = min(2 * self._times, _LONGEST_PAUSE)
+        return best
+
+    def note(self, n_drafted: int, n_right: int, seconds: float) -> None:
+        """What came of it."""
+        if not n_drafted:
+            self._plain.append(seconds)
+            return
+        if self._plain:
+            self._costs.append((seconds / median(self._plain) - 1) / n_drafted)
+        self._trying = False
+        n_tested = min(n_right + 1, n_drafted)
+        faded = _MEMORY**n_tested
+        self._right, self._tested = faded * self._right + n_right, faded * self._tested + n_tested
+        if n_right == n_drafted:
+            self._reach = max(self._reach, 2 * n_drafted)
+        if n_right > 1:
+            self._times = 1
+
+
+class Speculation:
+    """Drafts and verifies the ids of one text, pass by pass."""
+
+    def __init__(
+        self, drafter: Drafter, max_draft: int = DEFAULT_MAX_DRAFT, statistics: Statistics | None = None
+    ) -> None:
+        """Raises ValueError for a max_draft that is none."""
+        if not 1 <= max_draft < MAX_LOGIT_ROWS:
+            raise ValueError(f"max_draft is {max_draft}; it must be from 1 to {MAX_LOGIT_ROWS - 1}")
+        self.statistics = Statistics() if statistics is None else statistics
+        self._drafter = drafter
+        self._max_draft = max_draft
+        self._pace = Pace()
+
+    def next_ids(self, model: GPT2, past: Sequence, ids: list[int], options: OptionsAt, most: int) -> list[int]:
+        """One pass of the model -> the ids that follow ids, from 1 to `most`.
+
+        past holds all of ids but the last, and then all but the last of the ids with those that follow.
+        """
+        start = perf_counter()
+        n = self._pace.length(min(self._max_draft, most - 1))
+        draft = self._drafter.propose(ids, n, options)[:n] if n else []
+        if draft:
+            found = verify(model, past, ids, draft, options)
+        else:
+            found = [model.next_id(past, ids[-1:], options(len(ids)))]
+        self._pace.note(len(draft), len(found) - 1, perf_counter() - start)
+        self.statistics.passes += 1
+        self.statistics.proposed += len(draft)
+        self.statistics.accepted += len(found) - 1
+        return found
+
+
+def verify(model: GPT2, past: Sequence, ids: list[int], draft: list[int], options: OptionsAt) -> list[int]:
+    """One pass over the last id and the draft -> the ids of the draft that are right, and the one drawn after them.
+
+    past holds all of ids but the last; afterwards it holds them all, and the part of the draft that is right.
+    """
+    rows = [ids[-1], *draft]
+    drawn = model.next_ids([past] * len(rows), rows, [options(len(ids) + i) for i in range(len(rows))])
+    n_right = _in_common(draft, drawn)
+    model.truncate(past, len(ids) + n_right)
+    return drawn[: n_right + 1]
+
+
+def speculative_ids(
+    model: GPT2,
+    prompt_ids: list[int],
+    max_tokens: int,
+    sampling: Sampling,
+    drafter: Drafter,
+    *,
+    eos_id: int | None = None,
+    sample: int = 0,
+    max_draft: int = DEFAULT_MAX_DRAFT,
+    statistics: Statistics | None = None,
+) -> Iterator[int]:
+    """Ids that follow the prompt, one by one, until eos_id, which is left out, or max_tokens: those of `Generation`.
+
+    sample: which sample of the seed this is. max_draft: the most ids that are drafted for a pass. statistics: where to
+    count. Raises ValueError that names the parameter, its value and what is allowed.
+    """
+    model.check_room(prompt_ids, max_tokens)
+    speculation = Speculation(drafter, max_draft, statistics)
+    n_prompt = len(prompt_ids)
+
+    def options(place: int) -> Options:
+        return sampling.options(sample, place - n_prompt)
+
+    def generate() -> Iterator[int]:
+        past, ids = Sequence(), list(prompt_ids)
+        try:
+            found = [model.next_id(past, ids, options(n_prompt))]
+            while True:
+                for token in found:
+                    if token == eos_id:
+                        return
+                    ids.append(token)
+                    yield token
+                if len(ids) == n_prompt + max_tokens:
+                    return
+                found = speculation.next_ids(model, past, ids, options, n_prompt + max_tokens - len(ids))
+        finally:
+            model.free(past)
+            drafter.reset()
+
+    return generate()
