@@ -55,6 +55,18 @@ def test_a_seed_gives_the_same_ids_on_any_number_of_threads(file):
     assert len(set(runs[0])) > 10
 
 
+@pytest.mark.parametrize("options", [{}, {"top_k": 9, "top_p": 0.8}, {"min_p": 0.02, "repetition_penalty": 1.3}])
+def test_cached_or_not_a_seed_gives_the_same_ids(file, options):
+    """Each token again from an empty cache, on another number of threads."""
+    sampling = Sampling(**{"temperature": 3.0, "top_k": 0, "seed": 7, **options})
+    cached = generate(open_model(file, 1), [1, 2], 20, sampling)
+    model, uncached = open_model(file, 2), []
+    for n in range(20):
+        prefix = uncached[:n]
+        uncached = generate(model, [1, 2], n + 1, sampling, prefix=prefix)
+    assert uncached == cached
+
+
 def test_another_seed_or_sample_gives_other_ids(model):
     places = [(seed, sample) for seed in (0, 1, 2**64 - 1) for sample in (0, 1)]
     runs = [generate(model, [1], 20, Sampling(3.0, 0, 1.0, seed), sample=sample) for seed, sample in places]
