@@ -106,9 +106,7 @@ class Generation:
     finish_reason: FinishReason = field(default="", init=False)
     timing: Timing = field(default_factory=Timing, init=False)
     tokens: list[int] = field(init=False)  # the new ones, prefix first
-    measured: list[TokenLogprob] = field(
-        default_factory=list, init=False
-    )  # with echo the prompt's, then those of tokens
+    measured: list[TokenLogprob] = field(default_factory=list, init=False)  # of tokens; with echo, after the prompt's
 
     def __post_init__(self) -> None:
         """Raise ValueError that names the parameter, its value and what is allowed."""
@@ -121,13 +119,17 @@ class Generation:
         self._text = array("i", text)
         self._chooser = Chooser(self.sampling, self.sample, n_prompt, self.stop_ids)
         self._cancelled = False
-        n_read = self.timing.prompt_tokens = len(self.window.ids)
-        n_forgotten = len(text) - n_read
-        n_unmeasured = len(text) if self.logprobs is None else 1 if self.echo else n_prompt
-        self.first_wanted = max(n_keep if n_forgotten else 0, n_unmeasured - 1 - n_forgotten)
+        self.timing.prompt_tokens = len(self.window.ids)
+        self.first_wanted = len(self.window.ids) - 1  # where in the window logits begin to be wanted
         if self.logprobs is not None:
-            unread = text[0 if self.echo else n_prompt : n_forgotten + self.first_wanted + 1]
-            self.measured += [TokenLogprob(token, None) for token in unread]
+            self._measure_given(text, n_keep)
+
+    def _measure_given(self, text: list[int], n_keep: int) -> None:
+        """Want the logits before each id of the prefix, with echo of the prompt too; of some ids there are none."""
+        n_forgotten = len(text) - len(self.window.ids)
+        start = 0 if self.echo else len(self.prompt)
+        self.first_wanted = max(n_keep if n_forgotten else 0, start - 1 - n_forgotten)
+        self.measured = [TokenLogprob(token, None) for token in text[start : n_forgotten + self.first_wanted + 1]]
 
     def _check(self) -> None:
         n_ctx, n_vocab, most = self.model.config.n_ctx, self.model.config.n_vocab, self.max_tokens
