@@ -68,7 +68,10 @@ def printable(text: str) -> str:
 
 
 def shaded(text: str, probability: float) -> str:
-    """The text on a background from red (0) by way of yellow (1/4) to green (1), in black; line ends stay plain."""
+    """The text on a background from red (0) by way of yellow (1/4) to green (1), in black; line ends stay plain.
+
+    For those who ask by an option: NO_COLOR and what is no terminal do not hinder it, as no-color.org has it.
+    """
     likely = probability**0.5
     if os.environ.get("COLORTERM") in ("truecolor", "24bit"):
         red, green = min(1.0, 2 - 2 * likely), min(1.0, 2 * likely)
