@@ -13,7 +13,6 @@ const get = (id) => document.getElementById(id);
 const weight = (layer, head, i, j) =>
   j > i ? 0 : weights[(layer * n_head + head) * triangle + (i * (i + 1)) / 2 + j] / 255;
 const percent = (p) => (p >= 0.1 ? (100 * p).toFixed(0) : p >= 0.001 ? (100 * p).toFixed(1) : "< 0.1") + " %";
-const short = (x) => (x !== 0 && (Math.abs(x) < 1e-3 || Math.abs(x) >= 1e5) ? x.toExponential(1) : +x.toPrecision(3));
 
 /** A token's text with whatever is invisible made visible. */
 function visible(id) {
@@ -33,13 +32,6 @@ function make(name, properties = {}, ...children) {
     if (key in element) element[key] = value;
     else element.setAttribute(key, value);
   }
-  element.append(...children);
-  return element;
-}
-
-function draw(name, attributes = {}, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   element.append(...children);
   return element;
 }
@@ -199,9 +191,9 @@ function makeLarge() {
   get("head").addEventListener("pointermove", (event) => {
     const [i, j] = cellAt(event);
     const inside = i >= 0 && j >= 0 && i < n && j <= i;
-    get("head-cell").replaceChildren(...(inside
-      ? [token(ids[i]), ` (${i}) takes ${percent(weight(state.layer, state.head, i, j))} from `, token(ids[j]), ` (${j})`]
-      : ["Point at a cell to read it."]));
+    const words = () => ` (${i}) takes ${percent(weight(state.layer, state.head, i, j))} from `;
+    get("head-cell").replaceChildren(
+      ...(inside ? [token(ids[i]), words(), token(ids[j]), ` (${j})`] : ["Point at a cell to read it."]));
   });
   get("head").addEventListener("click", (event) => {
     const [i] = cellAt(event);
@@ -209,15 +201,7 @@ function makeLarge() {
   });
 }
 
-// --- Charts over the places of the stream -------------------------------------------------------------------------
-
-const [LEFT, RIGHT, TOP, BOTTOM] = [62, 10, 12, 42];
-const marks = {
-  circle: (x, y) => draw("circle", { cx: x, cy: y, r: 4 }),
-  square: (x, y) => draw("rect", { x: x - 3.5, y: y - 3.5, width: 7, height: 7 }),
-  ring: (x, y) => draw("circle", { cx: x, cy: y, r: 3.5, "fill-opacity": 0, "stroke-width": 2 }),
-  none: () => draw("g"),
-};
+// --- The stream and its LayerNorms --------------------------------------------------------------------------------
 
 function placeName(p) {
   if (p === 0) return "embedding";
@@ -228,80 +212,6 @@ function normName(p) {
   return p === n_places - 1 ? "ln_f" : `layer ${Math.floor(p / 2)}, ${p % 2 ? "ln_2" : "ln_1"}`;
 }
 
-/** Round numbers that cover low..high, and the function from a number to a share of the axis. */
-function scaleOf(values, log) {
-  let [low, high] = [Math.min(...values), Math.max(...values)];
-  if (log) {
-    const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high) + 1e-9)];
-    const all = [];
-    for (let k = first; k <= last; k++) all.push(...(last - first < 3 ? [1, 2, 5] : [1]).map((m) => m * 10 ** k));
-    const from = all.findLastIndex((tick) => tick <= low);
-    const to = all.findIndex((tick) => tick >= high);
-    const ticks = all.slice(Math.max(0, from), to < 0 ? all.length : to + 1);
-    const [a, b] = [Math.log10(ticks[0]), Math.log10(ticks.at(-1))];
-    return { ticks, share: (value) => (b > a ? (Math.log10(value) - a) / (b - a) : 0.5) };
-  }
-  [low, high] = [Math.min(low, 0), Math.max(high, 0)];
-  if (low === high) high = 1;
-  const raw = (high - low) / 5;
-  const unit = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((m) => m * unit).find((size) => size >= raw);
-  const ticks = [];
-  for (let k = Math.floor(low / step); k <= Math.ceil(high / step); k++) ticks.push(k * step);
-  return { ticks, share: (value) => (value - ticks[0]) / (ticks.at(-1) - ticks[0]) };
-}
-
-/**
- * series: {values [n_places], name(p), kind: colour, mark, line: whether neighbours are joined}; a value that is null
- * is left out. others: values of other tokens, thin lines.
- */
-function chart(box, { series, others = [], log, label, axis, offset, height = 300 }) {
-  const floor = 1e-6; // a variance of 0 has no logarithm
-  const clean = (value) => (value === null ? null : log ? Math.max(value, floor) : value);
-  const values = [...series.flatMap((one) => one.values), ...others.flat()].map(clean).filter((v) => v !== null);
-  const { ticks, share } = scaleOf(values, log);
-  const width = Math.max(box.clientWidth, LEFT + RIGHT + 9 * n_places);
-  const half = (width - LEFT - RIGHT) / n_places / 2;
-  const x = (p) => LEFT + (2 * p + 1) * half;
-  const y = (value) => height - BOTTOM - share(clean(value)) * (height - BOTTOM - TOP);
-  const svg = draw("svg", { width, height, role: "img", "aria-label": label });
-  const every = Math.ceil(20 / (4 * half));
-  for (let layer = 0; layer < n_layer; layer++) {
-    const left = x(2 * layer + offset) - half;
-    if (layer % 2 === 0)
-      svg.append(draw("rect", { class: "band", x: left, y: TOP, width: 4 * half, height: height - BOTTOM - TOP }));
-    if (layer % every === 0)
-      svg.append(draw("text", { x: left + 2 * half, y: height - BOTTOM + 17, "text-anchor": "middle" }, String(layer)));
-  }
-  const [end, name] = offset === 0 ? [n_places - 1, "ln_f"] : [0, "emb."]; // the place that belongs to no layer
-  svg.append(draw("text", { x: x(end) + half, y: height - BOTTOM + 17, "text-anchor": "end" }, name));
-  for (const tick of ticks) {
-    svg.append(draw("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick) }));
-    svg.append(draw("text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, String(short(tick))));
-  }
-  svg.append(draw("text", { x: (LEFT + width) / 2, y: height - 6, "text-anchor": "middle" }, axis));
-  svg.append(draw("text", { transform: `translate(13 ${(height - BOTTOM + TOP) / 2}) rotate(-90)`, "text-anchor": "middle" }, label));
-  const path = (line) => "M" + line.map((value, p) => `${x(p).toFixed(1)},${y(value).toFixed(1)}`).join("L");
-  for (const line of others) svg.append(draw("path", { class: "other", d: path(line) }));
-  for (const { values: points, name, kind, mark, line } of series) {
-    if (line) svg.append(draw("path", { class: `line ${kind}`, d: path(points) }));
-    points.forEach((value, p) => {
-      if (value === null) return;
-      svg.append(draw("g", { class: kind }, draw("title", {}, `${name(p)}: ${short(value)}`), marks[mark](x(p), y(value))));
-    });
-  }
-  box.replaceChildren(svg);
-}
-
-function legend(box, entries) {
-  box.replaceChildren(...entries.map(([kind, mark, line, text]) => {
-    const sample = draw("svg", { width: 26, height: 12, "aria-hidden": "true" });
-    if (line) sample.append(draw("path", { class: `line ${kind}`, d: "M1,6L25,6" }));
-    sample.append(draw("g", { class: kind }, marks[mark](13, 6)));
-    return make("span", {}, sample, text);
-  }));
-}
-
 const column = (rows, i) => rows.map((row) => row[i]);
 
 function showStream() {
@@ -309,9 +219,11 @@ function showStream() {
   const added = column(data.added, i);
   const half = (odd) => added.map((value, p) => (p > 0 && p % 2 === odd ? value : null));
   const name = (p) => `added by ${placeName(p)}`;
+  const after = (p) => `stream after ${placeName(p)}`;
   chart(get("stream-chart"), {
+    n_layer,
     series: [
-      { values: column(data.norms, i), name: (p) => `stream after ${placeName(p)}`, kind: "ink", mark: "none", line: true },
+      { values: column(data.norms, i), name: after, kind: "ink", mark: "none", line: true },
       { values: half(1), name, kind: "blue", mark: "circle" },
       { values: half(0), name, kind: "orange", mark: "square" },
     ],
@@ -330,9 +242,12 @@ function showNorms() {
     ["mean-chart", "mean", false, "mean over channels"],
     ["variance-chart", "variance", true, "variance over channels (log.)"],
   ]) {
-    const series = (when, kind, mark) =>
-      ({ values: column(data[`${name}_${when}`], i), name: (p) => `${name} ${when} ${normName(p)}`, kind, mark, line: true });
+    const series = (when, kind, mark) => {
+      const values = column(data[`${name}_${when}`], i);
+      return { values, name: (p) => `${name} ${when} ${normName(p)}`, kind, mark, line: true };
+    };
     chart(get(id), {
+      n_layer,
       series: [series("before", "ink", "circle"), series("after", "blue", "ring")],
       log,
       label,
@@ -341,7 +256,8 @@ function showNorms() {
     });
   }
   const names = ["norms", "added", "mean_before", "variance_before", "mean_after", "variance_after"];
-  const head = ["stream after", "its norm", "norm added", "read by", "mean before", "variance before", "mean after", "variance after"];
+  const head = ["stream after", "its norm", "norm added", "read by"];
+  head.push("mean before", "variance before", "mean after", "variance after");
   get("numbers").replaceChildren(
     make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
     make("tbody", {}, ...data.norms.map((_, p) => {
@@ -362,8 +278,8 @@ function makeLens() {
   const rows = data.lens_ids.map((row, depth) =>
     make("tr", {}, make("th", { scope: "row" }, depthName(depth)), ...row.map((likeliest, i) => {
       const p = data.lens_probabilities[depth][i];
-      const cell = make("td", { title: likeliest.slice(0, 5).map((id, k) => `${visible(id)} ${percent(p[k])}`).join("\n") });
-      cell.append(token(likeliest[0]));
+      const title = likeliest.slice(0, 5).map((id, k) => `${visible(id)} ${percent(p[k])}`).join("\n");
+      const cell = make("td", { title }, token(likeliest[0]));
       cell.style.background = fill(p[0]);
       return cell;
     })));

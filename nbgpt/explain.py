@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 256
 """The longest text of a page: attention is the square of it, for each head."""
-_HERE = Path(__file__).parent
 
 
 def page(trace: Trace, model: str = "GPT-2") -> str:
@@ -27,18 +26,22 @@ def page(trace: Trace, model: str = "GPT-2") -> str:
     check_length(len(trace.ids))
     parts = {
         "model": html.escape(model),
-        "style": (_HERE / "explain.css").read_text(encoding="utf-8"),
-        "script": (_HERE / "explain.js").read_text(encoding="utf-8"),
+        "style": _read("explain.css"),
+        "script": _read("explain_charts.js") + _read("explain.js"),
         "trace": _json(trace, model),
     }
-    template = (_HERE / "explain.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], template)  # once: what is put in is not read again
+    put_in = re.compile(r"\{\{(\w+)\}\}").sub  # once: what has been put in is not read again
+    return put_in(lambda place: parts[place[1]], _read("explain.html"))
 
 
 def check_length(n_tokens: int) -> None:
     """Raise ValueError for a text that is too long for a page."""
     if n_tokens > MAX_TOKENS:
         raise ValueError(f"the text has {n_tokens} tokens; a page shows at most {MAX_TOKENS}: shorten it")
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _json(trace: Trace, model: str) -> str:
