@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .generation import Timing
 from .logprobs import TokenLogprob
+from .speculative import Statistics
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Completion:
     timing: Timing
     seed: int  # gives the text again
     logprobs: list[TokenLogprob] | None = None  # of tokens, one for one
+    speculation: Statistics | None = None  # of guesses, if there were any to be made
 
     def __str__(self) -> str:
         return self.text

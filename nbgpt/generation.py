@@ -20,6 +20,7 @@ from .kv_cache import Sequence
 from .logprobs import TokenLogprob, measure
 from .model import GPT2, MAX_LOGIT_ROWS, MAX_ROWS
 from .sampling import Sampling, check
+from .speculative import Speculation
 
 Overflow = Literal["error", "truncate_left", "keep_first"]
 OVERFLOWS: tuple[Overflow, ...] = ("error", "truncate_left", "keep_first")
@@ -102,6 +103,7 @@ class Generation:
     max_time: float = inf
     logprobs: int | None = None
     echo: bool = False
+    speculation: Speculation | None = None  # drafts ids, if only one text grows and compiled code draws them all
 
     finish_reason: FinishReason = field(default="", init=False)
     timing: Timing = field(default_factory=Timing, init=False)
@@ -119,6 +121,7 @@ class Generation:
         self._text = array("i", text)
         self._chooser = Chooser(self.sampling, self.sample, n_prompt, self.stop_ids)
         self._cancelled = False
+        self.statistics = self.speculation and self.speculation.statistics
         self.timing.prompt_tokens = len(self.window.ids)
         self.first_wanted = len(self.window.ids) - 1  # where in the window logits begin to be wanted
         if self.logprobs is not None:
@@ -159,6 +162,12 @@ class Generation:
             yield from self.tokens[n_seen:]
             n_seen = len(self.tokens)
 
+    def release(self) -> None:
+        """Give the pages of its past back."""
+        self.model.free(self.window.sequence)
+        if self.speculation:
+            self.speculation.end()
+
     def cancel(self) -> None:
         """End it before the next pass. Any thread may ask for it."""
         self._cancelled = True
@@ -178,6 +187,7 @@ class Generation:
     def pending(self) -> range:
         """Places in the window that are still to be read."""
         if self.window.slide(self.model):
+            self.speculation = None  # it knows the text by its places
             self.first_wanted = len(self.window.ids) - 1
         return range(self.window.sequence.length, len(self.window.ids))
 
@@ -185,11 +195,16 @@ class Generation:
         """What compiled code needs to draw what follows this place; None if it is known or needs the logits."""
         return self._chooser.options(len(self.tokens)) if place == len(self.window.ids) - 1 else None
 
+    @property
+    def is_drawn(self) -> bool:
+        """Is one id to be read, and what follows it to be drawn by compiled code?"""
+        is_plain = self.logprobs is None and self.options(len(self.window.ids) - 1) is not None
+        return is_plain and len(self.pending()) == 1
+
     def turns(self) -> int:
         """How many tokens one call may add: several if compiled code draws them all, and none comes first."""
         seconds = self.timing.decode_seconds
-        is_drawn = self.logprobs is None and self.options(len(self.window.ids) - 1) is not None
-        if not (is_drawn and seconds and len(self.pending()) == 1):
+        if not (self.is_drawn and seconds):
             return 1
         room = self.window.n_ctx - self.window.sequence.length
         at_once = int(BURST_SECONDS * (self.timing.new_tokens - 1) / seconds)
@@ -199,6 +214,17 @@ class Generation:
         """What compiled code needs to draw so many tokens."""
         n = len(self.tokens)
         return [self.sampling.options(self.sample, position) for position in range(n, n + turns)]
+
+    def speculate(self) -> None:
+        """One pass over the last id and ids that were guessed, of which those that would have been drawn stay."""
+        assert self.speculation is not None
+        ids, sequence = self.window.ids, self.window.sequence
+        before = len(self.tokens) - len(ids)  # from a place in the window to the number of a new token
+        most = min(self.max_tokens - len(self.tokens), self.window.n_ctx - sequence.length)
+        found = self.speculation.next_ids(
+            self.model, sequence, ids, lambda place: self.sampling.options(self.sample, place + before), most
+        )
+        self.take_all(found)
 
     def take_all(self, drawn: list[int]) -> None:
         """Go on with ids that were drawn one after the other, as far as the text goes."""
@@ -257,19 +283,21 @@ def run(
             yield growing
             for one in growing:
                 if one.finish_reason:
-                    model.free(one.window.sequence)
+                    one.release()
             growing = [one for one in growing if not one.finish_reason]
     finally:
         beginning.forget()
         for one in growing:
-            model.free(one.window.sequence)
+            one.release()
 
 
 def _step(model: GPT2, growing: list[Generation], start: float) -> None:
     """Read what each text has pending, and let each take what follows."""
     begun = [one.timing.new_tokens > 0 for one in growing]
     turns = min(one.turns() for one in growing)
-    if turns > 1:
+    if len(growing) == 1 and growing[0].speculation and growing[0].is_drawn:
+        growing[0].speculate()
+    elif turns > 1:
         _grow(model, growing, turns)
     else:
         for part in _passes([(one, place) for one in growing for place in one.pending()]):

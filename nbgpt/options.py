@@ -7,11 +7,14 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import inf
 from numbers import Integral
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from .generation import BATCH_SIZE, Overflow
 from .sampling import LogitsProcessor, PerText, Sampling, check
 from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from .text import Model
 
 Stop = str | int | Iterable[str | int]
 DRY_BREAKERS = ("\n", ":", '"', "*")
@@ -60,6 +63,8 @@ class Options(TypedDict, total=False):
     logprobs: int | None
     echo: bool
     batch_size: int
+    prompt_lookup: bool
+    draft_model: Model | None
 
 
 def check_names(options: Mapping[str, Any]) -> None:
@@ -88,6 +93,8 @@ class Settings:
     logprobs: int | None
     echo: bool
     batch_size: int
+    prompt_lookup: bool
+    draft_model: Model | None
 
 
 def settle(
@@ -105,10 +112,14 @@ def settle(
     logprobs: int | None = None,
     echo: bool = False,
     batch_size: int = BATCH_SIZE,
+    prompt_lookup: bool = False,
+    draft_model: Model | None = None,
     **choice: Any,
 ) -> Settings:
     """Raises ValueError for values that are never allowed, whatever the prompt."""
     check("batch_size", batch_size, Integral, lambda n: n >= 1, "from 1 on")
+    if prompt_lookup and draft_model is not None:
+        raise ValueError("prompt_lookup and draft_model are given; choose one")
     stop_texts, stop_ids = _stops(stop)
     return Settings(
         sampling=_sampling(tokenizer, seed=0 if seed is None else seed, **choice),
@@ -124,6 +135,8 @@ def settle(
         logprobs=logprobs,
         echo=echo,
         batch_size=batch_size,
+        prompt_lookup=prompt_lookup,
+        draft_model=draft_model,
     )
 
 

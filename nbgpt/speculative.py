@@ -12,14 +12,13 @@ Decoding". Their acceptance rule keeps the distribution; this one keeps the ids.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle, islice
 from statistics import median
 from time import perf_counter
 from typing import Protocol
 
-from .generation import Sampling
 from .kv_cache import Sequence
 from .model import GPT2, MAX_LOGIT_ROWS, Options
 
@@ -218,6 +217,10 @@ class Speculation:
         self.statistics.accepted += len(found) - 1
         return found
 
+    def end(self) -> None:
+        """Give the drafter's memory back."""
+        self._drafter.reset()
+
 
 def verify(model: GPT2, past: Sequence, ids: list[int], draft: list[int], options: OptionsAt) -> list[int]:
     """One pass over the last id and the draft -> the ids of the draft that are right, and the one drawn after them.
@@ -229,47 +232,3 @@ def verify(model: GPT2, past: Sequence, ids: list[int], draft: list[int], option
     n_right = _in_common(draft, drawn)
     model.truncate(past, len(ids) + n_right)
     return drawn[: n_right + 1]
-
-
-def speculative_ids(
-    model: GPT2,
-    prompt_ids: list[int],
-    max_tokens: int,
-    sampling: Sampling,
-    drafter: Drafter,
-    *,
-    eos_id: int | None = None,
-    sample: int = 0,
-    max_draft: int = DEFAULT_MAX_DRAFT,
-    statistics: Statistics | None = None,
-) -> Iterator[int]:
-    """Ids that follow the prompt, one by one, until eos_id, which is left out, or max_tokens: those of `Generation`.
-
-    sample: which sample of the seed this is. max_draft: the most ids that are drafted for a pass. statistics: where to
-    count. Raises ValueError that names the parameter, its value and what is allowed.
-    """
-    model.check_room(prompt_ids, max_tokens)
-    speculation = Speculation(drafter, max_draft, statistics)
-    n_prompt = len(prompt_ids)
-
-    def options(place: int) -> Options:
-        return sampling.options(sample, place - n_prompt)
-
-    def generate() -> Iterator[int]:
-        past, ids = Sequence(), list(prompt_ids)
-        try:
-            found = [model.next_id(past, ids, options(n_prompt))]
-            while True:
-                for token in found:
-                    if token == eos_id:
-                        return
-                    ids.append(token)
-                    yield token
-                if len(ids) == n_prompt + max_tokens:
-                    return
-                found = speculation.next_ids(model, past, ids, options, n_prompt + max_tokens - len(ids))
-        finally:
-            model.free(past)
-            drafter.reset()
-
-    return generate()

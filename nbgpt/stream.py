@@ -135,4 +135,5 @@ class Stream(Iterator[str]):
             replace(generation.timing),
             generation.sampling.seed,
             writer.logprobs.copy() if generation.logprobs is not None else None,
+            replace(generation.statistics) if generation.statistics else None,
         )

@@ -19,6 +19,7 @@ from .library import open_model
 from .model import GPT2
 from .options import Options, Settings, check_names, settle
 from .sampling import check
+from .speculative import ModelDraft, PromptLookup, Speculation
 from .stream import Stream, Writer
 from .tokenizer import Tokenizer
 from .weights import Weights
@@ -118,6 +119,10 @@ class Model:
             logprobs: note log-probabilities of the tokens and of so many likeliest in their places.
             echo: begin with the prompt, with its log-probabilities if they are asked for.
             batch_size: how many texts grow together at most; each takes memory.
+        Speed
+            prompt_lookup: guess that what followed the last few tokens before will follow them again. draft_model: let
+                a smaller model of the same vocabulary guess. Several guesses are checked in one pass, and the text is
+                the same; for one text at a time.
 
         `Chooser` says in which order this is done; penalties and bans work in greedy mode too. Raises ValueError for
         values out of range, for a text that does not fit and if every token is banned; TypeError for other options.
@@ -172,8 +177,14 @@ class Model:
                 settings.max_time,
                 settings.logprobs,
                 settings.echo,
+                self._speculation(settings),
             )
             yield Writer(self.tokenizer, generation, settings.stop_texts, prompt if settings.echo else "")
+
+    def _speculation(self, settings: Settings) -> Speculation | None:
+        if settings.draft_model is not None:
+            return Speculation(ModelDraft(settings.draft_model.engine, self.engine))
+        return Speculation(PromptLookup()) if settings.prompt_lookup else None
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Logits float32 [n, n_vocab] after each of the ids [n].

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from models import config_of, open_model, random_params, write_native
 
+import nbgpt
 from nbgpt.generation import Generation, Sampling
 from nbgpt.kv_cache import Sequence
-from nbgpt.speculative import ModelDraft, Pace, PromptLookup, Statistics, speculative_ids, verify
+from nbgpt.speculative import DEFAULT_MAX_DRAFT, ModelDraft, Pace, PromptLookup, Speculation, Statistics, verify
 
 N_VOCAB, N_CTX = 61, 100
 NEVER = N_VOCAB  # an end of text that no model draws
@@ -41,8 +42,28 @@ def always_drafts(monkeypatch):
     monkeypatch.setattr(Pace, "length", lambda self, most: most)
 
 
+def ends(eos_id):
+    return frozenset() if eos_id in (None, NEVER) else frozenset({eos_id})
+
+
 def plain(model, prompt, max_tokens, sampling, eos_id=NEVER, sample=0):
-    return list(Generation(model, prompt, max_tokens, sampling, eos_id, sample))
+    return list(Generation(model, prompt, max_tokens, sampling, ends(eos_id), sample))
+
+
+def speculative_ids(
+    model,
+    prompt_ids,
+    max_tokens,
+    sampling,
+    drafter,
+    *,
+    eos_id=None,
+    sample=0,
+    max_draft=DEFAULT_MAX_DRAFT,
+    statistics=None,
+):
+    speculation = Speculation(drafter, max_draft, statistics)
+    return iter(Generation(model, prompt_ids, max_tokens, sampling, ends(eos_id), sample, speculation=speculation))
 
 
 class Knowing:
@@ -255,7 +276,7 @@ def test_it_notices_that_a_text_has_become_predictable():
         ({"max_draft": 0}, "max_draft is 0; it must be from 1 to 127"),
         ({"max_draft": 128}, "max_draft is 128; it must be from 1 to 127"),
         ({"prompt_ids": []}, "the prompt has no tokens"),
-        ({"max_tokens": 0}, "max_tokens is 0; it must be at least 1"),
+        ({"max_tokens": 0}, "max_tokens is 0; it must be a whole number from 1 on"),
         ({"max_tokens": 98}, "prompt of 3 tokens and 98 new ones make 101; this model's context is 100"),
     ],
 )
@@ -270,3 +291,17 @@ def test_bad_ngrams():
         PromptLookup(3, 0)
     with pytest.raises(ValueError, match="max_ngram is 1; it must be at least min_ngram, 2"):
         PromptLookup(1, 2)
+
+
+def test_texts_of_a_model_are_the_same_with_guesses():
+    model = nbgpt.load()
+    prompt = "The cat sat on the mat. " * 4
+    options = {"max_tokens": 60, "seed": 3, "temperature": 0.3}
+    plain = model.generate(prompt, **options)
+    for guesses in ({"prompt_lookup": True}, {"draft_model": nbgpt.load()}):
+        guessed = model.generate(prompt, **options, **guesses)
+        assert (guessed.tokens, guessed.finish_reason) == (plain.tokens, plain.finish_reason)
+        assert guessed.speculation.passes > 0
+    assert plain.speculation is None
+    with pytest.raises(ValueError, match="choose one"):
+        model.generate(prompt, prompt_lookup=True, draft_model=model)

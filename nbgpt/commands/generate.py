@@ -35,6 +35,7 @@ def define_generate(commands: Commands) -> None:
     _define_repetition(command)
     _define_words(command)
     define_search(command)
+    _define_speed(command)
     _define_output(command)
 
 
@@ -123,7 +124,16 @@ def _define_words(command: Parser) -> None:
         metavar="ID=BIAS",
         help="add to the logit of a token: 5 calls for it, -inf bans it; may be repeated",
     )
+    option("--choice", action="append", metavar="TEXT", help="the text is one of these; may be repeated")
+    option("--regex", metavar="PATTERN", help='the text matches this; like these needs pip install "nbgpt[constrain]"')
+    option("--json-schema", metavar="SCHEMA", help="the text is JSON that fits this")
     option("--bad-word", dest="bad_words", action="append", metavar="TEXT", help="never say it; may be repeated")
+
+
+def _define_speed(command: Parser) -> None:
+    option = _group(command, "speed", "Guesses that one pass can check together; the text is the same.")
+    option("--prompt-lookup", action="store_true", help="guess that the text repeats itself")
+    option("--draft-model", metavar="MODEL", help="let a smaller model of the same vocabulary guess")
 
 
 def _define_output(command: Parser) -> None:
@@ -173,9 +183,12 @@ def _generate(options: argparse.Namespace) -> None:
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of `Model.generate` that were given."""
     from ..options import Options
+    from ..text import load
 
     asked = {name: value for name, value in vars(options).items() if name in Options.__annotations__}
     asked["stop"] = [*asked.get("stop", ()), *getattr(options, "stop_id", ())]
+    if "draft_model" in asked:
+        asked["draft_model"] = load(asked["draft_model"])
     asked["logit_bias"] = dict(asked.get("logit_bias", ()))
     return asked | {"logprobs": 0} if options.color else asked
 
@@ -192,11 +205,12 @@ def _read_prompt(options: argparse.Namespace) -> str:
 
 
 def _figures(model: Model, completion: Completion) -> str:
-    timing = completion.timing
+    timing, found = completion.timing, completion.speculation
+    guesses = f"{found.accepted} of {found.proposed} guesses right; " if found else ""
     return (
         f"{timing.prompt_tokens} prompt tokens, prefill {timing.prefill_speed:.1f} tokens/s; "
         f"{timing.new_tokens} new tokens, decode {timing.decode_speed:.1f} tokens/s; "
-        f"{model.name} {model.dtype}, {model.n_threads} threads, seed {completion.seed}"
+        f"{guesses}{model.name} {model.dtype}, {model.n_threads} threads, seed {completion.seed}"
     )
 
 
