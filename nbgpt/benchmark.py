@@ -25,7 +25,8 @@ from .buffers import aligned_zeros
 from .config import OFFICIAL, GPT2Config
 from .job import PROBE_FLOATS, PROBE_MULTIPLY_ADD, PROBE_READ
 from .kv_cache import KVDtype, Sequence
-from .model import GPT2, MAX_ROWS, MAX_THREADS
+from .model import GPT2, MAX_ROWS
+from .passes import MAX_THREADS
 from .sampling import Sampling
 from .weights import Weights, in_memory
 

@@ -20,7 +20,8 @@ from time import perf_counter
 from typing import Protocol
 
 from .kv_cache import Sequence
-from .model import GPT2, MAX_LOGIT_ROWS, Options
+from .model import GPT2, MAX_LOGIT_ROWS
+from .passes import Options
 
 OptionsAt = Callable[[int], Options]
 """What to draw by the id at a place of a text, its prompt included."""
