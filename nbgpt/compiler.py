@@ -76,8 +76,8 @@ def _linked(library: Any) -> Any:
     return library._final_module
 
 
-def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:
-    """Kernels for one type of weights, for the CPU that NUMBA_CPU_NAME says; facts go into the header."""
+def optimized(dtype: str) -> tuple[str, Any, Any]:
+    """The entry's name, the optimized LLVM module, and the machine to emit it for: the CPU that NUMBA_CPU_NAME says."""
     import llvmlite.binding as llvm
 
     from .targets import current_target
@@ -92,6 +92,12 @@ def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:
         if not function.is_declaration and function.name != entry:
             function.linkage = "internal"
     passes.getModulePassManager().run(module, passes)
+    return entry, module, machine
+
+
+def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:
+    """Kernels for one type of weights, as an object file; facts go into the header."""
+    entry, module, machine = optimized(dtype)
     elf = machine.emit_object(module)
     header = {**facts, "job": SLOT, "entry": entry, "sha256": hashlib.sha256(elf).hexdigest()}
     return json.dumps(header).encode() + b"\n" + elf

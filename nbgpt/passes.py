@@ -265,7 +265,7 @@ class Passes:
             "scratch": (n_threads, self._job.scratch_stride),
             "candidates": (n_threads, self._job.candidates_stride),
             "buckets": (n_threads, 2 * SAMPLING_BUCKETS),  # float64
-            "packed": (packed * widest * (4 if finest == 1 else 1) // 4,),
+            "packed": (packed * widest // (1 if finest == 1 else 2),),
             "packed_sums": (groups,),
             "packed_scales": (groups,),
         }

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-_V3 = ("avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "popcnt")
+_V1 = ("sse2",)
+_V3 = (*_V1, "ssse3", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "popcnt")
 _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 _KNOWN = {
-    "generic": (),
-    "x86-64": (),
+    "generic": _V1 if platform.machine() == "x86_64" else (),
+    "x86-64": _V1,
     "haswell": _V3,
     "x86-64-v3": _V3,
     "x86-64-v4": _V4,
@@ -46,7 +48,24 @@ class Target:
 
     @property
     def vnni(self) -> bool:
-        return self.avx512 and "avx512vnni" in self.features
+        return "avx512vnni" in self.features if self.avx512 else {"avx2", "avxvnni"} <= self.features
+
+    @property
+    def sse2(self) -> bool:
+        return "sse2" in self.features
+
+    @property
+    def ssse3(self) -> bool:
+        return "ssse3" in self.features
+
+    @property
+    def dotprod(self) -> bool:
+        return {"neon", "dotprod"} <= self.features
+
+    @property
+    def register_bytes(self) -> int:
+        """Of the widest register."""
+        return 64 if self.avx512 else 32 if "avx2" in self.features else 16
 
     @property
     def llvm_features(self) -> str:

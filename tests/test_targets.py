@@ -1,7 +1,10 @@
 """Which CPU the kernels are compiled for: the host, or the one that the environment names."""
 
 import itertools
+import os
 import platform
+import subprocess
+import sys
 
 import llvmlite.binding as llvm
 import pytest
@@ -125,3 +128,32 @@ def test_shipped_targets_come_best_first():
     for better, worse in itertools.pairwise(SHIPPED):
         assert better.features > worse.features
     assert SHIPPED[0].features <= frozenset(llvm.get_host_cpu_features())  # names that LLVM knows
+
+
+ARM = """
+import re, sys
+import llvmlite.binding as llvm
+from llvmlite.binding import targets
+
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+for module in (llvm, targets):
+    module.get_default_triple = module.get_process_triple = lambda: "aarch64-unknown-linux-gnu"
+
+from nbgpt.compiler import optimized
+
+_, module, machine = optimized(sys.argv[1])
+print(*set(re.findall(r"^\\t([a-z0-9]+)\\b", machine.emit_assembly(module), re.M)))
+"""
+
+
+def test_arm_gets_fused_multiply_adds_and_dot_products():
+    """As far as LLVM can tell on another machine."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path = {sys.path}\n{ARM}", "int8"],
+        env={**os.environ, "NUMBA_CPU_NAME": "neoverse-n1", "NUMBA_CPU_FEATURES": "+neon,+dotprod"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {"fmla", "sdot"} <= set(done.stdout.split())

@@ -36,10 +36,9 @@ from ..simd import (
 from ..simd.codegen import TARGET
 from .softmax import exp, softmax_page
 
-QUERY_TILE = MAX_QUERY_TILE if TARGET.avx512 else 2
-"""Queries at consecutive positions that share a tile, by the number of registers."""
+QUERY_TILE = MAX_QUERY_TILE
+"""Queries at consecutive positions that share a tile."""
 SPAN = SPAN_PAGES * PAGE
-_KEY_REGISTERS = PAGE // LANES
 _MINUS_INFINITY = np.float32(-np.inf)
 
 
@@ -63,6 +62,11 @@ def state_floats(value_dim):
     return value_dim + LANES
 
 
+def _side_by_side(rows: int) -> int:
+    """Registers of keys or values whose tile fits the register file: 32 registers of 16 lanes, or the equal of 8."""
+    return VALUE_REGISTERS if TARGET.avx512 or rows == 1 else 1
+
+
 def _make_add_values(rows: int, registers: int) -> Any:
     """A step of the weighted sum of values over one page, for some registers of the head's dimensions."""
 
@@ -81,14 +85,16 @@ def _make_add_values(rows: int, registers: int) -> Any:
 
 def _make_score(rows: int) -> Any:
     """How well the queries fit each key of one page."""
+    registers = _side_by_side(rows)
 
     @kernel
     def score(scores, q, keys, head_dim):  # scores [rows, PAGE], q [head_dim, rows], keys [head_dim, PAGE]
         """scores = q.T @ keys."""
-        tile = zero_tile(rows, _KEY_REGISTERS)
-        for d in range(head_dim):
-            tile = fma_tile(tile, q, d * rows, 1, load_tile(keys, d * PAGE, 0, LANES, 1, _KEY_REGISTERS))
-        store_tile(scores, 0, PAGE, LANES, tile, _KEY_REGISTERS)
+        for key in range(0, PAGE, registers * LANES):
+            tile = zero_tile(rows, registers)
+            for d in range(head_dim):
+                tile = fma_tile(tile, q, d * rows, 1, load_tile(keys, d * PAGE + key, 0, LANES, 1, registers))
+            store_tile(scores, key, PAGE, LANES, tile, registers)
 
     return score
 
@@ -103,8 +109,8 @@ def scale_queries(q, queries, stride, scale, rows, head_dim):
 
 def make_see_span(rows: int) -> Any:
     """What `rows` queries at consecutive positions of one sequence see of a span."""
-    score = _make_score(rows)
-    add_wide, add_narrow = _make_add_values(rows, VALUE_REGISTERS), _make_add_values(rows, 1)
+    score, wide = _make_score(rows), _side_by_side(rows)
+    add_wide, add_narrow = _make_add_values(rows, wide), _make_add_values(rows, 1)
 
     @kernel
     def see_span(states, q, position, span, head, scratch):
@@ -130,9 +136,9 @@ def make_see_span(rows: int) -> Any:
                 factors[r] = softmax_page(at(weights, r * PAGE), n_past + r, running)
             n_keys = min(PAGE, n_past + rows - 1)
             d = 0
-            while d + VALUE_REGISTERS * LANES <= value_dim:
+            while d + wide * LANES <= value_dim:
                 add_wide(at(states, d), factors, weights, at(page, values + d), n_keys, value_dim)
-                d += VALUE_REGISTERS * LANES
+                d += wide * LANES
             while d < value_dim:
                 add_narrow(at(states, d), factors, weights, at(page, values + d), n_keys, value_dim)
                 d += LANES

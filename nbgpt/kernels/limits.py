@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import types
 
 from ..job import PROBE_FLOATS, PROBE_READ, PROBE_REPEATS, SLOT
-from ..layout import LANES, PANELS, ROW_TILE
+from ..layout import LANES
 from ..simd import (
     at,
     cast,
@@ -18,7 +18,7 @@ from ..simd import (
     store_tile,
     zero_tile,
 )
-from ..simd.codegen import TARGET
+from .matmul import TILES
 from .record import number_field, pointer_field
 from .team import claim, item_done, wait_for_step
 
@@ -26,7 +26,7 @@ _cells = pointer_field("cells", types.int64)
 probe, _items = number_field("probe"), number_field("probe_items")
 _data = pointer_field("probe_data", types.float32)
 _FLOP = SLOT["probe_flop"]
-_ROWS = ROW_TILE if TARGET.avx512 else 3
+_ROWS, _PANELS = TILES["float"][0]
 _INPUTS = 128
 
 
@@ -43,22 +43,22 @@ def read_floats(x, n):  # x [n], n a multiple of 128
 
 
 @kernel
-def multiply_add(x):  # x: a row tile, two panels and the result, all in the first-level cache
+def multiply_add(x):  # x: a row tile, panels and the result, all in the first-level cache
     """PROBE_REPEATS times the largest tile of the float32 matmul; the result lies behind its operands."""
     weights = at(x, _ROWS * _INPUTS)
-    result = at(weights, PANELS * LANES * _INPUTS)
+    result = at(weights, _PANELS * LANES * _INPUTS)
     for _ in range(PROBE_REPEATS):
-        tile = zero_tile(_ROWS, PANELS)
+        tile = zero_tile(_ROWS, _PANELS)
         for k in range(_INPUTS):
-            tile = fma_tile(tile, x, k * _ROWS, 1, load_tile(weights, k * PANELS * LANES, 0, LANES, 1, PANELS))
-        store_tile(result, 0, PANELS * LANES, LANES, tile, PANELS)
+            tile = fma_tile(tile, x, k * _ROWS, 1, load_tile(weights, k * _PANELS * LANES, 0, LANES, 1, _PANELS))
+        store_tile(result, 0, _PANELS * LANES, LANES, tile, _PANELS)
 
 
 @kernel
 def measure_limit(job, step, me):
     """Do the items of a probe: read PROBE_FLOATS of memory each, or multiply and add."""
     if me == 0:
-        cast(job, types.int64)[_FLOP] = 2 * _ROWS * PANELS * LANES * _INPUTS * PROBE_REPEATS
+        cast(job, types.int64)[_FLOP] = 2 * _ROWS * _PANELS * LANES * _INPUTS * PROBE_REPEATS
     item = claim(_cells(job), step)
     while item < _items(job):
         if probe(job) == PROBE_READ:

@@ -26,7 +26,8 @@ from ..simd import (
     absolute,
     at,
     cast,
-    dot_tile,
+    dot_bytes,
+    dot_nibbles,
     floor,
     fma,
     fma_tile,
@@ -45,16 +46,26 @@ from ..simd import (
     store_tile,
     stream_tile,
     total,
-    zero_int_tile,
+    zero_dots,
     zero_tile,
 )
 from ..simd.codegen import TARGET
+from ..simd.dots import ADDED, BYTES, NIBBLES
 
-# Heights of tiles that fit the register file: 32 registers of 16 lanes with AVX-512, the equal of 8 without.
-_FEW = 4, 3, 2, 1
-FLOAT_HEIGHTS = (ROW_TILE, 8, 4, 1) if TARGET.avx512 else _FEW
-INT8_HEIGHTS = (8, 4, 2, 1) if TARGET.avx512 else _FEW
-INT4_HEIGHTS = (6, 4, 2, 1) if TARGET.avx512 else _FEW  # its nibbles and offsets need registers too
+# Tiles (rows, panels) that fit the register file, tallest first: 32 registers of 16 lanes with AVX-512, the equal of 8
+# without. Sums of whole numbers and results share it; results wait in memory while a group is summed.
+_AVX512 = {
+    "float": ((ROW_TILE, 2), (8, 2), (4, 2), (1, 2)),
+    "int8": ((8, 2), (4, 2), (2, 2), (1, 2)),
+    "int4": ((6, 2), (4, 2), (2, 2), (1, 2)),  # nibbles and offsets need registers too
+}
+_OTHERS = {
+    "float": ((6, 1), (4, 1), (2, 2), (1, 2)),
+    "int8": ((4, 1), (3, 1), (2, 1), (1, 2)),
+    "int4": ((6, 1), (3, 1), (2, 1), (1, 2)),
+}
+TILES = _AVX512 if TARGET.avx512 else _OTHERS
+_X8, _X4 = BYTES.activations, NIBBLES.activations
 
 
 @dataclass(frozen=True)
@@ -68,10 +79,24 @@ class Matmul:
     planes: int = 1  # rows that an activation takes in a tile
 
 
-def _multiply(make_tile: Callable[[int], Any], heights: tuple[int, ...]) -> Any:
+def _over_panels(make_tile: Callable[[int, int], Any], rows: int, panels: int) -> Any:
+    """A tile of all PANELS, at once or one after the other."""
+    tile = make_tile(rows, panels)
+    if panels == PANELS:
+        return tile
+
+    @kernel
+    def tiles(out, out_stride, x, row, height, w, n_in, panel):
+        for i in range(0, PANELS, panels):
+            tile(at(out, i * LANES), out_stride, x, row, height, w, n_in, panel + i)
+
+    return tiles
+
+
+def _multiply(make_tile: Callable[[int, int], Any], shapes: tuple[tuple[int, int], ...]) -> Any:
     """Cover any height with the four tiles there are, tallest first."""
-    tallest, high, middle, low = heights
-    tallest_tile, high_tile, middle_tile, low_tile = (make_tile(height) for height in heights)
+    tallest, high, middle, low = (rows for rows, _ in shapes)
+    tallest_tile, high_tile, middle_tile, low_tile = (_over_panels(make_tile, *shape) for shape in shapes)
 
     @kernel
     def multiply(out, out_stride, x, height, w, n_in, panel):
@@ -104,18 +129,18 @@ def pack_float_row(x, row, height, source, n_in):  # source [n_in]
         values[k * height + row] = source[k]
 
 
-def _float_tile(dtype: Any) -> Callable[[int], Any]:
+def _float_tile(dtype: Any) -> Callable[[int, int], Any]:
     """out = x @ w: for each input and row a broadcast and a fused multiply-add a panel."""
 
-    def make_tile(rows: int) -> Any:
+    def make_tile(rows: int, panels: int) -> Any:
         @kernel
         def tile(out, out_stride, x, row, height, w, n_in, panel):
             values = at(cast(x[0], types.float32), row)
             weights = at(cast(w[0], dtype), panel * n_in * LANES)
-            sums = zero_tile(rows, PANELS)
+            sums = zero_tile(rows, panels)
             for k in range(n_in):
-                sums = fma_tile(sums, values, k * height, 1, stream_tile(weights, k * LANES, n_in * LANES, PANELS))
-            store_tile(out, row * out_stride, out_stride, LANES, sums, PANELS)
+                sums = fma_tile(sums, values, k * height, 1, stream_tile(weights, k * LANES, n_in * LANES, panels))
+            store_tile(out, row * out_stride, out_stride, LANES, sums, panels)
 
         return tile
 
@@ -152,12 +177,12 @@ def _pack_group(values, row, height, source, group):
 @kernel
 def pack_int8_row(x, row, height, source, n_in):  # source [n_in], zero beyond the inputs that there are
     """Quantize a row; a sum undoes the 128 that is added to each weight."""
-    sums, scales = cast(x[1], types.int32), cast(x[2], types.float32)
+    values, sums, scales = cast(x[0], _X8), cast(x[1], types.int32), cast(x[2], types.float32)
     for g in range(n_in // GROUP_INT8):
         start = g * GROUP_INT8
-        scale, number = _pack_group(at(x[0], start * height), row, height, at(source, start), GROUP_INT8)
+        scale, number = _pack_group(at(values, start * height), row, height, at(source, start), GROUP_INT8)
         scales[g * height + row] = scale
-        sums[g * height + row] = types.int32(-128) * types.int32(number)
+        sums[g * height + row] = types.int32(-ADDED) * types.int32(number)
 
 
 @kernel
@@ -169,7 +194,7 @@ def pack_int16_row(x, row, height, source, n_in):  # source [n_in], zero beyond 
     sums, scales = cast(x[1], types.int32), cast(x[2], types.float32)
     shift, down, half = splat(types.float32(256)), splat(types.float32(1 / 256)), splat(types.float32(0.5))
     for g in range(n_in // GROUP_INT8):
-        group, values = at(source, g * GROUP_INT8), at(x[0], g * GROUP_INT8 * height)
+        group, values = at(source, g * GROUP_INT8), at(cast(x[0], _X8), g * GROUP_INT8 * height)
         amax = largest_magnitude(group, GROUP_INT8)
         inverse = splat(types.float32(32512) / amax if amax > _SMALLEST else types.float32(0))
         high_sums = low_sums = splat(types.float32(0))
@@ -182,79 +207,86 @@ def pack_int16_row(x, row, height, source, n_in):  # source [n_in], zero beyond 
             high_sums, low_sums = high_sums + high, low_sums + low
         place = g * height + row
         scales[place], scales[place + 1] = amax / types.float32(127), amax / types.float32(32512)
-        sums[place] = types.int32(-128) * types.int32(total(high_sums))
-        sums[place + 1] = types.int32(-128) * types.int32(total(low_sums))
+        sums[place] = types.int32(-ADDED) * types.int32(total(high_sums))
+        sums[place + 1] = types.int32(-ADDED) * types.int32(total(low_sums))
 
 
 @kernel
 def pack_int4_row(x, row, height, source, n_in):  # source [n_in], zero beyond the inputs that there are
     """Quantize a row; a sum, in units of the activations, is what the weights' offsets multiply."""
-    sums, scales = cast(x[1], types.float32), cast(x[2], types.float32)
+    values, sums, scales = cast(x[0], _X4), cast(x[1], types.float32), cast(x[2], types.float32)
     for g in range(n_in // GROUP_INT4):
         start = g * GROUP_INT4
-        scale, number = _pack_group(at(x[0], start * height), row, height, at(source, start), GROUP_INT4)
+        scale, number = _pack_group(at(values, start * height), row, height, at(source, start), GROUP_INT4)
         scales[g * height + row] = scale
         sums[g * height + row] = scale * number
 
 
-def _int8_tile(rows: int) -> Any:
+def _int8_tile(rows: int, panels: int) -> Any:
     """out = sum over groups of x_scale w_scale (x @ (w + 128) - 128 sum(x)), in brackets whole numbers and exact."""
 
     @kernel
     def tile(out, out_stride, x, row, height, w, n_in, panel):
         groups = n_in // GROUP_INT8
-        values, sums = at(x[0], 4 * row), at(cast(x[1], types.int32), row)
+        values, sums = at(cast(x[0], _X8), 4 * row), at(cast(x[1], types.int32), row)
         x_scales = at(cast(x[2], types.float32), row)
         weights = at(w[0], panel * n_in * LANES)
         w_scales = at(cast(w[1], types.uint16), panel * groups * LANES)
-        result = zero_tile(rows, PANELS)
+        result = zero_tile(rows, panels)
         for g in range(groups):
-            dots = splat_tile(sums, g * height, 1, rows, PANELS)
+            dots = splat_tile(sums, g * height, 1, rows, panels)
             for k in range(g * GROUP_INT8, (g + 1) * GROUP_INT8, 4):
-                dots = dot_tile(dots, values, k * height, 4, stream_tile(weights, k * LANES, n_in * LANES, PANELS))
-            scales = stream_tile(w_scales, g * LANES, groups * LANES, PANELS)
+                dots = dot_bytes(dots, values, k * height, 4, stream_tile(weights, k * LANES, n_in * LANES, panels))
+            scales = stream_tile(w_scales, g * LANES, groups * LANES, panels)
             result = scale_tile(result, dots, x_scales, g * height, 1, scales)
-        store_tile(out, row * out_stride, out_stride, LANES, result, PANELS)
+        store_tile(out, row * out_stride, out_stride, LANES, result, panels)
 
     return tile
 
 
-def _int4_tile(rows: int) -> Any:
+def _int4_tile(rows: int, panels: int) -> Any:
     """out = sum over groups of x_scale w_scale (x @ w) + w_offset (x_scale sum(x)), w from 0 to 15."""
     # The tallest tile is for prefill, which finds a panel in the cache where the tile above has read it.
-    read = stream_tile if rows < INT4_HEIGHTS[0] else row_tile
+    read = stream_tile if rows < TILES["int4"][0][0] else row_tile
 
     @kernel
     def tile(out, out_stride, x, row, height, w, n_in, panel):
         groups = n_in // GROUP_INT4
-        values, sums = at(x[0], 4 * row), at(cast(x[1], types.float32), row)
+        values, sums = at(cast(x[0], _X4), 4 * row), at(cast(x[1], types.float32), row)
         x_scales = at(cast(x[2], types.float32), row)
         weights = at(w[0], panel * n_in * LANES // 2)
         w_scales = at(cast(w[1], types.uint16), panel * groups * LANES)
         w_offsets = at(cast(w[2], types.uint16), panel * groups * LANES)
-        result = zero_tile(rows, PANELS)
+        result = zero_tile(rows, panels)
         for g in range(groups):
-            dots = zero_int_tile(rows, PANELS)
-            for k in range(g * GROUP_INT4, (g + 1) * GROUP_INT4, 8):
-                both = read(weights, k * LANES // 2, n_in * LANES // 2, PANELS)
-                dots = dot_tile(dots, values, k * height, 4, low_nibbles(both))
-                dots = dot_tile(dots, values, (k + 4) * height, 4, high_nibbles(both))
-            scales = read(w_scales, g * LANES, groups * LANES, PANELS)
-            offsets = read(w_offsets, g * LANES, groups * LANES, PANELS)
+            dots = zero_dots(rows, panels)
+            for k in range(g * GROUP_INT4, min(n_in, (g + 1) * GROUP_INT4), 8):
+                both = read(weights, k * LANES // 2, n_in * LANES // 2, panels)
+                dots = dot_nibbles(dots, values, k * height, 4, low_nibbles(both))
+                dots = dot_nibbles(dots, values, (k + 4) * height, 4, high_nibbles(both))
+            scales = read(w_scales, g * LANES, groups * LANES, panels)
+            offsets = read(w_offsets, g * LANES, groups * LANES, panels)
             result = fma_tile(result, sums, g * height, 1, offsets)
             result = scale_tile(result, dots, x_scales, g * height, 1, scales)
-        store_tile(out, row * out_stride, out_stride, LANES, result, PANELS)
+        store_tile(out, row * out_stride, out_stride, LANES, result, panels)
 
     return tile
 
 
-_int8_multiply = _multiply(_int8_tile, INT8_HEIGHTS)
+_float32_multiply, _float16_multiply = (
+    _multiply(_float_tile(dtype), TILES["float"]) for dtype in (types.float32, types.uint16)
+)
+_int8_multiply, _int4_multiply = _multiply(_int8_tile, TILES["int8"]), _multiply(_int4_tile, TILES["int4"])
+_X8_BYTES, _X4_BYTES = _X8.bitwidth // 8, _X4.bitwidth // 8
 MATMULS = {
-    "float32": Matmul(pack_float_row, _multiply(_float_tile(types.float32), FLOAT_HEIGHTS), 1, 4),
-    "float16": Matmul(pack_float_row, _multiply(_float_tile(types.uint16), FLOAT_HEIGHTS), 1, 4),
-    "int8": Matmul(pack_int8_row, _int8_multiply, GROUP_INT8, 1),
-    "int4": Matmul(pack_int4_row, _multiply(_int4_tile, INT4_HEIGHTS), GROUP_INT4, 1),
+    "float32": Matmul(pack_float_row, _float32_multiply, 1, 4),
+    "float16": Matmul(pack_float_row, _float16_multiply, 1, 4),
+    "int8": Matmul(pack_int8_row, _int8_multiply, GROUP_INT8, _X8_BYTES),
+    "int4": Matmul(pack_int4_row, _int4_multiply, GROUP_INT4, _X4_BYTES),
 }
 """For the blocks, by the type of the weights."""
-HEAD_MATMULS = {**MATMULS, "int8": Matmul(pack_int16_row, _int8_multiply, GROUP_INT8, 1, LOGIT_PLANES["int8"])}
+HEAD_MATMULS = {
+    **MATMULS,
+    "int8": Matmul(pack_int16_row, _int8_multiply, GROUP_INT8, _X8_BYTES, LOGIT_PLANES["int8"]),
+}
 """For the logits."""

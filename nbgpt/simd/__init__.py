@@ -33,7 +33,8 @@ from .lanes import (
 )
 from .pointers import at, cast, data, pointer_in
 from .tiles import (
-    dot_tile,
+    dot_bytes,
+    dot_nibbles,
     fma_tile,
     high_nibbles,
     load_tile,
@@ -44,7 +45,7 @@ from .tiles import (
     splat_tile,
     store_tile,
     stream_tile,
-    zero_int_tile,
+    zero_dots,
     zero_tile,
 )
 
@@ -59,7 +60,8 @@ __all__ = [
     "atomic_store",
     "cast",
     "data",
-    "dot_tile",
+    "dot_bytes",
+    "dot_nibbles",
     "first",
     "floor",
     "fma",
@@ -93,6 +95,6 @@ __all__ = [
     "stream_tile",
     "total",
     "yield_cpu",
-    "zero_int_tile",
+    "zero_dots",
     "zero_tile",
 ]

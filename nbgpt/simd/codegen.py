@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import binding as llvm
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import models, register_model
 
@@ -14,6 +13,7 @@ from ..layout import LANES
 from ..targets import current_target
 
 TARGET = current_target()
+config.CPU_FEATURES = TARGET.llvm_features  # Numba would take the host's, whatever CPU NUMBA_CPU_NAME says
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 F32 = ir.FloatType()
@@ -24,7 +24,7 @@ F32X16, I32X16, I16X16, I16X32, I8X16, I8X64 = (
 
 
 class Vector(types.Type):
-    """A register: 16 float32, 16 int32, or 64 bytes that dot products take four to a lane."""
+    """A register: 16 float32, 16 int32, 32 int16, or 64 bytes that dot products take four to a lane."""
 
     def __init__(self, name: str, llvm_type: ir.VectorType) -> None:
         super().__init__(name=name)
@@ -41,6 +41,7 @@ class VectorModel(models.PrimitiveModel):
 
 f32x16 = Vector("f32x16", F32X16)
 i32x16 = Vector("i32x16", I32X16)
+i16x32 = Vector("i16x32", I16X32)
 u8x64 = Vector("u8x64", I8X64)
 
 # The register that `load` fills from a pointer, the vector that lies in memory, its alignment. Numba has no float16
@@ -133,22 +134,3 @@ def narrow(builder: Any, value: Any) -> Any:
     half = builder.lshr(scaled, I32(13))
     sign = builder.and_(builder.lshr(bits, I32(16)), I32(0x8000))
     return builder.trunc(builder.or_(half, sign), I16)
-
-
-def broadcast4(builder: Any, pointer: Any, index: Any) -> Any:
-    """The four bytes at pointer + index, in each of the 16 lanes."""
-    return builder.bitcast(splat(builder, element_at(builder, pointer, index, I32, 1)), I8X64)
-
-
-def dot4(builder: Any, total: Any, left: Any, right: Any) -> Any:
-    """total[i] + sum over j < 4 of left[4i+j] * right[4i+j]: left unsigned bytes, right signed, exact."""
-    if TARGET.vnni:
-        argument = I8X64 if llvm.llvm_version_info[0] >= 22 else I32X16
-        operands = (builder.bitcast(side, argument) for side in (left, right))
-        return call(builder, "llvm.x86.avx512.vpdpbusd.512", I32X16, total, *operands)
-    for j in range(4):
-        lanes = list(range(j, 64, 4))
-        unsigned = builder.zext(shuffle(builder, left, lanes), I32X16)
-        signed = builder.sext(shuffle(builder, right, lanes), I32X16)
-        total = builder.add(total, builder.mul(unsigned, signed))
-    return total

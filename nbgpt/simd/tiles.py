@@ -14,7 +14,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import codegen
-from .codegen import F32, F32X16, I32, I32X16, I64, MEMORY, f32x16, i32x16
+from .codegen import F32, F32X16, I32, I64, MEMORY, f32x16, i32x16
+from .dots import BYTES, NIBBLES, Dots, in_32_bits
 
 
 def _offset(builder: Any, start: Any, stride: Any, count: int) -> Any:
@@ -44,9 +45,9 @@ def zero_tile(typing: Any, rows: Any, columns: Any) -> Any:
 
 
 @intrinsic(prefer_literal=True)
-def zero_int_tile(typing: Any, rows: Any, columns: Any) -> Any:
-    """A tile of int32 zeros."""
-    return _zeros(i32x16, codegen.constant(I32X16, 0), rows, columns)
+def zero_dots(typing: Any, rows: Any, columns: Any) -> Any:
+    """A tile of zeros for `dot_nibbles` to add to, for the inputs of one group."""
+    return _zeros(NIBBLES.total, codegen.constant(NIBBLES.total.llvm_type, 0), rows, columns)
 
 
 def _zeros(register: Any, zero: Any, rows: Any, columns: Any) -> Any:
@@ -153,21 +154,27 @@ def fma_tile(typing: Any, tile: Any, x: Any, start: Any, stride: Any, weights: A
     return tile(tile, x, types.intp, types.intp, weights), generate
 
 
-@intrinsic
-def dot_tile(typing: Any, tile: Any, x: Any, start: Any, stride: Any, weights: Any) -> Any:
-    """Four steps along the inputs at once: signed bytes x[start + row * stride ...] by unsigned bytes of weights."""
+def _dot_tile(dots: Dots, doc: str) -> Any:
+    @intrinsic
+    def dot_tile(typing: Any, tile: Any, x: Any, start: Any, stride: Any, weights: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            result, x_value, start, stride, registers = args
+            operands = [dots.operands(builder, builder.extract_value(registers, i)) for i in range(weights.count)]
+            for row, column, place in _cells(tile, weights):
+                if column == 0:
+                    four = dots.spread(builder, x_value, _offset(builder, start, stride, row))
+                value = dots.add(builder, builder.extract_value(result, place), operands[column], four)
+                result = builder.insert_value(result, value, place)
+            return result
 
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        result, x_value, start, stride, registers = args
-        for row, column, place in _cells(tile, weights):
-            if column == 0:
-                four = codegen.broadcast4(builder, x_value, _offset(builder, start, stride, row))
-            weight = builder.extract_value(registers, column)
-            value = codegen.dot4(builder, builder.extract_value(result, place), weight, four)
-            result = builder.insert_value(result, value, place)
-        return result
+        return tile(tile, x, types.intp, types.intp, weights), generate
 
-    return tile(tile, x, types.intp, types.intp, weights), generate
+    dot_tile.__doc__ = doc
+    return dot_tile
+
+
+dot_bytes = _dot_tile(BYTES, "Four steps along the inputs at once: x[start + row * stride ...] by bytes of weights.")
+dot_nibbles = _dot_tile(NIBBLES, "The same for weights from 0 to 15.")
 
 
 @intrinsic
@@ -180,7 +187,7 @@ def scale_tile(typing: Any, tile: Any, dots: Any, x_scale: Any, start: Any, stri
             if column == 0:
                 broadcast = _broadcast(builder, x_value, start, stride, row)
             scale = builder.fmul(broadcast, builder.extract_value(registers, column))
-            dot = builder.sitofp(builder.extract_value(sums, place), F32X16)
+            dot = builder.sitofp(in_32_bits(builder, builder.extract_value(sums, place)), F32X16)
             value = codegen.fma(builder, dot, scale, builder.extract_value(result, place))
             result = builder.insert_value(result, value, place)
         return result
