@@ -94,8 +94,8 @@ def test_the_loop_goes_on(model):
     completion, seconds = asyncio.run(main())
     assert completion.usage.completion_tokens == 40
     assert completion.timing.prefill_seconds > 0.02  # one pass, which would have been one gap
-    assert max(gaps) < seconds / 4
-    assert sum(sorted(gaps)[: len(gaps) // 2]) < 0.01 * len(gaps)  # half of them below 20 ms
+    assert max(gaps) < seconds / 2
+    assert sorted(gaps)[len(gaps) // 2] < seconds / 10
 
 
 def test_several_take_turns(model):
