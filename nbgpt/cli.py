@@ -61,7 +61,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return 141, ""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return 1, f"{error.filename}: {error.strerror}"
-    if isinstance(error, (FormatError, DownloadError, KernelError, OSError)):
+    if isinstance(error, (FormatError, DownloadError, KernelError, ImportError, OSError)):
         return 1, str(error) or type(error).__name__
     if isinstance(error, MemoryError):
         return 1, f"out of memory: {error}; take a smaller model or another --dtype"
