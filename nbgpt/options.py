@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from math import inf
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -72,6 +71,8 @@ def check_names(options: Mapping[str, Any]) -> None:
     known = list(Options.__annotations__)
     for name in options:
         if name not in known:
+            from difflib import get_close_matches
+
             near = get_close_matches(name, known, 1)
             raise TypeError(f"no option is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -155,6 +156,7 @@ def _bias(text: str) -> tuple[int, float]:
 
 
 def _generate(options: argparse.Namespace) -> None:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy would start threads that spin beside those of the model
     from ..generation import random_seed
 
     if options.num_samples < 1:
