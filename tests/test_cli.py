@@ -106,6 +106,25 @@ def test_quiet(run, recital):
     assert run("generate", "-q", "--model", recital, "-n", 100) == (0, RECITED + "\n", "")
 
 
+START = """
+import os, sys
+from nbgpt.cli import main
+
+main(sys.argv[1:])
+slow = {"numba", "llvmlite", "importlib.metadata", "subprocess", "tempfile", "tqdm", "huggingface_hub"}
+print(sorted(slow & {*sys.modules}), len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux lists them")
+def test_a_start_loads_no_compiler_and_starts_no_threads_but_its_own(recital):
+    command = [sys.executable, "-c", START, "generate", "-q", "--model", recital, "-n", "1", "--threads", "1"]
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    environment["PYTHONPATH"] = os.pathsep.join(["", *sys.path])
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.splitlines()[1] == "[] 1"
+
+
 def test_a_last_line_that_is_whole_stays_as_it_is(run, folder):
     path = write_text_model(folder / "line.safetensors", *reciter("a line\n"))
     assert run("generate", "-q", "--model", path, "-n", 50)[1] == "a line\n"
