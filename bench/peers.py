@@ -15,6 +15,8 @@ from pathlib import Path
 
 from peer_engines import cold, contest, models
 from peer_engines.contest import CONTESTS, FARTHEST, TESTS, TG_BATCH, Entrant
+from peer_engines.machine import busy
+from peer_engines.report import BUSY
 from peer_engines.results import Results
 
 sys.path.insert(0, str(models.REPOSITORY))
@@ -98,8 +100,15 @@ class Peers:
                 if not found["is_same_model"]:
                     _say(f"  {name} computes something else (logits off by {found['relative']:.0%}) and is left out\n")
             for test in tests:
+                others = busy()
+                if others > BUSY:
+                    _say(
+                        f"  the machine is not ours alone: {others:.0%} of it is busy; engines that spin suffer most\n"
+                    )
                 seconds = self._samples(f"  {test:8}", loaded.run(test, self.options.pairs))
-                self.results.add_section(test=test, dtype=dtype, threads=threads, tokens=TESTS[test], seconds=seconds)
+                self.results.add_section(
+                    test=test, dtype=dtype, threads=threads, tokens=TESTS[test], busy=others, seconds=seconds
+                )
 
     def run_cold_start(self) -> None:
         folder, threads = self.options.cold_model, max(self.options.threads)

@@ -24,6 +24,7 @@ SECTION = {
     "dtype": "int8",
     "threads": 2,
     "tokens": 128,
+    "busy": 0.01,
     "seconds": {
         "nbgpt int8": [1.0, 2.0, 1.0, 1.0, 1.0],
         "llama.cpp Q8_0": [4.0, 8.0, 4.0, 3.0, 5.0],
@@ -58,10 +59,12 @@ def test_files_keep_other_sections(peers, tmp_path, monkeypatch):
     assert [(one["threads"], len(one["seconds"])) for one in sections] == [(1, 3), (2, 2)]
     text = (tmp_path / "peers.md").read_text()
     assert "| tg128 | int8 | 2 | 64.0 | llama.cpp Q8_0 | 42.7 | **1.50 (1.50 to 1.50)** |" in text
+    assert "not idle" not in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["peers.json", "peers.md", "peers.svg"]
 
     monkeypatch.setattr(peers["results"], "machine", lambda: {"processor": "another"})
-    Results(tmp_path).add_section(**SECTION)
+    Results(tmp_path).add_section(**{**SECTION, "busy": 0.7})
+    assert "before 1 of 1 tests others used up to 70% of it" in (tmp_path / "peers.md").read_text()
     assert len(json.loads((tmp_path / "peers.json").read_text())["sections"]) == 1
 
 

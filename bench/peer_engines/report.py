@@ -6,6 +6,8 @@ from typing import Any
 from .contest import CONTESTS, TESTS
 from .figures import fastest_peer, rows
 
+BUSY = 0.1
+"""The share of a machine that others may use in a measurement."""
 METHOD = """\
 By llama-bench's method. pp512: a prompt of 512 random ids at once, logits after the last. tg128: 128 single steps from
 an empty context, logits after each. tg128b8: eight sequences at once; tokens/s count all eight. The cache is emptied
@@ -25,6 +27,7 @@ def markdown(data: dict[str, Any]) -> str:
     parts = [
         "# nbgpt beside other engines\n\nMade by `python bench/peers.py`, which says how to install the peers.\n",
         _table(["the machine", ""], [[name, value] for name, value in data["machine"].items()]),
+        _warning(sections),
         f"## nbgpt and the fastest peer\n\n{_table(*_summary(sections))}\n![tokens a second](peers.svg)\n",
         f"## Every engine\n\n{_table(*_every(sections))}",
         _cold_start(data["cold_start"]) if "cold_start" in data else "",
@@ -32,6 +35,16 @@ def markdown(data: dict[str, Any]) -> str:
         f"## Method\n\n{METHOD}",
     ]
     return "\n".join(filter(None, parts))
+
+
+def _warning(sections: list[dict[str, Any]]) -> str:
+    busy = [one["busy"] for one in sections if one["busy"] > BUSY]
+    if not busy:
+        return ""
+    return (
+        f"**The machine was not idle: before {len(busy)} of {len(sections)} tests others used up to {max(busy):.0%} of "
+        "it. Engines whose threads wait for each other by spinning lose most by that; measure again.**\n"
+    )
 
 
 def _in_order(sections: list[dict[str, Any]]) -> list[dict[str, Any]]:

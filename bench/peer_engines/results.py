@@ -6,14 +6,13 @@ had the same machine and the same versions.
 
 import hashlib
 import json
-import os
-import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from . import chart, models, report
+from .machine import machine
 
 PACKAGES = {
     "llama_cpp": "llama-cpp-python",
@@ -22,7 +21,6 @@ PACKAGES = {
     "transformers": "transformers",
 }
 ALONGSIDE = ("torch", "nncf", "numpy", "numba", "llvmlite", "tokenizers", "gguf")
-INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp", "i8mm")
 
 
 def engine_versions() -> dict[str, str]:
@@ -45,26 +43,6 @@ def _digest_of_nbgpt() -> str:
     return digest.hexdigest()[:8]
 
 
-def machine() -> dict[str, str]:
-    """The processor, the memory and the system, as Linux names them."""
-    cpu = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
-    cpu = {name.strip(): value.strip() for name, value in cpu.items()}
-    flags = cpu.get("flags", cpu.get("Features", "")).split()
-    kib = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")).split()[
-        1
-    ]
-    family = f"family {cpu['cpu family']} model {cpu['model']}" if "cpu family" in cpu else platform.machine()
-    return {
-        "processor": f"{cpu.get('model name', 'unknown')} ({family})",
-        "instructions": ", ".join(name for name in INSTRUCTIONS if name in flags),
-        "cores": str(len(os.sched_getaffinity(0))),
-        "memory": f"{int(kib) / 2**20:.1f} GiB",
-        "system": f"{platform.freedesktop_os_release()['PRETTY_NAME']}, Linux {platform.release()}",
-        "virtual": "yes" if "hypervisor" in flags else "no",
-        "Python": platform.python_version(),
-    }
-
-
 class Results:
     """Sections and what they were measured with."""
 
@@ -83,7 +61,7 @@ class Results:
         self.data["entrants"][name] = found
 
     def add_section(self, **section: Any) -> None:
-        """Keep a section (test, dtype, threads, tokens, seconds) in the place of the earlier one; write the files."""
+        """Keep a section (test, dtype, threads, tokens, busy, seconds) in place of the earlier one; write the files."""
         key = ("test", "dtype", "threads")
         others = [one for one in self.data["sections"] if any(one[name] != section[name] for name in key)]
         self.data["sections"] = [*others, section]
