@@ -23,13 +23,15 @@ sys.path.insert(0, str(models.REPOSITORY))
 from nbgpt import paths
 
 COLD = "cold"
+STOPS = (signal.SIGINT, signal.SIGTERM)
 LONG = {("float32", TG_BATCH), ("float16", TG_BATCH)}
 """Run only when the test is asked for: ten minutes more, of what the other rows say already."""
 
 
 def main() -> None:
     options = _options()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that workers are ended
+    for number in STOPS:
+        signal.signal(number, _stop)
     results = Results(options.results)
     peers = Peers(options, results)
     try:
@@ -38,11 +40,16 @@ def main() -> None:
                 peers.run_contests(dtype, threads)
         if not options.only or COLD in options.only:
             peers.run_cold_start()
-    except KeyboardInterrupt:
-        sys.exit(130)
     except RuntimeError as error:
         sys.exit(f"peers: {error}")
     _say(f"{options.results / 'peers.md'}\n")
+
+
+def _stop(number: int, frame: object) -> None:
+    """End the workers on the way out; another signal must not disturb that."""
+    for one in STOPS:
+        signal.signal(one, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def _options() -> argparse.Namespace:
