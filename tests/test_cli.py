@@ -88,7 +88,12 @@ def start(*arguments, **options):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(["", *sys.path])} | options.pop("env", {})
     command = [sys.executable, "-m", "nbgpt", *map(str, arguments)]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment, encoding="utf-8", **pipes | options)
+    return subprocess.Popen(command, env=environment, encoding="utf-8", preexec_fn=_heed_interrupts, **pipes | options)
+
+
+def _heed_interrupts():
+    """Whoever runs the tests in the background ignores Ctrl-C, and his children would."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 # generate
