@@ -108,7 +108,19 @@ def test_every_option_arrives(run, monkeypatch, random_file, name):
 
 def test_no_option_is_forgotten():
     by_other_names = {"sample", "logits_processors", "logprobs"}  # samples are counted; the last is for --json
-    assert set(Options.__annotations__) - by_other_names == set(ASKED)
+    elsewhere = {"choice", "regex", "json_schema", "prompt_lookup", "draft_model"}  # below
+    assert set(Options.__annotations__) - by_other_names - elsewhere == set(ASKED)
+
+
+def test_forms_and_guesses(run):
+    assert run("The answer is", "-q", "--seed", 1, "--choice", " yes", "--choice", " no")[1].strip() in ("yes", "no")
+    assert re.fullmatch(r" [a-z]{3}\n", run("It was", "-q", "--seed", 1, "--regex", " [a-z]{3}")[1])
+    assert json.loads(run("", "-q", "--seed", 1, "--json-schema", '{"enum": [17, 18]}')[1]) in (17, 18)
+    plain = run("a b c a b c a b", "-q", "--seed", 2, "-n", 20)[1]
+    code, out, err = run("a b c a b c a b", "--seed", 2, "-n", 20, "--prompt-lookup")
+    assert (code, out) == (0, plain)
+    assert "guesses right" in err
+    assert run("a b c a b c a b", "-q", "--seed", 2, "-n", 20, "--draft-model", "story-34m")[1] == plain
 
 
 def test_json(run, random_file):

@@ -292,7 +292,7 @@ def test_a_warm_generate_loads_only_what_it_needs(recital):
     """Not Numba above all, which takes longer than a short text; nor what downloads and conversions need."""
     code = "from nbgpt.cli import main; assert main(['generate', '-q', '-n', '3', '--model', sys.argv[1]]) == 0"
     loaded = modules_after(code, recital.weights.path)
-    assert {"nbgpt.model", "tiktoken"} <= loaded
+    assert "nbgpt.model" in loaded
     assert not loaded & {"numba", "tqdm", "huggingface_hub", "nbgpt.download", "nbgpt.convert", "nbgpt.quantize"}
 
 
