@@ -42,7 +42,7 @@ MODULES = {
 """Module -> the part that its import belongs to; one that is not named belongs to the part that imports it first."""
 CALLS = {
     "nbgpt.cli": {"_new_parser": "nbgpt: command line"},
-    "nbgpt.model": {"GPT2.forward": "first pass: Python", "GPT2._reserve": "first pass: buffers"},
+    "nbgpt.passes": {"Passes.forward": "first pass: Python", "Passes._reserve": "first pass: buffers"},
     "nbgpt.runtime": {
         "find_object": "kernels: find",
         "source_digest": "kernels: hash the sources",
