@@ -13,6 +13,7 @@ import argparse
 import gc
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,23 @@ def optimized(dtype: str) -> tuple[str, Any, Any]:
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=target.cpu, features=target.llvm_features, opt=3, jit=True
     )
-    passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = False  # what is left to it are strided copies, which it makes slow scatters of
+    passes = llvm.create_pass_builder(machine, options)
     for function in module.functions:
         if not function.is_declaration and function.name != entry:
             function.linkage = "internal"
     passes.getModulePassManager().run(module, passes)
-    return entry, module, machine
+    return entry, _with_frame_pointers(module), machine
+
+
+def _with_frame_pointers(module: Any) -> Any:
+    """A function without one cannot align its stack: registers that wait there would straddle cache lines and pages."""
+    import llvmlite.binding as llvm
+
+    return llvm.parse_assembly(
+        re.sub(r"^(define .*) {$", r'\1 "frame-pointer"="all" {', str(module), flags=re.MULTILINE)
+    )
 
 
 def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:

@@ -252,7 +252,7 @@ class Passes:
         self._job.max_spans = -(-config.n_ctx // (SPAN_PAGES * PAGE))
         self._job.candidates_stride = sampling_floats(config.n_vocab)
         self._job.scratch_stride = padded(
-            MAX_QUERY_TILE * (config.head_dim + 2 * (value_dim + LANES) + PAGE + 1), LANES
+            MAX_QUERY_TILE * (config.head_dim + 2 * (value_dim + LANES) + SPAN_PAGES * PAGE), LANES
         )
         shapes = {
             **dict.fromkeys(("x", "projected"), (rows, n_embd)),

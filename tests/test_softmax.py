@@ -1,13 +1,13 @@
-"""exp over its whole range, and a softmax that sees its scores a page at a time."""
+"""exp over its whole range, and a softmax that nothing is divided by yet."""
 
 import numpy as np
 import pytest
 import reference
 from numba import njit
 
-from nbgpt.kernels.softmax import exp, softmax_page
-from nbgpt.layout import LANES, PAGE
-from nbgpt.simd import at, data, load, store
+from nbgpt.kernels.softmax import exp, softmax
+from nbgpt.layout import LANES
+from nbgpt.simd import data, load, store
 
 
 @njit(error_model="numpy")
@@ -17,9 +17,8 @@ def exp_of(x):
 
 
 @njit(error_model="numpy")
-def softmax_pages(scores, n_keys, running, factors):  # [n_pages, PAGE], int64
-    for page in range(len(scores)):
-        factors[page] = softmax_page(at(data(scores), page * PAGE), n_keys - page * PAGE, data(running))
+def weigh(scores, n_seen, tail):
+    softmax(data(scores), n_seen, len(scores), data(tail))
 
 
 def test_exp_is_within_1_2_units_in_the_last_place():
@@ -41,25 +40,30 @@ def test_exp_at_its_limits():
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 30.0, 1e4])
-@pytest.mark.parametrize("n_keys", [1, 2, 15, 16, 17, 63, 64, 65, 128, 130, 192])
-def test_pages_of_softmax(rng, n_keys, spread):
-    scores = rng.standard_normal((3, PAGE), np.float32) * np.float32(spread)
-    hidden = np.arange(3 * PAGE).reshape(scores.shape) >= n_keys
-    scores[hidden] = np.nan  # whatever an old page holds
-    weights, running, factors = scores.copy(), np.array([-np.inf, 0], np.float32), np.zeros(3, np.float32)
-    softmax_pages(weights, n_keys, running, factors)
-    np.testing.assert_array_equal(weights[hidden], 0)
-    assert running[0] == scores[~hidden].max()
-    for page in (1, 2):  # an earlier page's weights are relative to the maximum that was known then
-        weights[:page] *= factors[page]
-    probabilities = weights.reshape(-1)[:n_keys] / running[1]
-    np.testing.assert_allclose(probabilities, reference.softmax(np.float64(scores[~hidden])), atol=5e-7, rtol=0)
+@pytest.mark.parametrize("n_seen", [1, 2, 15, 16, 17, 63, 64, 65, 128, 130, 192])
+def test_weights_and_their_sum(rng, n_seen, spread):
+    scores = rng.standard_normal(192, np.float32) * np.float32(spread)
+    scores[n_seen:] = np.nan  # whatever an old page holds
+    weights, tail = scores.copy(), np.zeros(2, np.float32)
+    weigh(weights, n_seen, tail)
+    np.testing.assert_array_equal(weights[n_seen:], 0)
+    assert tail[0] == scores[:n_seen].max()
+    expected = reference.softmax(np.float64(scores[:n_seen]))
+    np.testing.assert_allclose(weights[:n_seen] / tail[1], expected, atol=5e-7, rtol=0)
 
 
-def test_a_page_without_keys_changes_nothing(rng):
-    scores = rng.standard_normal((1, PAGE), np.float32)
-    running, factors = np.array([1.5, 7], np.float32), np.zeros(1, np.float32)
-    for n_keys in (0, -5):
-        softmax_pages(scores.copy(), n_keys, running, factors)
-        assert running.tolist() == [1.5, 7]
-        assert factors == [1]
+def test_scores_that_are_not_seen_change_no_bit(rng):
+    scores = rng.standard_normal(256, np.float32)
+    few, tail_of_few, tail = scores[:48].copy(), np.zeros(2, np.float32), np.zeros(2, np.float32)
+    weigh(few, 40, tail_of_few)
+    weigh(scores, 40, tail)
+    np.testing.assert_array_equal(scores[:48], few)
+    np.testing.assert_array_equal(tail, tail_of_few)
+
+
+def test_a_query_that_sees_nothing(rng):
+    for n_seen in (0, -5):
+        scores, tail = rng.standard_normal(64, np.float32), np.ones(2, np.float32)
+        weigh(scores, n_seen, tail)
+        np.testing.assert_array_equal(scores, 0)
+        assert tail.tolist() == [-np.inf, 0]

@@ -4,17 +4,15 @@ A page holds 64 positions of all layers. For each layer it has the keys of every
 that one load brings one dimension of 16 keys, and then the values of every head, [64, value_dim], where value_dim is
 head_dim padded to whole registers. A cache holds float32 or float16; a kernel sees it by the type of the pointer.
 
-Four pages make a span. A query sees each span by itself, a page at a time, and what the spans gave is then merged in
-their order: so the bits of a row depend on its own past alone, and yet several threads can share a long past.
-What a query has seen lies in a *state*: value_dim weighted sums of values, then the maximum score and the sum of
-weights, padded to a register.
+Four pages make a span. A query sees each span by itself, and what the spans gave is then merged in their order: so the
+bits of a row depend on its own past alone, and yet several threads can share a long past. What a query has seen lies in
+a *state*: value_dim weighted sums of values, then the maximum score and the sum of weights, padded to a register.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import types
 
 from ..layout import LANES, MAX_QUERY_TILE, PAGE, SPAN_PAGES, VALUE_REGISTERS
@@ -27,19 +25,17 @@ from ..simd import (
     load,
     load_tile,
     put,
-    scale_rows,
     splat,
     store,
     store_tile,
     zero_tile,
 )
 from ..simd.codegen import TARGET
-from .softmax import exp, softmax_page
+from .softmax import exp, softmax
 
 QUERY_TILE = MAX_QUERY_TILE
 """Queries at consecutive positions that share a tile."""
 SPAN = SPAN_PAGES * PAGE
-_MINUS_INFINITY = np.float32(-np.inf)
 
 
 @kernel
@@ -67,20 +63,21 @@ def _side_by_side(rows: int) -> int:
     return VALUE_REGISTERS if TARGET.avx512 or rows == 1 else 1
 
 
-def _make_add_values(rows: int, registers: int) -> Any:
-    """A step of the weighted sum of values over one page, for some registers of the head's dimensions."""
+def _make_sum_values(rows: int, registers: int) -> Any:
+    """The weighted sum of the values of a span, for some registers of the head's dimensions."""
 
     @kernel
-    def add_values(sums, factors, weights, values, n_keys, value_dim):
-        """sums = factors * sums + weights @ values: [rows] states, [rows], [rows, PAGE], [PAGE, ...]."""
-        tile = load_tile(sums, 0, state_floats(value_dim), LANES, rows, registers)
-        tile = scale_rows(tile, factors, 0, 1, registers)
-        for key in range(n_keys):
-            value = load_tile(values, key * value_dim, 0, LANES, 1, registers)
-            tile = fma_tile(tile, weights, key, PAGE, value)
+    def sum_values(sums, weights, pages, table, page_stride, values, n_keys, value_dim):
+        """sums = weights @ values: [rows] states, [rows, SPAN], of the pages in the table."""
+        tile = zero_tile(rows, registers)
+        for start in range(0, n_keys, PAGE):
+            page = at(pages, types.int64(table[start // PAGE]) * page_stride + values)
+            for key in range(min(PAGE, n_keys - start)):
+                value = load_tile(page, key * value_dim, 0, LANES, 1, registers)
+                tile = fma_tile(tile, weights, start + key, SPAN, value)
         store_tile(sums, 0, state_floats(value_dim), LANES, tile, registers)
 
-    return add_values
+    return sum_values
 
 
 def _make_score(rows: int) -> Any:
@@ -88,13 +85,13 @@ def _make_score(rows: int) -> Any:
     registers = _side_by_side(rows)
 
     @kernel
-    def score(scores, q, keys, head_dim):  # scores [rows, PAGE], q [head_dim, rows], keys [head_dim, PAGE]
+    def score(scores, q, keys, head_dim):  # scores [rows, PAGE of SPAN], q [head_dim, rows], keys [head_dim, PAGE]
         """scores = q.T @ keys."""
         for key in range(0, PAGE, registers * LANES):
             tile = zero_tile(rows, registers)
             for d in range(head_dim):
                 tile = fma_tile(tile, q, d * rows, 1, load_tile(keys, d * PAGE + key, 0, LANES, 1, registers))
-            store_tile(scores, key, PAGE, LANES, tile, registers)
+            store_tile(scores, key, SPAN, LANES, tile, registers)
 
     return score
 
@@ -110,38 +107,32 @@ def scale_queries(q, queries, stride, scale, rows, head_dim):
 def make_see_span(rows: int) -> Any:
     """What `rows` queries at consecutive positions of one sequence see of a span."""
     score, wide = _make_score(rows), _side_by_side(rows)
-    add_wide, add_narrow = _make_add_values(rows, wide), _make_add_values(rows, 1)
+    sum_wide, sum_narrow = _make_sum_values(rows, wide), _make_sum_values(rows, 1)
 
     @kernel
-    def see_span(states, q, position, span, head, scratch):
+    def see_span(states, q, position, span, head, weights):
         """States [rows] of queries q [head_dim, rows] at position, position + 1, ... after a span of their past.
 
         head = (pages, table, page_stride, keys, values, head_dim, value_dim): the cache, the sequence's pages in
         order, elements between pages, and where in a page this layer's and head's keys and values begin.
-        scratch has rows * (PAGE + 1) floats.
+        weights [rows, SPAN] is scratch.
         """
-        pages, table, page_stride, keys, values, head_dim, value_dim = head
-        weights, factors = scratch, at(scratch, rows * PAGE)
-        size = state_floats(value_dim)
+        pages, sequence, page_stride, keys, values, head_dim, value_dim = head
+        table, size = at(sequence, span * SPAN_PAGES), state_floats(value_dim)
+        n_seen = position + 1 - span * SPAN  # keys of the span that the first query may see, if not negative
+        n_keys = min(SPAN, n_seen + rows - 1)
+        for start in range(0, n_keys, PAGE):
+            page = at(pages, types.int64(table[start // PAGE]) * page_stride)
+            score(at(weights, start), q, at(page, keys), head_dim)
         for r in range(rows):
-            for i in range(0, value_dim, LANES):
-                store(at(states, r * size), i, splat(types.float32(0)))
-            states[r * size + value_dim], states[r * size + value_dim + 1] = _MINUS_INFINITY, types.float32(0)
-        for number in range(span * SPAN_PAGES, min((span + 1) * SPAN_PAGES, (position + rows - 1) // PAGE + 1)):
-            page = at(pages, types.int64(table[number]) * page_stride)
-            score(weights, q, at(page, keys), head_dim)
-            n_past = position + 1 - number * PAGE  # keys of this page that the first query may see, if not negative
-            for r in range(rows):
-                running = at(states, r * size + value_dim)
-                factors[r] = softmax_page(at(weights, r * PAGE), n_past + r, running)
-            n_keys = min(PAGE, n_past + rows - 1)
-            d = 0
-            while d + wide * LANES <= value_dim:
-                add_wide(at(states, d), factors, weights, at(page, values + d), n_keys, value_dim)
-                d += wide * LANES
-            while d < value_dim:
-                add_narrow(at(states, d), factors, weights, at(page, values + d), n_keys, value_dim)
-                d += LANES
+            softmax(at(weights, r * SPAN), n_seen + r, n_keys, at(states, r * size + value_dim))
+        d = 0
+        while d + wide * LANES <= value_dim:
+            sum_wide(at(states, d), weights, pages, table, page_stride, values + d, n_keys, value_dim)
+            d += wide * LANES
+        while d < value_dim:
+            sum_narrow(at(states, d), weights, pages, table, page_stride, values + d, n_keys, value_dim)
+            d += LANES
 
     return see_span
 
@@ -161,7 +152,11 @@ def merge(state, later, value_dim):
 @kernel
 def conclude(out, state, head_dim, value_dim):
     """out [head_dim] = the mean of the values that the query has seen, by their weights."""
-    for d in range(head_dim):
+    sums = splat(state[value_dim + 1])
+    whole = head_dim // LANES * LANES
+    for d in range(0, whole, LANES):
+        store(out, d, load(state, d) / sums)
+    for d in range(whole, head_dim):  # what follows is another head's
         out[d] = state[d] / state[value_dim + 1]
 
 
@@ -174,7 +169,7 @@ def make_attend(rows: int) -> Any:
         """out [rows, head_dim] = softmax(scale * queries @ keys.T) @ values, rows at position, position + 1, ...
 
         head as for `see_span`; rows of out and queries are out_stride and stride apart.
-        scratch has rows * (head_dim + 2 * (value_dim + 16) + PAGE + 1) floats.
+        scratch has rows * (head_dim + 2 * (value_dim + 16) + SPAN) floats.
         """
         head_dim, value_dim = head[5], head[6]
         size = state_floats(value_dim)

@@ -52,20 +52,34 @@ from ..simd import (
 from ..simd.codegen import TARGET
 from ..simd.dots import ADDED, BYTES, NIBBLES
 
-# Tiles (rows, panels) that fit the register file, tallest first: 32 registers of 16 lanes with AVX-512, the equal of 8
-# without. Sums of whole numbers and results share it; results wait in memory while a group is summed.
+
+@dataclass(frozen=True)
+class Tiles:
+    """Shapes (rows, panels) that fit the register file: 32 registers of 16 lanes with AVX-512, the equal of 8 without.
+
+    Sums of whole numbers and results share it; results wait in memory while a group is summed.
+    """
+
+    whole: tuple[int, int]  # for a whole row tile, as prefill has them
+    others: tuple[tuple[int, int], ...]  # for what is left, tallest first
+
+
 _AVX512 = {
-    "float": ((ROW_TILE, 2), (8, 2), (4, 2), (1, 2)),
-    "int8": ((8, 2), (4, 2), (2, 2), (1, 2)),
-    "int4": ((6, 2), (4, 2), (2, 2), (1, 2)),  # nibbles and offsets need registers too
+    "float": Tiles((ROW_TILE, 2), ((8, 2), (4, 2), (2, 2), (1, 2))),
+    "int8": Tiles((6, 2), ((8, 2), (4, 2), (2, 2), (1, 2))),
+    "int4": Tiles((6, 2), ((4, 2), (2, 2), (1, 2))),  # nibbles and offsets need registers too
 }
 _OTHERS = {
-    "float": ((6, 1), (4, 1), (2, 2), (1, 2)),
-    "int8": ((4, 1), (3, 1), (2, 1), (1, 2)),
-    "int4": ((6, 1), (3, 1), (2, 1), (1, 2)),
+    "float": Tiles((6, 1), ((4, 1), (2, 2), (1, 2))),
+    "int8": Tiles((4, 1), ((3, 1), (2, 1), (1, 2))),
+    "int4": Tiles((6, 1), ((6, 1), (3, 1), (2, 1), (1, 2))),
 }
 TILES = _AVX512 if TARGET.avx512 else _OTHERS
 _X8, _X4 = BYTES.activations, NIBBLES.activations
+
+
+MakeTile = Callable[[int, int, Any], Any]
+"""(rows, panels, what reads weights) -> a kernel that fills a tile of outputs."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +93,10 @@ class Matmul:
     planes: int = 1  # rows that an activation takes in a tile
 
 
-def _over_panels(make_tile: Callable[[int, int], Any], rows: int, panels: int) -> Any:
+def _over_panels(make_tile: MakeTile, shape: tuple[int, int], read: Any) -> Any:
     """A tile of all PANELS, at once or one after the other."""
-    tile = make_tile(rows, panels)
+    rows, panels = shape
+    tile = make_tile(rows, panels, read)
     if panels == PANELS:
         return tile
 
@@ -93,27 +108,41 @@ def _over_panels(make_tile: Callable[[int, int], Any], rows: int, panels: int) -
     return tiles
 
 
-def _multiply(make_tile: Callable[[int, int], Any], shapes: tuple[tuple[int, int], ...]) -> Any:
-    """Cover any height with the four tiles there are, tallest first."""
-    tallest, high, middle, low = (rows for rows, _ in shapes)
-    tallest_tile, high_tile, middle_tile, low_tile = (_over_panels(make_tile, *shape) for shape in shapes)
+@kernel
+def _nothing(out, out_stride, x, row, height, w, n_in, panel):
+    pass
+
+
+def _cover(tile: Any, rows: int, cover_rest: Any) -> Any:
+    """Cover the rows from `row` on with a tile, and what it is too tall for otherwise."""
+
+    @kernel
+    def cover(out, out_stride, x, row, height, w, n_in, panel):
+        while row + rows <= height:
+            tile(out, out_stride, x, row, height, w, n_in, panel)
+            row += rows
+        cover_rest(out, out_stride, x, row, height, w, n_in, panel)
+
+    return cover
+
+
+def _multiply(make_tile: MakeTile, tiles: Tiles) -> Any:
+    """Cover a row tile. Only its first part asks the cache for the panels to come."""
+    cover = _nothing
+    for shape in reversed(tiles.others):
+        cover = _cover(_over_panels(make_tile, shape, stream_tile), shape[0], cover)
+    first, next_ = (_over_panels(make_tile, tiles.whole, read) for read in (stream_tile, row_tile))
+    rows = tiles.whole[0]
 
     @kernel
     def multiply(out, out_stride, x, height, w, n_in, panel):
         """out [height, 32] = a row tile @ the panels `panel` and `panel + 1`."""
-        row = 0
-        while row + tallest <= height:
-            tallest_tile(out, out_stride, x, row, height, w, n_in, panel)
-            row += tallest
-        while row + high <= height:
-            high_tile(out, out_stride, x, row, height, w, n_in, panel)
-            row += high
-        while row + middle <= height:
-            middle_tile(out, out_stride, x, row, height, w, n_in, panel)
-            row += middle
-        while row < height:
-            low_tile(out, out_stride, x, row, height, w, n_in, panel)
-            row += low
+        if height == ROW_TILE:
+            first(out, out_stride, x, 0, height, w, n_in, panel)
+            for row in range(rows, ROW_TILE, rows):
+                next_(out, out_stride, x, row, height, w, n_in, panel)
+        else:
+            cover(out, out_stride, x, 0, height, w, n_in, panel)
 
     return multiply
 
@@ -129,17 +158,17 @@ def pack_float_row(x, row, height, source, n_in):  # source [n_in]
         values[k * height + row] = source[k]
 
 
-def _float_tile(dtype: Any) -> Callable[[int, int], Any]:
+def _float_tile(dtype: Any) -> MakeTile:
     """out = x @ w: for each input and row a broadcast and a fused multiply-add a panel."""
 
-    def make_tile(rows: int, panels: int) -> Any:
+    def make_tile(rows: int, panels: int, read: Any) -> Any:
         @kernel
         def tile(out, out_stride, x, row, height, w, n_in, panel):
             values = at(cast(x[0], types.float32), row)
             weights = at(cast(w[0], dtype), panel * n_in * LANES)
             sums = zero_tile(rows, panels)
             for k in range(n_in):
-                sums = fma_tile(sums, values, k * height, 1, stream_tile(weights, k * LANES, n_in * LANES, panels))
+                sums = fma_tile(sums, values, k * height, 1, read(weights, k * LANES, n_in * LANES, panels))
             store_tile(out, row * out_stride, out_stride, LANES, sums, panels)
 
         return tile
@@ -222,7 +251,7 @@ def pack_int4_row(x, row, height, source, n_in):  # source [n_in], zero beyond t
         sums[g * height + row] = scale * number
 
 
-def _int8_tile(rows: int, panels: int) -> Any:
+def _int8_tile(rows: int, panels: int, read: Any) -> Any:
     """out = sum over groups of x_scale w_scale (x @ (w + 128) - 128 sum(x)), in brackets whole numbers and exact."""
 
     @kernel
@@ -236,18 +265,16 @@ def _int8_tile(rows: int, panels: int) -> Any:
         for g in range(groups):
             dots = splat_tile(sums, g * height, 1, rows, panels)
             for k in range(g * GROUP_INT8, (g + 1) * GROUP_INT8, 4):
-                dots = dot_bytes(dots, values, k * height, 4, stream_tile(weights, k * LANES, n_in * LANES, panels))
-            scales = stream_tile(w_scales, g * LANES, groups * LANES, panels)
+                dots = dot_bytes(dots, values, k * height, 4, read(weights, k * LANES, n_in * LANES, panels))
+            scales = read(w_scales, g * LANES, groups * LANES, panels)
             result = scale_tile(result, dots, x_scales, g * height, 1, scales)
         store_tile(out, row * out_stride, out_stride, LANES, result, panels)
 
     return tile
 
 
-def _int4_tile(rows: int, panels: int) -> Any:
+def _int4_tile(rows: int, panels: int, read: Any) -> Any:
     """out = sum over groups of x_scale w_scale (x @ w) + w_offset (x_scale sum(x)), w from 0 to 15."""
-    # The tallest tile is for prefill, which finds a panel in the cache where the tile above has read it.
-    read = stream_tile if rows < TILES["int4"][0][0] else row_tile
 
     @kernel
     def tile(out, out_stride, x, row, height, w, n_in, panel):

@@ -1,4 +1,4 @@
-"""exp on registers, and one row of a softmax that sees its keys a page at a time."""
+"""exp on registers, and a softmax whose parts can be merged."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import math
 import numpy as np
 from numba import types
 
-from ..layout import LANES, PAGE
+from ..layout import LANES
 from ..simd import (
-    first,
     fma,
     keep_first,
     kernel,
@@ -54,24 +53,19 @@ def exp(x):
 
 
 @kernel
-def softmax_page(scores, n_keys, running):
-    """Turn the scores of a page into weights, given what earlier pages held; returns the factor for earlier sums.
+def softmax(scores, n_seen, n, tail):
+    """Turn scores [n] into weights exp(score - maximum) of the first n_seen of them, and 0 for the rest.
 
-    scores [PAGE] becomes exp(score - maximum so far), 0 beyond the first n_keys;
-    running [2] is the maximum and the sum of all weights so far.
-    Source: Milakov and Gimelshein 2018, "Online normalizer calculation for softmax".
+    tail [2] becomes the maximum and the sum of the weights, which nothing is divided by yet. scores fills registers.
     """
     hidden = splat(_MINUS_INFINITY)
-    top = splat(running[0])
-    for k in range(0, PAGE, LANES):
-        top = maximum(top, keep_first(load(scores, k), n_keys - k, hidden))
-    new_max = largest(top)
-    weights = splat(types.float32(0))
-    for k in range(0, PAGE, LANES):
-        weight = keep_first(exp(load(scores, k) - splat(new_max)), n_keys - k, splat(types.float32(0)))
+    top = hidden
+    for k in range(0, n, LANES):
+        top = maximum(top, keep_first(load(scores, k), n_seen - k, hidden))
+    tail[0] = largest(top)
+    weights, top = splat(types.float32(0)), splat(tail[0])
+    for k in range(0, n, LANES):
+        weight = keep_first(exp(load(scores, k) - top), n_seen - k, splat(types.float32(0)))
         store(scores, k, weight)
         weights = weights + weight
-    factor = first(exp(splat(running[0] - new_max)))
-    running[0] = new_max
-    running[1] = running[1] * factor + total(weights)
-    return factor
+    tail[1] = total(weights)

@@ -195,21 +195,6 @@ def scale_tile(typing: Any, tile: Any, dots: Any, x_scale: Any, start: Any, stri
     return tile(tile, dots, x_scale, types.intp, types.intp, w_scale), generate
 
 
-@intrinsic(prefer_literal=True)
-def scale_rows(typing: Any, tile: Any, factors: Any, start: Any, stride: Any, columns: Any) -> Any:
-    """tile[row, column] *= factors[start + row * stride]."""
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        result, factors_value, start, stride, _ = args
-        for place in range(tile.count):
-            factor = _broadcast(builder, factors_value, start, stride, place // columns.literal_value)
-            value = builder.fmul(builder.extract_value(result, place), factor)
-            result = builder.insert_value(result, value, place)
-        return result
-
-    return tile(tile, factors, types.intp, types.intp, columns), generate
-
-
 def _nibbles(name: str, take: Any) -> Any:
     @intrinsic
     def of_tile(typing: Any, tile: Any) -> Any:
