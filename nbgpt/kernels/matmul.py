@@ -24,6 +24,7 @@ from numba import types
 from ..layout import GROUP_INT4, GROUP_INT8, LANES, LOGIT_PLANES, PANELS, ROW_TILE
 from ..simd import (
     absolute,
+    ahead_tile,
     at,
     cast,
     dot_bytes,
@@ -57,7 +58,8 @@ from ..simd.dots import ADDED, BYTES, NIBBLES
 class Tiles:
     """Shapes (rows, panels) that fit the register file: 32 registers of 16 lanes with AVX-512, the equal of 8 without.
 
-    Sums of whole numbers and results share it; results wait in memory while a group is summed.
+    Sums of whole numbers and results share it; results wait in memory while a group is summed. A row alone takes one
+    panel after the other, a straight line through memory; floats take two, as each multiply-add waits for one before.
     """
 
     whole: tuple[int, int]  # for a whole row tile, as prefill has them
@@ -66,8 +68,8 @@ class Tiles:
 
 _AVX512 = {
     "float": Tiles((ROW_TILE, 2), ((8, 2), (4, 2), (2, 2), (1, 2))),
-    "int8": Tiles((6, 2), ((8, 2), (4, 2), (2, 2), (1, 2))),
-    "int4": Tiles((6, 2), ((4, 2), (2, 2), (1, 2))),  # nibbles and offsets need registers too
+    "int8": Tiles((6, 2), ((8, 2), (4, 2), (2, 2), (1, 1))),
+    "int4": Tiles((6, 2), ((4, 2), (2, 2), (1, 1))),  # nibbles and offsets need registers too
 }
 _OTHERS = {
     "float": Tiles((6, 1), ((4, 1), (2, 2), (1, 2))),
@@ -126,12 +128,13 @@ def _cover(tile: Any, rows: int, cover_rest: Any) -> Any:
     return cover
 
 
-def _multiply(make_tile: MakeTile, tiles: Tiles) -> Any:
-    """Cover a row tile. Only its first part asks the cache for the panels to come."""
+def _multiply(make_tile: MakeTile, tiles: Tiles, read_alone: Any = stream_tile) -> Any:
+    """Cover a row tile. Only its first part asks the cache for weights to come; read_alone does it for a single row."""
     cover = _nothing
     for shape in reversed(tiles.others):
-        cover = _cover(_over_panels(make_tile, shape, stream_tile), shape[0], cover)
-    first, next_ = (_over_panels(make_tile, tiles.whole, read) for read in (stream_tile, row_tile))
+        read = read_alone if shape[0] == 1 else ahead_tile
+        cover = _cover(_over_panels(make_tile, shape, read), shape[0], cover)
+    first, next_ = (_over_panels(make_tile, tiles.whole, read) for read in (ahead_tile, row_tile))
     rows = tiles.whole[0]
 
     @kernel
@@ -300,9 +303,8 @@ def _int4_tile(rows: int, panels: int, read: Any) -> Any:
     return tile
 
 
-_float32_multiply, _float16_multiply = (
-    _multiply(_float_tile(dtype), TILES["float"]) for dtype in (types.float32, types.uint16)
-)
+_float32_multiply = _multiply(_float_tile(types.float32), TILES["float"])
+_float16_multiply = _multiply(_float_tile(types.uint16), TILES["float"], ahead_tile)  # by experiment
 _int8_multiply, _int4_multiply = _multiply(_int8_tile, TILES["int8"]), _multiply(_int4_tile, TILES["int4"])
 _X8_BYTES, _X4_BYTES = _X8.bitwidth // 8, _X4.bitwidth // 8
 MATMULS = {

@@ -33,6 +33,7 @@ from .lanes import (
 )
 from .pointers import at, cast, data, pointer_in
 from .tiles import (
+    ahead_tile,
     dot_bytes,
     dot_nibbles,
     fma_tile,
@@ -53,6 +54,7 @@ kernel = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc
 
 __all__ = [
     "absolute",
+    "ahead_tile",
     "at",
     "atomic_add",
     "atomic_load",

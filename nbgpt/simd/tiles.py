@@ -94,7 +94,9 @@ def load_tile(typing: Any, pointer: Any, start: Any, stride: Any, step: Any, row
     return tile_type(pointer, types.intp, types.intp, types.intp, rows, columns), generate
 
 
-def _row_of_weights(ahead: bool, doc: str) -> Any:
+def _row_of_weights(ahead: Any, doc: str) -> Any:
+    """ahead(builder, type of an element, step, columns): how many elements further on to ask the cache for, or None."""
+
     @intrinsic(prefer_literal=True)
     def row(typing: Any, pointer: Any, start: Any, step: Any, columns: Any) -> Any:
         tile_type = types.UniTuple(MEMORY[pointer.dtype][0], columns.literal_value)
@@ -103,9 +105,10 @@ def _row_of_weights(ahead: bool, doc: str) -> Any:
             pointer_value, start, step = args[:3]
             tile = _undefined(context, tile_type)
             for column in range(tile_type.count):
-                if ahead:
-                    codegen.prefetch(builder, pointer_value, _offset(builder, start, step, column + tile_type.count))
                 index = _offset(builder, start, step, column)
+                if ahead:
+                    distance = ahead(builder, pointer.dtype, step, tile_type.count)
+                    codegen.prefetch(builder, pointer_value, builder.add(index, distance))
                 register = codegen.register_at(builder, pointer.dtype, pointer_value, index)
                 tile = builder.insert_value(tile, register, column)
             return tile
@@ -116,9 +119,20 @@ def _row_of_weights(ahead: bool, doc: str) -> Any:
     return row
 
 
-row_tile = _row_of_weights(False, "The registers at pointer + start + column * step: a row of weights.")
-# Hardware prefetchers lose their way at the end of each panel, some kilobytes long.
-stream_tile = _row_of_weights(True, "The same, and asks the cache for those a tile further on.")
+def _near(builder: Any, dtype: Any, step: Any, columns: int) -> Any:
+    return I64(_NEAR // (dtype.bitwidth // 8))
+
+
+def _a_tile_on(builder: Any, dtype: Any, step: Any, columns: int) -> Any:
+    return builder.mul(step, I64(columns))
+
+
+# Hardware prefetchers lose their way at the end of each panel, some kilobytes long. Distances by experiment, see
+# bench/NOTES.md: one row takes panels at the speed of memory, several take long enough for a tile ahead.
+_NEAR = 4096  # bytes
+row_tile = _row_of_weights(None, "The registers at pointer + start + column * step: a row of weights.")
+stream_tile = _row_of_weights(_near, "The same, and asks the cache for those 4 KB further on: for one row.")
+ahead_tile = _row_of_weights(_a_tile_on, "The same, and asks the cache for those a tile further on: for several rows.")
 
 
 @intrinsic(prefer_literal=True)
