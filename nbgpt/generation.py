@@ -19,8 +19,9 @@ from .job import MAX_TURNS
 from .kv_cache import Sequence
 from .logprobs import TokenLogprob, measure
 from .model import GPT2, MAX_LOGIT_ROWS, MAX_ROWS
+from .passes import Options
 from .sampling import Sampling, check
-from .speculative import Speculation
+from .speculative import Speculation, verify
 
 Overflow = Literal["error", "truncate_left", "keep_first"]
 OVERFLOWS: tuple[Overflow, ...] = ("error", "truncate_left", "keep_first")
@@ -191,7 +192,7 @@ class Generation:
             self.first_wanted = len(self.window.ids) - 1
         return range(self.window.sequence.length, len(self.window.ids))
 
-    def options(self, place: int) -> tuple[float, float, float, float] | None:
+    def options(self, place: int) -> Options | None:
         """What compiled code needs to draw what follows this place; None if it is known or needs the logits."""
         return self._chooser.options(len(self.tokens)) if place == len(self.window.ids) - 1 else None
 
@@ -210,21 +211,30 @@ class Generation:
         at_once = int(BURST_SECONDS * (self.timing.new_tokens - 1) / seconds)
         return max(1, min(MAX_TURNS, at_once, room, self.max_tokens - len(self.tokens)))
 
-    def draws(self, turns: int) -> list[tuple[float, float, float, float]]:
+    def draws(self, turns: int) -> list[Options]:
         """What compiled code needs to draw so many tokens."""
         n = len(self.tokens)
         return [self.sampling.options(self.sample, position) for position in range(n, n + turns)]
 
     def speculate(self) -> None:
-        """One pass over the last id and ids that were guessed, of which those that would have been drawn stay."""
+        """Check a draft in one pass; or add a few tokens without, where none pays or there is no good guess."""
         assert self.speculation is not None
+        start = time.perf_counter()
         ids, sequence = self.window.ids, self.window.sequence
         before = len(self.tokens) - len(ids)  # from a place in the window to the number of a new token
-        most = min(self.max_tokens - len(self.tokens), self.window.n_ctx - sequence.length)
-        found = self.speculation.next_ids(
-            self.model, sequence, ids, lambda place: self.sampling.options(self.sample, place + before), most
-        )
-        self.take_all(found)
+
+        def options(place: int) -> Options:
+            return self.sampling.options(self.sample, place + before)
+
+        most = min(self.max_tokens - len(self.tokens), self.window.n_ctx - sequence.length) - 1
+        draft = self.speculation.draft(ids, most, options)
+        if draft:
+            drawn = verify(self.model, sequence, ids, draft, options)
+        else:
+            turns = min(self.turns(), self.speculation.rest)
+            drawn = self.model.grow([sequence], ids[-1:], np.array(self.draws(turns))[:, None])[:, 0].tolist()
+        self.speculation.note(len(draft), len(drawn), time.perf_counter() - start)
+        self.take_all(drawn)
 
     def take_all(self, drawn: list[int]) -> None:
         """Go on with ids that were drawn one after the other, as far as the text goes."""
@@ -294,10 +304,9 @@ def run(
 def _step(model: GPT2, growing: list[Generation], start: float) -> None:
     """Read what each text has pending, and let each take what follows."""
     begun = [one.timing.new_tokens > 0 for one in growing]
-    turns = min(one.turns() for one in growing)
     if len(growing) == 1 and growing[0].speculation and growing[0].is_drawn:
         growing[0].speculate()
-    elif turns > 1:
+    elif (turns := min(one.turns() for one in growing)) > 1:
         _grow(model, growing, turns)
     else:
         for part in _passes([(one, place) for one in growing for place in one.pending()]):

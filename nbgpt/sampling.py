@@ -101,5 +101,6 @@ class Sampling:
         return not (truncates or penalizes or forbids or self.logits_processors)
 
     def options(self, sample: int, position: int) -> tuple[float, float, float, float]:
-        """What the sampling kernel reads for one position of one sample."""
-        return self.temperature, self.top_k, self.top_p, uniform(self.seed, sample, position)
+        """What the sampling kernel reads for one position of one sample; greedy choice asks for no random number."""
+        chance = uniform(self.seed, sample, position) if self.temperature else 0.0
+        return self.temperature, self.top_k, self.top_p, chance

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle, islice
 from statistics import median
-from time import perf_counter
 from typing import Protocol
 
 from .kv_cache import Sequence
@@ -119,75 +118,87 @@ class Statistics:
         return self.accepted / self.proposed if self.proposed else 0.0
 
 
-_SHORTEST_PAUSE = 8  # passes
-_PAUSE_BY_COST = 25  # passes for each that a drafted id costs
-_LONGEST_PAUSE = 4  # times the first one
+_SHORTEST_REST = 8  # ids
+_REST_BY_COST = 25  # ids for each that a drafted id costs
+_LONGEST_REST = 4  # times the first one
+_LONGEST_WAIT = 16  # ids, while there is nothing to propose
 _MEMORY = 0.9  # how much of what was counted is left after one more id
 _HOPE = 0.2, 0.25  # right and tested to begin with: likely, but one wrong id disproves it
-_LEAST_COST, _LIKELY_COST = 0.02, 0.15  # shares of a plain pass
+_LEAST_COST, _LIKELY_COST = 1.02, 1.15  # of a pass with one drafted id, in plain ids
 _MEASURED = 9  # times, whose median does not move when a thread is late or a drafter reads what it has missed
+_LENGTHS = tuple(2**k - 1 for k in range(1, MAX_LOGIT_ROWS.bit_length()))
+"""Drafts that fill whole tiles of rows, with the id before them: what a pass costs goes up by the tile."""
 
 
 class Pace:
-    """How many ids to draft for a pass, so that it pays.
+    """How many ids to draft for a pass, so that it pays; and for how many to leave the model alone where it does not.
 
-    Each drafted id is right, if those before it are, with a probability p, and makes the pass longer by a share c of a
-    plain one: n of them make (1 + p + ... + p^n) / (1 + n c) ids in the time of one. p is counted, the latest more, and
-    c is measured, the drafter's work included. When no n pays, drafting pauses, and then tries again with a single id.
+    Each drafted id is right, if those before it are, with a probability p: a pass with n of them makes
+    1 + p + ... + p^n ids. p is counted, the latest more. What a pass costs, the drafter's work included, is measured
+    for each n, in the time that an id takes without drafts. When no n pays, drafting rests, and then tries again with a
+    single id. Where there is nothing to propose it waits, each time for longer.
     """
 
     def __init__(self) -> None:
-        self._plain: deque[float] = deque(maxlen=_MEASURED)  # seconds of a pass without drafts
-        self._costs = deque([_LIKELY_COST] * 2, _MEASURED)
-        self._times = 1
-        self._try_after(0)
+        self._plain: deque[float] = deque(maxlen=_MEASURED)  # seconds of an id without drafts
+        self._costs = {1: deque([_LIKELY_COST], _MEASURED)}  # of a pass with so many drafted ids
+        self._times = self._wait = 1
+        self._try_after(1)
 
-    def _try_after(self, pause: int) -> None:
-        self._pausing = pause
-        self._trying = True
+    def _try_after(self, rest: int) -> None:
+        self.rest = rest
+        """Ids that the model should draw alone before `length` is asked again."""
         self._reach = 1
         self._right, self._tested = _HOPE
 
+    def _cost(self, n: int) -> float:
+        """Of a pass with n drafted ids: the median, or what those that were measured let expect."""
+        nearest = min(self._costs, key=lambda known: abs(known - n))
+        return max(_LEAST_COST, 1 + (median(self._costs[nearest]) - 1) * n / nearest)
+
     def length(self, most: int) -> int:
         """How many ids to draft, at most `most`."""
-        if self._pausing:
-            self._pausing -= 1
+        if self.rest or most < 1:
             return 0
-        if not self._plain or most < 1:
-            return 0
-        if self._trying:
+        if self._reach == 1 and (self._right, self._tested) == _HOPE:
             return 1
-        cost, p = max(_LEAST_COST, median(self._costs)), self._right / self._tested
-        best, best_gain, n_expected = 0, 1.0, 1.0
-        for n in range(1, min(most, self._reach) + 1):
-            n_expected += p**n
-            gain = n_expected / (1 + n * cost)
+        p, best, best_gain = self._right / self._tested, 0, 1.0
+        for n in sorted({min(most, self._reach, length) for length in _LENGTHS}):
+            gain = sum(p**i for i in range(n + 1)) / self._cost(n)
             if gain > best_gain:
                 best, best_gain = n, gain
         if not best:
-            self._try_after(self._times * max(_SHORTEST_PAUSE, round(_PAUSE_BY_COST * cost)))
-            self._times = min(2 * self._times, _LONGEST_PAUSE)
+            self._try_after(self._times * max(_SHORTEST_REST, round(_REST_BY_COST * (self._cost(1) - 1))))
+            self._times = min(2 * self._times, _LONGEST_REST)
         return best
 
-    def note(self, n_drafted: int, n_right: int, seconds: float) -> None:
-        """What came of it."""
+    def wait(self) -> None:
+        """There was nothing to propose."""
+        self.rest = self._wait
+        self._wait = min(2 * self._wait, _LONGEST_WAIT)
+
+    def note(self, n_drafted: int, n_ids: int, seconds: float) -> None:
+        """What came of it: so many ids, the one after the right ones of the draft included."""
         if not n_drafted:
-            self._plain.append(seconds)
+            self._plain.append(seconds / n_ids)
+            self.rest = max(0, self.rest - n_ids)
             return
-        if self._plain:
-            self._costs.append((seconds / median(self._plain) - 1) / n_drafted)
-        self._trying = False
-        n_tested = min(n_right + 1, n_drafted)
+        if n_drafted not in self._costs:
+            self._costs[n_drafted] = deque([self._cost(n_drafted)], _MEASURED)
+        self._costs[n_drafted].append(seconds / median(self._plain))
+        self._wait = 1
+        n_right = n_ids - 1
+        n_tested = min(n_ids, n_drafted)
         faded = _MEMORY**n_tested
         self._right, self._tested = faded * self._right + n_right, faded * self._tested + n_tested
         if n_right == n_drafted:
-            self._reach = max(self._reach, 2 * n_drafted)
+            self._reach = max(self._reach, 2 * n_drafted + 1)
         if n_right > 1:
             self._times = 1
 
 
 class Speculation:
-    """Drafts and verifies the ids of one text, pass by pass."""
+    """Drafts the ids of one text, as many as pay."""
 
     def __init__(
         self, drafter: Drafter, max_draft: int = DEFAULT_MAX_DRAFT, statistics: Statistics | None = None
@@ -200,23 +211,26 @@ class Speculation:
         self._max_draft = max_draft
         self._pace = Pace()
 
-    def next_ids(self, model: GPT2, past: Sequence, ids: list[int], options: OptionsAt, most: int) -> list[int]:
-        """One pass of the model -> the ids that follow ids, from 1 to `most`.
-
-        past holds all of ids but the last, and then all but the last of the ids with those that follow.
-        """
-        start = perf_counter()
-        n = self._pace.length(min(self._max_draft, most - 1))
+    def draft(self, ids: list[int], most: int, options: OptionsAt) -> list[int]:
+        """Up to `most` ids that may follow ids; none if that would not pay, or if there is no good guess."""
+        n = self._pace.length(min(self._max_draft, most))
         draft = self._drafter.propose(ids, n, options)[:n] if n else []
-        if draft:
-            found = verify(model, past, ids, draft, options)
-        else:
-            found = [model.next_id(past, ids[-1:], options(len(ids)))]
-        self._pace.note(len(draft), len(found) - 1, perf_counter() - start)
-        self.statistics.passes += 1
-        self.statistics.proposed += len(draft)
-        self.statistics.accepted += len(found) - 1
-        return found
+        if n and not draft:
+            self._pace.wait()
+        return draft
+
+    @property
+    def rest(self) -> int:
+        """How many ids to draw without a draft, after there was none."""
+        return max(1, self._pace.rest)
+
+    def note(self, n_drafted: int, n_ids: int, seconds: float) -> None:
+        """What came of a draft, or of none: so many ids, in so many seconds."""
+        self._pace.note(n_drafted, n_ids, seconds)
+        n_right = n_ids - 1 if n_drafted else 0
+        self.statistics.passes += n_ids - n_right
+        self.statistics.proposed += n_drafted
+        self.statistics.accepted += n_right
 
     def end(self) -> None:
         """Give the drafter's memory back."""

@@ -40,6 +40,7 @@ def other(tmp_path_factory):
 def always_drafts(monkeypatch):
     """As much as there is room for, however long it takes."""
     monkeypatch.setattr(Pace, "length", lambda self, most: most)
+    monkeypatch.setattr(Pace, "note", lambda self, n_drafted, n_ids, seconds: None)
 
 
 def ends(eos_id):
@@ -239,11 +240,11 @@ def speedup(p, cost, n_ids=400, seed=0):
     rng, pace, seconds, n_done = np.random.default_rng(seed), Pace(), 0.0, 0
     while n_done < n_ids:
         n = pace.length(min(15, n_ids - n_done - 1))
-        n_right = int(np.argmin([*(rng.random(n) < p), False]))
-        spent = (1 + n * cost) * rng.lognormal(0, 0.1)  # clocks and neighbours
-        pace.note(n, n_right, spent)
+        n_new = int(np.argmin([*(rng.random(n) < p), False])) + 1 if n else min(max(1, pace.rest), n_ids - n_done)
+        spent = (1 + n * cost if n else n_new) * rng.lognormal(0, 0.1)  # clocks and neighbours
+        pace.note(n, n_new, spent)
         seconds += spent
-        n_done += n_right + 1
+        n_done += n_new
     return n_ids / seconds
 
 
@@ -261,13 +262,39 @@ def test_it_is_faster_where_drafts_are_right(p, cost, least):
 def test_it_notices_that_a_text_has_become_predictable():
     pace = Pace()
     for _ in range(200):
-        pace.note(pace.length(15), 0, 1.0)
+        n = pace.length(15)
+        pace.note(n, 1, 1.0 + 0.1 * n)
     lengths = []
     for _ in range(60):
-        lengths.append(pace.length(15))
-        pace.note(lengths[-1], lengths[-1], 1.0 + 0.1 * lengths[-1])
+        n = pace.length(15)
+        lengths.append(n)
+        pace.note(n, n + 1, 1.0 + 0.1 * n)
     assert lengths[-1] == 15
     assert lengths.count(15) > 20
+
+
+def test_costs_go_up_in_steps():
+    """Eight rows at the price of one, sixteen at four times that: eight it is."""
+    pace = Pace()
+    for _ in range(60):
+        n = pace.length(15)
+        pace.note(n, n + 1, 1.0 if n < 8 else 4.0)
+    assert n == 7
+
+
+def test_where_nothing_is_found_it_looks_less_often():
+    pace, rests = Pace(), []
+    pace.note(0, 1, 1.0)
+    for _ in range(7):
+        assert pace.length(15) == 1
+        pace.wait()
+        rests.append(pace.rest)
+        assert pace.length(15) == 0
+        pace.note(0, pace.rest, float(pace.rest))
+    assert rests == [1, 2, 4, 8, 16, 16, 16]
+    pace.note(pace.length(15), 2, 1.0)
+    pace.wait()
+    assert pace.rest == 1
 
 
 @pytest.mark.parametrize(
