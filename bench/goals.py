@@ -17,13 +17,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
+
+from figures import Figure, medians, share
+from speculation import speculation
 
 from nbgpt import benchmark, weights
 from nbgpt.benchmark import Row, Test, elapsed, random_weights
@@ -41,24 +44,6 @@ PROMPT = "Once upon a time"
 N_PROMPT = 4  # tokens of it
 MIB = 1 << 20
 
-Name = TypeVar("Name", bound=Hashable)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A line of the results."""
-
-    what: str
-    goal: str
-    measured: str
-    reached: bool | None  # None: there is no goal, the line is there for comparison
-
-
-def share(what: str, value: float, goal: float | None, explanation: str) -> Figure:
-    """A share that should be at least the goal."""
-    measured = f"{value:.0%} ({explanation})"
-    return Figure(what, f"≥ {goal:.0%}", measured, value >= goal) if goal else Figure(what, "", measured, None)
-
 
 def share_of_row(model: GPT2, test: Test, goal: float | None, repetitions: int = 3) -> Figure:
     """What decoding reaches of the read bandwidth, a prompt of the float32 peak: the middle one of three rows."""
@@ -73,17 +58,6 @@ def share_of_row(model: GPT2, test: Test, goal: float | None, repetitions: int =
     kv = ", KV float16" * (model.cache.dtype == "float16")
     what = f"{model.weights.path.name} {model.weights.dtype}{kv}, {test}: share of the {limit}"
     return share(what, value(row), goal, f"{median(row.speeds):.1f} tokens/s, {reached}")
-
-
-def medians(runs: dict[Name, Callable[[], float]], rounds: int) -> dict[Name, float]:
-    """What each call returns, all of them in turn, after once to warm up."""
-    for run in runs.values():
-        run()
-    samples: dict[Name, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            samples[name].append(run())
-    return {name: median(values) for name, values in samples.items()}
 
 
 def speed(model: GPT2, test: Test) -> Callable[[], float]:
@@ -349,7 +323,10 @@ def compiled_for(cpu: str, loaded: Weights) -> GPT2:
 
 SECTIONS = {
     section.__name__: section
-    for section in (decode, prefill, depth, batch, generate, busy, threads, sizes, memory, start, compiling, avx2)
+    for section in (
+        *(decode, prefill, depth, batch, generate, speculation, busy, threads),
+        *(sizes, memory, start, compiling, avx2),
+    )
 }
 
 

@@ -7,6 +7,7 @@ import sys
 import goals
 import pytest
 import read_limit
+import speculation
 
 from nbgpt import benchmark
 from nbgpt.benchmark import Limits
@@ -20,7 +21,8 @@ def hasty(monkeypatch):
     for size in benchmark.OFFICIAL:
         monkeypatch.setitem(benchmark.OFFICIAL, size, GPT2Config(n_layer=1, n_head=1, n_embd=64))
     monkeypatch.setattr(benchmark, "measure_limits", lambda model: Limits(10.0, 20.0))
-    monkeypatch.setattr(goals, "medians", lambda runs, rounds: {name: run() for name, run in runs.items()})
+    for module in (goals, speculation):
+        monkeypatch.setattr(module, "medians", lambda runs, rounds: {name: run() for name, run in runs.items()})
 
 
 @pytest.mark.parametrize("section", sorted(goals.SECTIONS.keys() - COMPILES_FOR_LONG))

@@ -121,7 +121,7 @@ class Statistics:
 _SHORTEST_REST = 8  # ids
 _REST_BY_COST = 25  # ids for each that a drafted id costs
 _LONGEST_REST = 4  # times the first one
-_LONGEST_WAIT = 16  # ids, while there is nothing to propose
+_SHORTEST_WAIT, _LONGEST_WAIT = 2, 16  # ids, while there is nothing to propose
 _MEMORY = 0.9  # how much of what was counted is left after one more id
 _HOPE = 0.2, 0.25  # right and tested to begin with: likely, but one wrong id disproves it
 _LEAST_COST, _LIKELY_COST = 1.02, 1.15  # of a pass with one drafted id, in plain ids
@@ -142,12 +142,12 @@ class Pace:
     def __init__(self) -> None:
         self._plain: deque[float] = deque(maxlen=_MEASURED)  # seconds of an id without drafts
         self._costs = {1: deque([_LIKELY_COST], _MEASURED)}  # of a pass with so many drafted ids
-        self._times = self._wait = 1
+        self._times, self._wait = 1, _SHORTEST_WAIT
         self._try_after(1)
 
     def _try_after(self, rest: int) -> None:
-        self.rest = rest
-        """Ids that the model should draw alone before `length` is asked again."""
+        self.rest = rest  # ids that the model should draw alone meanwhile
+        self._trying = True
         self._reach = 1
         self._right, self._tested = _HOPE
 
@@ -160,7 +160,7 @@ class Pace:
         """How many ids to draft, at most `most`."""
         if self.rest or most < 1:
             return 0
-        if self._reach == 1 and (self._right, self._tested) == _HOPE:
+        if self._trying:
             return 1
         p, best, best_gain = self._right / self._tested, 0, 1.0
         for n in sorted({min(most, self._reach, length) for length in _LENGTHS}):
@@ -186,9 +186,8 @@ class Pace:
         if n_drafted not in self._costs:
             self._costs[n_drafted] = deque([self._cost(n_drafted)], _MEASURED)
         self._costs[n_drafted].append(seconds / median(self._plain))
-        self._wait = 1
-        n_right = n_ids - 1
-        n_tested = min(n_ids, n_drafted)
+        self._trying, self._wait = False, _SHORTEST_WAIT
+        n_right, n_tested = n_ids - 1, min(n_ids, n_drafted)
         faded = _MEMORY**n_tested
         self._right, self._tested = faded * self._right + n_right, faded * self._tested + n_tested
         if n_right == n_drafted:
@@ -212,7 +211,7 @@ class Speculation:
         self._pace = Pace()
 
     def draft(self, ids: list[int], most: int, options: OptionsAt) -> list[int]:
-        """Up to `most` ids that may follow ids; none if that would not pay, or if there is no good guess."""
+        """Up to `most` ids that may follow ids; none where that would not pay, or if there is no good guess."""
         n = self._pace.length(min(self._max_draft, most))
         draft = self._drafter.propose(ids, n, options)[:n] if n else []
         if n and not draft:

@@ -291,10 +291,10 @@ def test_where_nothing_is_found_it_looks_less_often():
         rests.append(pace.rest)
         assert pace.length(15) == 0
         pace.note(0, pace.rest, float(pace.rest))
-    assert rests == [1, 2, 4, 8, 16, 16, 16]
+    assert rests == [2, 4, 8, 16, 16, 16, 16]
     pace.note(pace.length(15), 2, 1.0)
     pace.wait()
-    assert pace.rest == 1
+    assert pace.rest == 2
 
 
 @pytest.mark.parametrize(
