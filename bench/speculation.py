@@ -28,7 +28,7 @@ def speculation() -> Iterator[Figure]:
             ("fresh text, temperature 0.8", OPENING, 0.8, 0.95),
         ):
             got = medians({guesses: telling(model, prompt, temperature, guesses) for guesses in (True, False)}, 25)
-            what = f"story-34m int8 with {n} threads, {text}: prompt lookup / plain"
+            what = f"story-34m int8, {text}, {n} thread{'s' * (n > 1)}: prompt lookup / plain"
             yield share(what, got[True] / got[False], goal, f"{got[True]:.0f} of {got[False]:.0f} tokens/s")
     large = GPT2(random_weights("774M", "int8"), 2)
     seconds = medians({n: checking(large, n) for n in (1, 4)}, 9)

@@ -186,12 +186,14 @@ class Pace:
         if n_drafted not in self._costs:
             self._costs[n_drafted] = deque([self._cost(n_drafted)], _MEASURED)
         self._costs[n_drafted].append(seconds / median(self._plain))
-        self._trying, self._wait = False, _SHORTEST_WAIT
+        self._trying = False
         n_right, n_tested = n_ids - 1, min(n_ids, n_drafted)
         faded = _MEMORY**n_tested
         self._right, self._tested = faded * self._right + n_right, faded * self._tested + n_tested
         if n_right == n_drafted:
             self._reach = max(self._reach, 2 * n_drafted + 1)
+        if n_right:
+            self._wait = _SHORTEST_WAIT
         if n_right > 1:
             self._times = 1
 

@@ -292,6 +292,10 @@ def test_where_nothing_is_found_it_looks_less_often():
         assert pace.length(15) == 0
         pace.note(0, pace.rest, float(pace.rest))
     assert rests == [2, 4, 8, 16, 16, 16, 16]
+    pace.note(pace.length(15), 1, 1.0)  # found, but wrong
+    pace.wait()
+    assert pace.rest == 16
+    pace.note(0, 16, 16.0)
     pace.note(pace.length(15), 2, 1.0)
     pace.wait()
     assert pace.rest == 2
