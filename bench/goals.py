@@ -2,7 +2,7 @@
 
     python bench/goals.py [--only SECTION ...] [--output FOLDER]
 
-Each function of SECTIONS is a row or two of the table of goals. A section is written as soon as it ends, beside those
+Each function of SECTIONS yields rows of the table of goals. A section is written as soon as it ends, beside those
 that the results have already. What is compared with each other is measured in turn, and medians are shown. Nothing else
 should run on the machine meanwhile; all of it takes about ten minutes.
 """
@@ -321,13 +321,9 @@ def compiled_for(cpu: str, loaded: Weights) -> GPT2:
 
 # --- Results ---------------------------------------------------------------------------------------------------------
 
-SECTIONS = {
-    section.__name__: section
-    for section in (
-        *(decode, prefill, depth, batch, generate, speculation, busy, threads),
-        *(sizes, memory, start, compiling, avx2),
-    )
-}
+_OF_SPEED = (decode, prefill, depth, batch, generate, speculation, busy, threads)
+_OF_SIZE = (sizes, memory, start, compiling, avx2)
+SECTIONS = {section.__name__: section for section in _OF_SPEED + _OF_SIZE}
 
 
 def as_markdown(results: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from nbgpt.model import GPT2
 
 REFRAIN = "The old man went down to the sea, and the sea was calm. " * 6
 OPENING = "It was a dark and stormy night"
+N_TOKENS = 150
 GREEDY = (0.0, 0.0, 1.0, 0.0)
 
 
@@ -37,12 +38,12 @@ def speculation() -> Iterator[Figure]:
 
 
 def telling(model: Model, prompt: str, temperature: float, guesses: bool) -> Callable[[], float]:
-    """A call that lets a text go on for 150 tokens, each time with another seed -> tokens a second."""
+    """A call that lets a text go on for N_TOKENS, each time with another seed -> tokens a second."""
     seeds = count()
 
     def tell() -> float:
         options = {"seed": next(seeds), "temperature": temperature, "ignore_eos": True}
-        return model.generate(prompt, max_tokens=150, prompt_lookup=guesses, **options).timing.decode_speed
+        return model.generate(prompt, max_tokens=N_TOKENS, prompt_lookup=guesses, **options).timing.decode_speed
 
     return tell
 

@@ -21,6 +21,7 @@ def hasty(monkeypatch):
     for size in benchmark.OFFICIAL:
         monkeypatch.setitem(benchmark.OFFICIAL, size, GPT2Config(n_layer=1, n_head=1, n_embd=64))
     monkeypatch.setattr(benchmark, "measure_limits", lambda model: Limits(10.0, 20.0))
+    monkeypatch.setattr(speculation, "N_TOKENS", 8)
     for module in (goals, speculation):
         monkeypatch.setattr(module, "medians", lambda runs, rounds: {name: run() for name, run in runs.items()})
 

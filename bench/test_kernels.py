@@ -7,7 +7,7 @@ from numba import njit
 from nbgpt.kernels.attention import make_attend
 from nbgpt.kernels.matmul import MATMULS
 from nbgpt.kernels.sampling import sample
-from nbgpt.layout import LANES, PAGE, PANELS, ROW_TILE, SAMPLING_BUCKETS, sampling_floats
+from nbgpt.layout import LANES, PAGE, PANELS, ROW_TILE, SAMPLING_BUCKETS, attention_floats, sampling_floats
 from nbgpt.simd import at, data
 from nbgpt.weights import matrix_shapes
 
@@ -97,7 +97,7 @@ def test_attention_of_decoding(rate, depth):
     out, query, scratch = (
         np.zeros(head_dim, np.float32),
         random.standard_normal(head_dim, np.float32),
-        np.zeros(512, np.float32),
+        np.zeros(attention_floats(1, head_dim), np.float32),
     )
     table = np.arange(depth // PAGE, dtype=np.int32)
     rate(lambda: call(out, query, pages, table, scratch), "GFLOP/s", 100 * 4 * depth * head_dim / 1e9)

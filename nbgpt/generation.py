@@ -21,7 +21,7 @@ from .logprobs import TokenLogprob, measure
 from .model import GPT2, MAX_LOGIT_ROWS, MAX_ROWS
 from .passes import Options
 from .sampling import Sampling, check
-from .speculative import Speculation, verify
+from .speculative import Speculation, in_common, verify
 
 Overflow = Literal["error", "truncate_left", "keep_first"]
 OVERFLOWS: tuple[Overflow, ...] = ("error", "truncate_left", "keep_first")
@@ -230,11 +230,12 @@ class Generation:
         draft = self.speculation.draft(ids, most, options)
         if draft:
             drawn = verify(self.model, sequence, ids, draft, options)
+            n_drawn = len(drawn)
+            self.take_all(drawn)
         else:
-            turns = min(self.turns(), self.speculation.rest)
-            drawn = self.model.grow([sequence], ids[-1:], np.array(self.draws(turns))[:, None])[:, 0].tolist()
-        self.speculation.note(len(draft), len(drawn), time.perf_counter() - start)
-        self.take_all(drawn)
+            n_drawn = min(self.turns(), self.speculation.rest)
+            _grow(self.model, [self], n_drawn)
+        self.speculation.note(len(draft), n_drawn, time.perf_counter() - start)
 
     def take_all(self, drawn: list[int]) -> None:
         """Go on with ids that were drawn one after the other, as far as the text goes."""
@@ -385,13 +386,3 @@ class _Beginning:
     def forget(self) -> None:
         self._model.free(self._sequence)
         self._ids = []
-
-
-def in_common(a: list[int], b: list[int]) -> int:
-    """With how many equal ids both begin."""
-    n = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        n += 1
-    return n

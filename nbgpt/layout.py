@@ -3,9 +3,9 @@
 LANES = 16
 """Outputs in a panel: as many as a register has lanes of 32 bits."""
 PANELS = 2
-"""Panels in a tile; a matrix is padded with zeros to whole pairs of panels."""
+"""Panels that are multiplied together; a matrix is padded with zeros to whole pairs of them."""
 ROW_TILE = 12
-"""Rows of activations that are packed together, the height of the tallest tile."""
+"""Rows of activations that are packed together, see kernels/matmul.py."""
 FEW_ROWS = 2
 """Rows that every thread packs for itself."""
 GROUP_INT8 = 64
@@ -17,10 +17,8 @@ PAGE = 64
 """Positions in a page of the KV cache, the attention kernel's tile of keys."""
 SPAN_PAGES = 4
 """Pages that attention sees before it merges what they gave, and that threads may share a past by."""
-MAX_QUERY_TILE = 6
-"""The most queries that attention takes at once."""
-VALUE_REGISTERS = 4
-"""Registers of a head's values that attention sums side by side: a head of 64."""
+QUERY_TILE = 6
+"""Queries at consecutive positions that attention takes at once."""
 SAMPLING_BUCKETS = 2048
 """Sums that the search for a top-k or top-p threshold keeps."""
 SAMPLING_BLOCK = 64
@@ -35,6 +33,11 @@ def padded(n: int, multiple: int) -> int:
 def sampling_floats(n: int) -> int:
     """Scratch that drawing one of n ids needs: weights, ids, and each block's largest weight."""
     return 2 * (n + 2 * LANES) + padded(padded(n, SAMPLING_BLOCK) // SAMPLING_BLOCK, LANES)
+
+
+def attention_floats(rows: int, head_dim: int) -> int:
+    """Scratch that a tile of queries needs: themselves, two states each, and the weights of a span."""
+    return rows * (head_dim + 2 * (padded(head_dim, LANES) + LANES) + SPAN_PAGES * PAGE)
 
 
 HEAD_DTYPE = {"float32": "float32", "float16": "float16", "int8": "int8", "int4": "int8"}

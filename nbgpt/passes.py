@@ -25,12 +25,13 @@ from .layout import (
     HEAD_DTYPE,
     LANES,
     LOGIT_PLANES,
-    MAX_QUERY_TILE,
     PAGE,
+    QUERY_TILE,
     ROW_TILE,
     SAMPLING_BUCKETS,
     SPAN_PAGES,
     STRIDE,
+    attention_floats,
     padded,
     sampling_floats,
 )
@@ -251,9 +252,7 @@ class Passes:
         value_dim = padded(config.head_dim, LANES)
         self._job.max_spans = -(-config.n_ctx // (SPAN_PAGES * PAGE))
         self._job.candidates_stride = sampling_floats(config.n_vocab)
-        self._job.scratch_stride = padded(
-            MAX_QUERY_TILE * (config.head_dim + 2 * (value_dim + LANES) + SPAN_PAGES * PAGE), LANES
-        )
+        self._job.scratch_stride = padded(attention_floats(QUERY_TILE, config.head_dim), LANES)
         shapes = {
             **dict.fromkeys(("x", "projected"), (rows, n_embd)),
             **dict.fromkeys(("ln_1", "attended"), (max(rows, copies), n_embd)),

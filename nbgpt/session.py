@@ -15,11 +15,12 @@ import numpy as np
 from .completion import Completion
 from .formats import FormatError
 from .formats.safetensors import Entry, create, read_header
-from .generation import Window, in_common, run
+from .generation import Window, run
 from .kv_cache import Sequence
 from .layout import PAGE
 from .model import GPT2
 from .options import Options, check_names, settle
+from .speculative import in_common
 from .stream import Stream, Writer
 from .weights import LAYOUT
 

@@ -88,7 +88,7 @@ class ModelDraft:
         n = min(n, self._model.config.n_ctx + 1 - len(ids))
         if n < 1:
             return []
-        n_known = _in_common(self._ids, ids[:-1])
+        n_known = in_common(self._ids, ids[:-1])
         self._model.truncate(self._text, n_known)
         pending, draft = ids[n_known:], list[int]()
         for place in range(len(ids), len(ids) + n):
@@ -98,7 +98,7 @@ class ModelDraft:
         return draft
 
 
-def _in_common(a: list[int], b: list[int]) -> int:
+def in_common(a: list[int], b: list[int]) -> int:
     """With how many equal ids both begin."""
     different = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
     return next(different, min(len(a), len(b)))
@@ -120,11 +120,12 @@ class Statistics:
 
 _SHORTEST_REST = 8  # ids
 _REST_BY_COST = 25  # ids for each that a drafted id costs
-_LONGEST_REST = 4  # times the first one
+_LARGEST_REST_FACTOR = 4
 _SHORTEST_WAIT, _LONGEST_WAIT = 2, 16  # ids, while there is nothing to propose
 _MEMORY = 0.9  # how much of what was counted is left after one more id
 _HOPE = 0.2, 0.25  # right and tested to begin with: likely, but one wrong id disproves it
-_LEAST_COST, _LIKELY_COST = 1.02, 1.15  # of a pass with one drafted id, in plain ids
+_LEAST_COST = 1.02  # of a pass with a draft, in plain ids
+_LIKELY_COST = 1.15  # of one with a single drafted id, until it is measured
 _MEASURED = 9  # times, whose median does not move when a thread is late or a drafter reads what it has missed
 _LENGTHS = tuple(2**k - 1 for k in range(1, MAX_LOGIT_ROWS.bit_length()))
 """Drafts that fill whole tiles of rows, with the id before them: what a pass costs goes up by the tile."""
@@ -142,8 +143,8 @@ class Pace:
     def __init__(self) -> None:
         self._plain: deque[float] = deque(maxlen=_MEASURED)  # seconds of an id without drafts
         self._costs = {1: deque([_LIKELY_COST], _MEASURED)}  # of a pass with so many drafted ids
-        self._times, self._wait = 1, _SHORTEST_WAIT
-        self._try_after(1)
+        self._rest_factor, self._wait = 1, _SHORTEST_WAIT
+        self._try_after(1)  # so that a plain id has been measured before a draft is
 
     def _try_after(self, rest: int) -> None:
         self.rest = rest  # ids that the model should draw alone meanwhile
@@ -168,12 +169,12 @@ class Pace:
             if gain > best_gain:
                 best, best_gain = n, gain
         if not best:
-            self._try_after(self._times * max(_SHORTEST_REST, round(_REST_BY_COST * (self._cost(1) - 1))))
-            self._times = min(2 * self._times, _LONGEST_REST)
+            self._try_after(self._rest_factor * max(_SHORTEST_REST, round(_REST_BY_COST * (self._cost(1) - 1))))
+            self._rest_factor = min(2 * self._rest_factor, _LARGEST_REST_FACTOR)
         return best
 
-    def wait(self) -> None:
-        """There was nothing to propose."""
+    def note_nothing(self) -> None:
+        """There was nothing to propose: rest, each time for longer."""
         self.rest = self._wait
         self._wait = min(2 * self._wait, _LONGEST_WAIT)
 
@@ -195,7 +196,7 @@ class Pace:
         if n_right:
             self._wait = _SHORTEST_WAIT
         if n_right > 1:
-            self._times = 1
+            self._rest_factor = 1
 
 
 class Speculation:
@@ -217,7 +218,7 @@ class Speculation:
         n = self._pace.length(min(self._max_draft, most))
         draft = self._drafter.propose(ids, n, options)[:n] if n else []
         if n and not draft:
-            self._pace.wait()
+            self._pace.note_nothing()
         return draft
 
     @property
@@ -245,6 +246,6 @@ def verify(model: GPT2, past: Sequence, ids: list[int], draft: list[int], option
     """
     rows = [ids[-1], *draft]
     drawn = model.next_ids([past] * len(rows), rows, [options(len(ids) + i) for i in range(len(rows))])
-    n_right = _in_common(draft, drawn)
+    n_right = in_common(draft, drawn)
     model.truncate(past, len(ids) + n_right)
     return drawn[: n_right + 1]

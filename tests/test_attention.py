@@ -8,8 +8,8 @@ import reference
 from numba import njit
 from reference import padded
 
-from nbgpt.kernels.attention import QUERY_TILE, SPAN, append_key, append_value, make_attend
-from nbgpt.layout import LANES, PAGE
+from nbgpt.kernels.attention import append_key, append_value, make_attend
+from nbgpt.layout import LANES, PAGE, QUERY_TILE, attention_floats
 from nbgpt.simd import at, data, put
 
 HEAD_DIMS = (8, 16, 20, 48, 64, 80, 128)
@@ -63,7 +63,7 @@ class Cache:
         stride = head_dim + 9
         padded_queries, out = np.full((2, rows, stride), np.nan, np.float32)
         padded_queries[:, :head_dim] = queries
-        size = rows * (head_dim + 2 * (padded(head_dim, LANES) + LANES) + SPAN)
+        size = attention_floats(rows, head_dim)
         scratch = np.full(size + LANES, np.nan, np.float32)
         arguments = np.float32(scale), scratch, self.pages, self.table, self.place
         compiled(rows)(out, padded_queries, position, *arguments)

@@ -287,17 +287,17 @@ def test_where_nothing_is_found_it_looks_less_often():
     pace.note(0, 1, 1.0)
     for _ in range(7):
         assert pace.length(15) == 1
-        pace.wait()
+        pace.note_nothing()
         rests.append(pace.rest)
         assert pace.length(15) == 0
         pace.note(0, pace.rest, float(pace.rest))
     assert rests == [2, 4, 8, 16, 16, 16, 16]
     pace.note(pace.length(15), 1, 1.0)  # found, but wrong
-    pace.wait()
+    pace.note_nothing()
     assert pace.rest == 16
     pace.note(0, 16, 16.0)
     pace.note(pace.length(15), 2, 1.0)
-    pace.wait()
+    pace.note_nothing()
     assert pace.rest == 2
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from numba import types
 
-from ..layout import LANES, MAX_QUERY_TILE, PAGE, SPAN_PAGES, VALUE_REGISTERS
+from ..layout import LANES, PAGE, SPAN_PAGES
 from ..simd import (
     at,
     first,
@@ -23,19 +23,19 @@ from ..simd import (
     fma_tile,
     kernel,
     load,
-    load_tile,
     put,
+    row_tile,
     splat,
     store,
     store_tile,
+    stream_tile,
     zero_tile,
 )
 from ..simd.codegen import TARGET
 from .softmax import exp, softmax
 
-QUERY_TILE = MAX_QUERY_TILE
-"""Queries at consecutive positions that share a tile."""
 SPAN = SPAN_PAGES * PAGE
+_SIDE_BY_SIDE = 4  # registers: the values of a head of 64, the keys of a page
 
 
 @kernel
@@ -60,11 +60,12 @@ def state_floats(value_dim):
 
 def _side_by_side(rows: int) -> int:
     """Registers of keys or values whose tile fits the register file: 32 registers of 16 lanes, or the equal of 8."""
-    return VALUE_REGISTERS if TARGET.avx512 or rows == 1 else 1
+    return _SIDE_BY_SIDE if TARGET.avx512 or rows == 1 else 1
 
 
 def _make_sum_values(rows: int, registers: int) -> Any:
     """The weighted sum of the values of a span, for some registers of the head's dimensions."""
+    read = stream_tile if rows == 1 else row_tile
 
     @kernel
     def sum_values(sums, weights, pages, table, page_stride, values, n_keys, value_dim):
@@ -73,7 +74,7 @@ def _make_sum_values(rows: int, registers: int) -> Any:
         for start in range(0, n_keys, PAGE):
             page = at(pages, types.int64(table[start // PAGE]) * page_stride + values)
             for key in range(min(PAGE, n_keys - start)):
-                value = load_tile(page, key * value_dim, 0, LANES, 1, registers)
+                value = read(page, key * value_dim, LANES, registers)
                 tile = fma_tile(tile, weights, start + key, SPAN, value)
         store_tile(sums, 0, state_floats(value_dim), LANES, tile, registers)
 
@@ -82,7 +83,7 @@ def _make_sum_values(rows: int, registers: int) -> Any:
 
 def _make_score(rows: int) -> Any:
     """How well the queries fit each key of one page."""
-    registers = _side_by_side(rows)
+    registers, read = _side_by_side(rows), stream_tile if rows == 1 else row_tile
 
     @kernel
     def score(scores, q, keys, head_dim):  # scores [rows, PAGE of SPAN], q [head_dim, rows], keys [head_dim, PAGE]
@@ -90,7 +91,7 @@ def _make_score(rows: int) -> Any:
         for key in range(0, PAGE, registers * LANES):
             tile = zero_tile(rows, registers)
             for d in range(head_dim):
-                tile = fma_tile(tile, q, d * rows, 1, load_tile(keys, d * PAGE + key, 0, LANES, 1, registers))
+                tile = fma_tile(tile, q, d * rows, 1, read(keys, d * PAGE + key, LANES, registers))
             store_tile(scores, key, SPAN, LANES, tile, registers)
 
     return score
@@ -107,7 +108,8 @@ def scale_queries(q, queries, stride, scale, rows, head_dim):
 def make_see_span(rows: int) -> Any:
     """What `rows` queries at consecutive positions of one sequence see of a span."""
     score, wide = _make_score(rows), _side_by_side(rows)
-    sum_wide, sum_narrow = _make_sum_values(rows, wide), _make_sum_values(rows, 1)
+    sum_wide = _make_sum_values(rows, wide)
+    sum_narrow = _make_sum_values(rows, 1) if wide > 1 else sum_wide
 
     @kernel
     def see_span(states, q, position, span, head, weights):
@@ -139,7 +141,7 @@ def make_see_span(rows: int) -> Any:
 
 @kernel
 def merge(state, later, value_dim):
-    """Let a state know what the next span gave; the query has at least one key there."""
+    """Let a state know what the next span gave; the query has at least one key there (Milakov and Gimelshein 2018)."""
     top = max(state[value_dim], later[value_dim])
     factor, later_factor = exp(splat(state[value_dim] - top)), exp(splat(later[value_dim] - top))
     for i in range(0, value_dim, LANES):
@@ -169,16 +171,16 @@ def make_attend(rows: int) -> Any:
         """out [rows, head_dim] = softmax(scale * queries @ keys.T) @ values, rows at position, position + 1, ...
 
         head as for `see_span`; rows of out and queries are out_stride and stride apart.
-        scratch has rows * (head_dim + 2 * (value_dim + 16) + SPAN) floats.
+        scratch has attention_floats(rows, head_dim) floats, see ../layout.py.
         """
         head_dim, value_dim = head[5], head[6]
         size = state_floats(value_dim)
         states, q = scratch, at(scratch, 2 * rows * size)
-        later, rest = at(states, rows * size), at(q, rows * head_dim)
+        later, weights = at(states, rows * size), at(q, rows * head_dim)
         scale_queries(q, queries, stride, scale, rows, head_dim)
-        see_span(states, q, position, 0, head, rest)
+        see_span(states, q, position, 0, head, weights)
         for span in range(1, (position + rows - 1) // SPAN + 1):
-            see_span(later, q, position, span, head, rest)
+            see_span(later, q, position, span, head, weights)
             for r in range(max(0, span * SPAN - position), rows):
                 merge(at(states, r * size), at(later, r * size), value_dim)
         for r in range(rows):

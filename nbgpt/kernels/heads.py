@@ -6,10 +6,9 @@ from typing import Any
 
 from numba import types
 
-from ..layout import LANES, PAGE
+from ..layout import LANES, PAGE, QUERY_TILE
 from ..simd import at, kernel, load, store
 from .attention import (
-    QUERY_TILE,
     SPAN,
     append_key,
     append_value,

@@ -12,7 +12,7 @@ from ..simd import (
     fma_tile,
     kernel,
     load,
-    load_tile,
+    row_tile,
     splat,
     store,
     store_tile,
@@ -50,7 +50,7 @@ def multiply_add(x):  # x: a row tile, panels and the result, all in the first-l
     for _ in range(PROBE_REPEATS):
         tile = zero_tile(_ROWS, _PANELS)
         for k in range(_INPUTS):
-            tile = fma_tile(tile, x, k * _ROWS, 1, load_tile(weights, k * _PANELS * LANES, 0, LANES, 1, _PANELS))
+            tile = fma_tile(tile, x, k * _ROWS, 1, row_tile(weights, k * _PANELS * LANES, LANES, _PANELS))
         store_tile(result, 0, _PANELS * LANES, LANES, tile, _PANELS)
 
 

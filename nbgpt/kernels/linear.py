@@ -97,6 +97,27 @@ def _make_pack(matmul: Matmul, source: Any, count: Any, n_inputs: Any) -> Any:
     return pack
 
 
+def _make_pack_all(pack: Any, count: Any, planes: int) -> Any:
+    """A kernel (job, layer, step): every row takes its place. An item is all rows of a tile.
+
+    Threads that share the cache lines of a tile would take them from each other.
+    """
+    rows_a_tile = ROW_TILE // planes
+
+    @kernel
+    def pack_all(job, layer, step):
+        tiles = round_up(count(job), rows_a_tile) // rows_a_tile
+        tile = claim(cells(job), step)
+        while tile < tiles:
+            for row in range(tile * rows_a_tile, min(count(job), (tile + 1) * rows_a_tile)):
+                pack(job, layer, row, 0)
+            item_done(cells(job), step)
+            tile = claim(cells(job), step)
+        wait_for_step(cells(job), step, tiles)
+
+    return pack_all
+
+
 # --- The product ------------------------------------------------------------------------------------------------------
 
 
@@ -110,19 +131,7 @@ def make_linear(matmul: Matmul, source: Any, weights: Any, out: Any, count: Any,
     n_inputs, n_outputs = sizes
     pack, packed_tile, multiply = _make_pack(matmul, source, count, n_inputs), _packed_tile(matmul), matmul.multiply
     group, value_bytes, planes = matmul.group, matmul.value_bytes, matmul.planes
-    rows_a_tile = ROW_TILE // planes
-
-    @kernel
-    def pack_all(job, layer, step):
-        """An item is all rows of a tile: threads that share its cache lines would take them from each other."""
-        tiles = round_up(count(job), rows_a_tile) // rows_a_tile
-        tile = claim(cells(job), step)
-        while tile < tiles:
-            for row in range(tile * rows_a_tile, min(count(job), (tile + 1) * rows_a_tile)):
-                pack(job, layer, row, 0)
-            item_done(cells(job), step)
-            tile = claim(cells(job), step)
-        wait_for_step(cells(job), step, tiles)
+    pack_all = _make_pack_all(pack, count, planes)
 
     @kernel
     def multiply_part(job, layer, copy, first_tile, last_tile, first_pair, last_pair):

@@ -1,8 +1,8 @@
 """out = x @ w: tiles of outputs stay in registers while inputs and weights stream by.
 
-A panel is 16 outputs side by side, one register wide; a tile is some rows of activations by two panels. Weights lie in
-panels, [n_out / 16, n_in, 16], so that one load brings one input's weights for 16 outputs; activations lie in row
-tiles, [n_in, height], so that the scalars of one input are neighbours. Integer weights go four inputs at a time:
+A panel is 16 outputs side by side, one register wide; a tile is some rows of activations by one or two panels. Weights
+lie in panels, [n_out / 16, n_in, 16], so that one load brings one input's weights for 16 outputs; activations lie in
+row tiles, [n_in, height], so that the scalars of one input are neighbours. Integer weights go four inputs at a time:
 [n_out / 16, n_in / 4, 16, 4] bytes against [n_in / 4, height, 4] bytes.
 
 Each output is one chain of additions over the inputs in their order, whatever tile it is computed in: the bits of a
@@ -58,11 +58,12 @@ from ..simd.dots import ADDED, BYTES, NIBBLES
 class Tiles:
     """Shapes (rows, panels) that fit the register file: 32 registers of 16 lanes with AVX-512, the equal of 8 without.
 
-    Sums of whole numbers and results share it; results wait in memory while a group is summed. A row alone takes one
-    panel after the other, a straight line through memory; floats take two, as each multiply-add waits for one before.
+    Sums of whole numbers and results share it; results wait in memory while a group is summed. With AVX-512 a row alone
+    takes one panel after the other, a straight line through memory; floats take two, as each multiply-add waits for
+    the one before.
     """
 
-    whole: tuple[int, int]  # for a whole row tile, as prefill has them
+    whole: tuple[int, int]  # for a whole row tile, as prefill has them; its rows divide ROW_TILE
     others: tuple[tuple[int, int], ...]  # for what is left, tallest first
 
 
@@ -72,8 +73,8 @@ _AVX512 = {
     "int4": Tiles((6, 2), ((4, 2), (2, 2), (1, 1))),  # nibbles and offsets need registers too
 }
 _OTHERS = {
-    "float": Tiles((6, 1), ((4, 1), (2, 2), (1, 2))),
-    "int8": Tiles((4, 1), ((3, 1), (2, 1), (1, 2))),
+    "float": Tiles((6, 1), ((6, 1), (4, 1), (2, 2), (1, 2))),
+    "int8": Tiles((4, 1), ((4, 1), (3, 1), (2, 1), (1, 2))),
     "int4": Tiles((6, 1), ((6, 1), (3, 1), (2, 1), (1, 2))),
 }
 TILES = _AVX512 if TARGET.avx512 else _OTHERS
@@ -129,21 +130,25 @@ def _cover(tile: Any, rows: int, cover_rest: Any) -> Any:
 
 
 def _multiply(make_tile: MakeTile, tiles: Tiles, read_alone: Any = stream_tile) -> Any:
-    """Cover a row tile. Only its first part asks the cache for weights to come; read_alone does it for a single row."""
+    """Cover a row tile. Of a whole one only the first part asks the cache for weights to come, of others every part.
+
+    read_alone reads for tiles of one row.
+    """
     cover = _nothing
     for shape in reversed(tiles.others):
         read = read_alone if shape[0] == 1 else ahead_tile
         cover = _cover(_over_panels(make_tile, shape, read), shape[0], cover)
-    first, next_ = (_over_panels(make_tile, tiles.whole, read) for read in (ahead_tile, row_tile))
     rows = tiles.whole[0]
+    first_part = _over_panels(make_tile, tiles.whole, ahead_tile)
+    later_part = _over_panels(make_tile, tiles.whole, row_tile) if rows < ROW_TILE else _nothing
 
     @kernel
     def multiply(out, out_stride, x, height, w, n_in, panel):
         """out [height, 32] = a row tile @ the panels `panel` and `panel + 1`."""
         if height == ROW_TILE:
-            first(out, out_stride, x, 0, height, w, n_in, panel)
+            first_part(out, out_stride, x, 0, height, w, n_in, panel)
             for row in range(rows, ROW_TILE, rows):
-                next_(out, out_stride, x, row, height, w, n_in, panel)
+                later_part(out, out_stride, x, row, height, w, n_in, panel)
         else:
             cover(out, out_stride, x, 0, height, w, n_in, panel)
 

@@ -56,7 +56,8 @@ def exp(x):
 def softmax(scores, n_seen, n, tail):
     """Turn scores [n] into weights exp(score - maximum) of the first n_seen of them, and 0 for the rest.
 
-    tail [2] becomes the maximum and the sum of the weights, which nothing is divided by yet. scores fills registers.
+    tail [2] becomes the maximum and the sum of the weights, which nothing is divided by yet. The memory of scores is a
+    multiple of 16 floats, of which those beyond n become 0.
     """
     hidden = splat(_MINUS_INFINITY)
     top = hidden

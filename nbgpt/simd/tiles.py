@@ -76,24 +76,6 @@ def splat_tile(typing: Any, values: Any, start: Any, stride: Any, rows: Any, col
     return tile_type(values, types.intp, types.intp, rows, columns), generate
 
 
-@intrinsic(prefer_literal=True)
-def load_tile(typing: Any, pointer: Any, start: Any, stride: Any, step: Any, rows: Any, columns: Any) -> Any:
-    """The registers at pointer + start + row * stride + column * step; what `load` makes of them."""
-    tile_type = types.UniTuple(MEMORY[pointer.dtype][0], rows.literal_value * columns.literal_value)
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer_value, start, stride, step = args[:4]
-        tile = _undefined(context, tile_type)
-        for place in range(tile_type.count):
-            row, column = divmod(place, columns.literal_value)
-            index = _offset(builder, _offset(builder, start, stride, row), step, column)
-            register = codegen.register_at(builder, pointer.dtype, pointer_value, index)
-            tile = builder.insert_value(tile, register, place)
-        return tile
-
-    return tile_type(pointer, types.intp, types.intp, types.intp, rows, columns), generate
-
-
 def _row_of_weights(ahead: Any, doc: str) -> Any:
     """ahead(builder, type of an element, step, columns): how many elements further on to ask the cache for, or None."""
 
@@ -119,8 +101,11 @@ def _row_of_weights(ahead: Any, doc: str) -> Any:
     return row
 
 
-def _near(builder: Any, dtype: Any, step: Any, columns: int) -> Any:
-    return I64(_NEAR // (dtype.bitwidth // 8))
+_STREAM_AHEAD = 4096  # bytes
+
+
+def _some_bytes_on(builder: Any, dtype: Any, step: Any, columns: int) -> Any:
+    return I64(8 * _STREAM_AHEAD // dtype.bitwidth)
 
 
 def _a_tile_on(builder: Any, dtype: Any, step: Any, columns: int) -> Any:
@@ -129,9 +114,8 @@ def _a_tile_on(builder: Any, dtype: Any, step: Any, columns: int) -> Any:
 
 # Hardware prefetchers lose their way at the end of each panel, some kilobytes long. Distances by experiment, see
 # bench/NOTES.md: one row takes panels at the speed of memory, several take long enough for a tile ahead.
-_NEAR = 4096  # bytes
 row_tile = _row_of_weights(None, "The registers at pointer + start + column * step: a row of weights.")
-stream_tile = _row_of_weights(_near, "The same, and asks the cache for those 4 KB further on: for one row.")
+stream_tile = _row_of_weights(_some_bytes_on, "The same, and asks the cache for those 4 KB further on: for one row.")
 ahead_tile = _row_of_weights(_a_tile_on, "The same, and asks the cache for those a tile further on: for several rows.")
 
 
