@@ -1,6 +1,7 @@
 """The command line: text alone on standard output, one clear line for whatever goes wrong, and its exit code."""
 
 import io
+import itertools
 import json
 import os
 import pickle
@@ -19,7 +20,9 @@ import nbgpt
 from nbgpt import library, weights
 from nbgpt.cli import main
 from nbgpt.evaluation import perplexity
+from nbgpt.generation import Generation
 from nbgpt.runtime import load_kernels
+from nbgpt.stream import Writer
 
 COMMANDS = ["generate", "repl", "convert", "download", "info", "eval", "score", "embed", "explain", "bench", "warmup"]
 FIGURES = re.compile(
@@ -191,6 +194,27 @@ def test_sampling_options_reach_the_model(run, chatter):
         assert run("generate", "-q", "-n", 100, "--model", chatter, *options)[1] == " the" * 100 + "\n"
     wild = run("generate", "-q", "-n", 100, "--model", chatter, "--temperature", 1000, "--top-k", 0, "--seed", 2)[1]
     assert len(set(wild.split())) > 30
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("interrupted", [(Generation, "take"), (Writer, "update")])  # within a step, and after it
+def test_control_c_keeps_the_json_so_far(run, chatter, monkeypatch, samples, interrupted):
+    where, name = interrupted
+    method, n_calls = getattr(where, name), itertools.count(1)
+
+    def interrupt(self, *arguments):
+        method(self, *arguments)
+        if next(n_calls) == 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, name, interrupt)
+    options = ["--json", "--echo", "--num-samples", samples, "--overflow", "truncate_left"]
+    code, out, err = run("generate", "Once", "--model", chatter, "-n", 10**9, *options)
+    assert code == 130
+    texts = [json.loads(line) for line in out.splitlines()]
+    assert [text["finish_reason"] for text in texts] == ["cancelled"] * samples
+    assert all(text["text"].startswith("Once") and text["usage"]["completion_tokens"] > 0 for text in texts)
+    assert len(FIGURES.findall(err)) == samples
 
 
 def test_overflow(run, chatter, fails):

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -170,16 +171,15 @@ def _generate(options: argparse.Namespace) -> None:
     if is_search(options):
         return search(model, prompt, options, _asked(options))
     asked = {"seed": random_seed(), **_asked(options)}
-    for sample, stream in enumerate(model.stream(prompt, n=options.num_samples, **asked)):
-        write("---\n" * (sample > 0 and not options.json))
+    streams = model.stream(prompt, n=options.num_samples, **asked)
+    if options.json:
+        return _write_json(streams, model, options.quiet)
+    for sample, stream in enumerate(streams):
+        write("---\n" * (sample > 0))
         try:
-            if options.json:
-                write(json.dumps(_as_json(stream.finish(), model.tokenizer)) + "\n")
-            else:
-                write_pieces(_shade(stream) if options.color else stream)
+            write_pieces(_shade(stream) if options.color else stream)
         finally:
-            if not options.quiet:
-                note(_figures(model, stream.completion))
+            _note_figures(stream, model, options.quiet)
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
@@ -206,10 +206,13 @@ def _read_prompt(options: argparse.Namespace) -> str:
     return read_text(file or "-").removesuffix("\n")
 
 
-def _figures(model: Model, completion: Completion) -> str:
+def _note_figures(stream: Stream, model: Model, is_quiet: bool) -> None:
+    if is_quiet:
+        return
+    completion = stream.completion
     timing, found = completion.timing, completion.speculation
     guesses = f"{found.accepted} of {found.proposed} guesses right; " if found else ""
-    return (
+    note(
         f"{timing.prompt_tokens} prompt tokens, prefill {timing.prefill_speed:.1f} tokens/s; "
         f"{timing.new_tokens} new tokens, decode {timing.decode_speed:.1f} tokens/s; "
         f"{guesses}{model.name} {model.dtype}, {model.n_threads} threads, seed {completion.seed}"
@@ -229,6 +232,24 @@ def _shade(stream: Stream) -> Iterator[str]:
             piece, said = piece[len(part) :], said[len(part) :]
             if not said:
                 logprob = 0.0
+
+
+def _write_json(streams: list[Stream], model: Model, is_quiet: bool) -> None:
+    """A line for each text. After Ctrl-C for what there is of each, and then KeyboardInterrupt is raised."""
+    interruption = None
+    for stream in streams:
+        try:
+            stream.finish()
+        except KeyboardInterrupt as error:
+            interruption = error
+            for one in streams:
+                one.cancel()
+        completion = stream.completion
+        ended = replace(completion, finish_reason=completion.finish_reason or "cancelled")
+        write(json.dumps(_as_json(ended, model.tokenizer)) + "\n")
+        _note_figures(stream, model, is_quiet)
+    if interruption:
+        raise interruption
 
 
 def _as_json(completion: Completion, tokenizer: Tokenizer) -> dict[str, Any]:
