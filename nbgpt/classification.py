@@ -22,7 +22,7 @@ class Classification:
     """What a classifier says of one text."""
 
     logits: np.ndarray  # float32 [n_labels]
-    probabilities: dict[str, float]  # by label, in the order of the logits
+    probabilities: dict[str, float]  # by label, in the order of the logits; they add up to 1 if only one label can hold
 
     @property
     def label(self) -> str:
@@ -33,9 +33,9 @@ class Classification:
 def classify(model: Model, texts: Sequence[str], *, bos: bool | None = None) -> list[Classification]:
     """The label of each text: `score.weight` applied to the final hidden state of its last token.
 
-    Probabilities are the softmax of the logits, or for a model of one label its sigmoid, as in transformers' pipeline;
-    where several labels may hold at once, take the sigmoid of `logits`. Labels have the names of the checkpoint's
-    `id2label`, else LABEL_0, LABEL_1, ... bos: as for `Model.stream`.
+    Probabilities are the softmax of the logits, as in transformers' pipeline; or, for a model of one label and where
+    any number of labels may hold at once (`problem_type` "multi_label_classification"), the sigmoid of each. Labels
+    have the names of the checkpoint's `id2label`, else LABEL_0, LABEL_1, ... bos: as for `Model.stream`.
     Raises ValueError for a model without `score.weight` and for a text that is longer than the context; TypeError for
     a text in place of the list.
     """
@@ -50,7 +50,8 @@ def classify(model: Model, texts: Sequence[str], *, bos: bool | None = None) -> 
     found = []
     for states in final_states(model, ids):
         logits = head @ ln_f(weights, states[-1:])[0]
-        found.append(Classification(logits, dict(zip(names, _probabilities(logits).tolist(), strict=True))))
+        probabilities = _sigmoid(logits) if config.multi_label or config.n_labels == 1 else _softmax(logits)
+        found.append(Classification(logits, dict(zip(names, probabilities.tolist(), strict=True))))
     return found
 
 
@@ -60,9 +61,13 @@ def labels(weights: Weights) -> list[str]:
     return names or [f"LABEL_{number}" for number in range(weights.config.n_labels)]
 
 
-def _probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax; a logit that is alone stands against another that is zero, which is its sigmoid."""
-    contest = np.append(logits, 0.0) if len(logits) == 1 else logits.astype(np.float64)
-    shares = np.exp(contest - contest.max())
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    shares = np.exp(logits.astype(np.float64) - logits.max())
     probabilities: np.ndarray = shares / shares.sum()
-    return probabilities[: len(logits)]
+    return probabilities
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    """By the hyperbolic tangent, which no logit makes overflow."""
+    probabilities: np.ndarray = 0.5 + 0.5 * np.tanh(0.5 * logits.astype(np.float64))
+    return probabilities

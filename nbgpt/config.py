@@ -29,6 +29,7 @@ class GPT2Config:
     scale_attn_by_inverse_layer_idx: bool = False  # and by the number of the layer, counted from 1
     tied_embeddings: bool = True  # logits come from wte, not from a matrix of their own
     n_labels: int = 0  # outputs of a sequence classifier's `score.weight`; 0: there is none
+    multi_label: bool = False  # any number of a classifier's labels may hold at once, not just one
 
     def __post_init__(self) -> None:
         """Raise ValueError that names the field, its value and what is allowed."""
@@ -98,6 +99,7 @@ class GPT2Config:
             scale_attn_weights=config.get("scale_attn_weights", True),
             scale_attn_by_inverse_layer_idx=config.get("scale_attn_by_inverse_layer_idx", False),
             tied_embeddings=config.get("tie_word_embeddings", True),
+            multi_label=config.get("problem_type") == "multi_label_classification",
         )
 
 

@@ -54,6 +54,21 @@ def test_logits_and_probabilities(tmp_path, n_labels):
     assert model.engine.cache.bytes_in_use == 0
 
 
+def test_any_number_of_labels_may_hold(tmp_path):
+    """As the config says, by each label's own sigmoid."""
+    folder, params = folder_of(tmp_path / "m", problem_type="multi_label_classification")
+    [result] = load(folder).classify(TEXTS[:1])
+    odds = 1 / (1 + np.exp(-logits_of(TEXTS[0], params)))
+    np.testing.assert_allclose(list(result.probabilities.values()), odds, rtol=0, atol=1e-4)
+    assert result.label == f"LABEL_{odds.argmax()}"
+
+
+def test_only_one_label_may_hold(tmp_path):
+    folder, _ = folder_of(tmp_path / "m", problem_type="single_label_classification")
+    [result] = load(folder).classify(TEXTS[:1])
+    assert sum(result.probabilities.values()) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_a_batch_is_each_text_alone_to_the_bit(tmp_path, dtype):
     model = load(folder_of(tmp_path / "m")[0], dtype)

@@ -52,7 +52,7 @@ def test_float32_folder_with_tokenizer_files(tmp_path):
     assert checkpoint.config.to_dict() == {
         **{"n_layer": 2, "n_head": 2, "n_embd": 16, "n_ctx": 24, "n_vocab": 61, "n_inner": 64},
         **{"activation": "gelu_new", "layer_norm_epsilon": 1e-5, "scale_attn_weights": True},
-        **{"scale_attn_by_inverse_layer_idx": False, "tied_embeddings": True, "n_labels": 0},
+        **{"scale_attn_by_inverse_layer_idx": False, "tied_embeddings": True, "n_labels": 0, "multi_label": False},
     }
     assert checkpoint.files == [tmp_path / "model.safetensors"]
     assert checkpoint.tokenizer_files == {"vocab": tmp_path / "vocab.json", "merges": tmp_path / "merges.txt"}

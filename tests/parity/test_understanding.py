@@ -110,15 +110,22 @@ def test_classes(tmp_path, names):
     assert len(set(labels)) > 1
 
 
-def test_one_label_is_a_sigmoid_as_in_their_pipeline(tmp_path):
+@pytest.mark.parametrize(
+    ("n_labels", "problem_type"),
+    [(1, None), (3, None), (3, "single_label_classification"), (3, "multi_label_classification")],
+)
+def test_probabilities_are_those_of_their_pipeline(tmp_path, n_labels, problem_type):
     torch.manual_seed(0)
     peer = transformers.GPT2ForSequenceClassification.from_pretrained(
-        STORY, dtype=torch.float32, num_labels=1, pad_token_id=BOS
+        STORY, dtype=torch.float32, num_labels=n_labels, problem_type=problem_type, pad_token_id=BOS
     ).eval()
     torch.nn.init.normal_(peer.score.weight, 0, 0.1)
     peer.save_pretrained(tmp_path)
     model = ours(tmp_path, tmp_path / "ours")
     [result] = model.classify(TEXTS[:1], bos=False)
     with torch.inference_mode():
-        logits = peer(torch.tensor([model.tokenizer.encode(TEXTS[0])])).logits
-    assert result.probabilities == {"LABEL_0": pytest.approx(float(logits.sigmoid()), abs=1e-5)}
+        outputs = peer(torch.tensor([model.tokenizer.encode(TEXTS[0])]))
+    tokenizer = transformers.GPT2Tokenizer()  # which only texts need
+    pipeline = transformers.TextClassificationPipeline(model=peer, tokenizer=tokenizer)
+    expected = {one["label"]: one["score"] for one in pipeline.postprocess(outputs, top_k=None)}
+    assert result.probabilities == pytest.approx(expected, abs=1e-5)
