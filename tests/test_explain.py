@@ -89,6 +89,13 @@ def test_the_page_carries_the_trace(traced):
         np.testing.assert_allclose(row / 255, traced.attention[:, :, i, : i + 1], rtol=0, atol=0.5 / 255 + 1e-6)
 
 
+@pytest.mark.parametrize(("activation", "name"), [("gelu_new", "GELU"), ("gelu", "GELU"), ("relu", "ReLU")])
+def test_the_page_names_the_activation(activation, name, rng):
+    html = page(made_up(text_config(activation=activation), 3, rng))
+    assert f"by a bend at zero ({name})" in html
+    assert ("GELU" in html, "ReLU" in html) == (name == "GELU", name == "ReLU")
+
+
 def test_nothing_comes_from_outside(traced):
     html = page(traced)
     addresses = re.findall(r"\w+://[^\s\"']+", html)
