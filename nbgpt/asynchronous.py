@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 
 from .stream import Stream
+
+
+async def begin(stream: Callable[[], Stream]) -> AsyncGenerator[str, None]:
+    """The pieces of a stream that a thread begins, since a prompt may be long."""
+    async with aclosing(pieces_of(await asyncio.to_thread(stream))) as pieces:
+        async for piece in pieces:
+            yield piece
 
 
 async def pieces_of(*streams: Stream) -> AsyncGenerator[str, None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import weakref
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -70,6 +70,12 @@ class Session:
         asked: dict[str, Any] = {**options}
         writer = next(self.model._writers(prompt, 1, settle(self.model.tokenizer, **asked)))
         return Stream(partial(next, self._grow(writer), False), writer)
+
+    def astream(self, prompt: str = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
+        """Continue a prompt piece by piece without blocking asyncio's loop: see `Model.astream`."""
+        from .asynchronous import begin
+
+        return begin(partial(self.stream, prompt, **options))
 
     def reset(self) -> None:
         """Forget the text."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from numbers import Integral
 from operator import index
 from pathlib import Path
@@ -290,20 +291,14 @@ class Model:
 
         return Session.load(self, path)
 
-    async def astream(self, prompt: str = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
+    def astream(self, prompt: str = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
         """Continue a prompt piece by piece without blocking asyncio's loop; options and errors as for `stream`.
 
         Several take turns. When its task is cancelled or nobody asks for more, the model stops within a burst.
         """
-        import asyncio
-        from contextlib import aclosing
+        from .asynchronous import begin
 
-        from .asynchronous import pieces_of
-
-        streams = await asyncio.to_thread(self._streams, prompt, None, {**options})
-        async with aclosing(pieces_of(*streams)) as pieces:
-            async for piece in pieces:
-                yield piece
+        return begin(partial(self.stream, prompt, **options))
 
     @overload
     async def agenerate(self, prompt: str = "", *, n: None = None, **options: Unpack[Options]) -> Completion: ...

@@ -45,6 +45,27 @@ def test_the_same_pieces(model):
     assert asyncio.run(pieces()) == list(model.stream("Once", seed=1, **OPTIONS))
 
 
+def test_a_session(model):
+    """It keeps what it has read, when it is left in the middle too."""
+    alone = str(model.generate("Once upon", seed=1, **OPTIONS))
+
+    async def main():
+        with model.session() as session:
+            assert await text_of(session, "Once upon", seed=1, **OPTIONS) == alone
+            assert len(session) > OPTIONS["max_tokens"]
+            async with aclosing(session.astream("Once upon", seed=1, **OPTIONS)) as pieces:
+                assert alone.startswith(await anext(pieces))
+            await wait_until(lambda: not any("asyncio-nbgpt" in t.name for t in threading.enumerate()))
+            assert await text_of(session, "Once upon", seed=1, **OPTIONS) == alone
+            with pytest.raises(ValueError, match="top_p is 2"):
+                await text_of(session, "Once", top_p=2)
+        with pytest.raises(RuntimeError, match="this session is closed"):
+            await text_of(session, "Once")
+
+    asyncio.run(main())
+    assert is_idle(model)
+
+
 def test_the_same_completions(model):
     def facts(completion):
         return completion.text, completion.tokens, completion.finish_reason, completion.usage, completion.seed
