@@ -26,7 +26,7 @@ _cells = pointer_field("cells", types.int64)
 probe, _items = number_field("probe"), number_field("probe_items")
 _data = pointer_field("probe_data", types.float32)
 _FLOP = SLOT["probe_flop"]
-_ROWS, _PANELS = TILES["float"].whole
+_ROWS, _PANELS = TILES["float32"].whole
 _INPUTS = 128
 
 

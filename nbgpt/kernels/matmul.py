@@ -56,30 +56,33 @@ from ..simd.dots import ADDED, BYTES, NIBBLES
 
 @dataclass(frozen=True)
 class Tiles:
-    """Shapes (rows, panels) that fit the register file: 32 registers of 16 lanes with AVX-512, the equal of 8 without.
+    """Shapes that fit the register file: 32 registers of 16 lanes with AVX-512, the equal of 8 without.
 
-    Sums of whole numbers and results share it; results wait in memory while a group is summed. With AVX-512 a row alone
-    takes one panel after the other, a straight line through memory; floats take two, as each multiply-add waits for
-    the one before.
+    Sums of whole numbers and results share it; results wait in memory while a group is summed. One row, or two, are as
+    fast as memory: of whole numbers they take one panel after the other, a straight line, and ask the cache for what
+    is near; floats take two, as each multiply-add waits for the one before. All by experiment, see bench/NOTES.md.
     """
 
-    whole: tuple[int, int]  # for a whole row tile, as prefill has them; its rows divide ROW_TILE
-    others: tuple[tuple[int, int], ...]  # for what is left, tallest first
+    whole: tuple[int, int]  # (rows, panels) for a whole row tile, as prefill has them; the rows divide ROW_TILE
+    others: tuple[tuple[int, int, Any], ...]  # (rows, panels, what reads the weights) for what is left, tallest first
 
 
+_FLOATS_512 = (8, 2, ahead_tile), (4, 2, ahead_tile), (2, 2, ahead_tile)
 _AVX512 = {
-    "float": Tiles((ROW_TILE, 2), ((8, 2), (4, 2), (2, 2), (1, 2))),
-    "int8": Tiles((6, 2), ((8, 2), (4, 2), (2, 2), (1, 1))),
-    "int4": Tiles((6, 2), ((4, 2), (2, 2), (1, 1))),  # nibbles and offsets need registers too
+    "float32": Tiles((ROW_TILE, 2), (*_FLOATS_512, (1, 2, stream_tile))),
+    "float16": Tiles((ROW_TILE, 2), (*_FLOATS_512, (1, 2, ahead_tile))),
+    "int8": Tiles((6, 2), ((8, 2, ahead_tile), (4, 2, ahead_tile), (2, 1, stream_tile), (1, 1, stream_tile))),
+    "int4": Tiles((6, 2), ((4, 2, ahead_tile), (2, 1, stream_tile), (1, 1, stream_tile))),  # nibbles need registers too
 }
+_FLOATS = (6, 1, ahead_tile), (4, 1, ahead_tile), (2, 2, ahead_tile)
 _OTHERS = {
-    "float": Tiles((6, 1), ((6, 1), (4, 1), (2, 2), (1, 2))),
-    "int8": Tiles((4, 1), ((4, 1), (3, 1), (2, 1), (1, 2))),
-    "int4": Tiles((6, 1), ((6, 1), (3, 1), (2, 1), (1, 2))),
+    "float32": Tiles((6, 1), (*_FLOATS, (1, 2, stream_tile))),
+    "float16": Tiles((6, 1), (*_FLOATS, (1, 2, ahead_tile))),
+    "int8": Tiles((4, 1), ((4, 1, ahead_tile), (3, 1, ahead_tile), (2, 1, ahead_tile), (1, 2, stream_tile))),
+    "int4": Tiles((6, 1), ((6, 1, ahead_tile), (3, 1, ahead_tile), (2, 1, ahead_tile), (1, 2, stream_tile))),
 }
 TILES = _AVX512 if TARGET.avx512 else _OTHERS
 _X8, _X4 = BYTES.activations, NIBBLES.activations
-
 
 MakeTile = Callable[[int, int, Any], Any]
 """(rows, panels, what reads weights) -> a kernel that fills a tile of outputs."""
@@ -96,9 +99,8 @@ class Matmul:
     planes: int = 1  # rows that an activation takes in a tile
 
 
-def _over_panels(make_tile: MakeTile, shape: tuple[int, int], read: Any) -> Any:
+def _over_panels(make_tile: MakeTile, rows: int, panels: int, read: Any) -> Any:
     """A tile of all PANELS, at once or one after the other."""
-    rows, panels = shape
     tile = make_tile(rows, panels, read)
     if panels == PANELS:
         return tile
@@ -129,18 +131,14 @@ def _cover(tile: Any, rows: int, cover_rest: Any) -> Any:
     return cover
 
 
-def _multiply(make_tile: MakeTile, tiles: Tiles, read_alone: Any = stream_tile) -> Any:
-    """Cover a row tile. Of a whole one only the first part asks the cache for weights to come, of others every part.
-
-    read_alone reads for tiles of one row.
-    """
+def _multiply(make_tile: MakeTile, tiles: Tiles) -> Any:
+    """Cover a row tile. Of a whole one only the first part asks the cache for weights to come, of others every part."""
     cover = _nothing
-    for shape in reversed(tiles.others):
-        read = read_alone if shape[0] == 1 else ahead_tile
-        cover = _cover(_over_panels(make_tile, shape, read), shape[0], cover)
+    for rows, panels, read in reversed(tiles.others):
+        cover = _cover(_over_panels(make_tile, rows, panels, read), rows, cover)
     rows = tiles.whole[0]
-    first_part = _over_panels(make_tile, tiles.whole, ahead_tile)
-    later_part = _over_panels(make_tile, tiles.whole, row_tile) if rows < ROW_TILE else _nothing
+    first_part = _over_panels(make_tile, *tiles.whole, ahead_tile)
+    later_part = _over_panels(make_tile, *tiles.whole, row_tile) if rows < ROW_TILE else _nothing
 
     @kernel
     def multiply(out, out_stride, x, height, w, n_in, panel):
@@ -308,8 +306,8 @@ def _int4_tile(rows: int, panels: int, read: Any) -> Any:
     return tile
 
 
-_float32_multiply = _multiply(_float_tile(types.float32), TILES["float"])
-_float16_multiply = _multiply(_float_tile(types.uint16), TILES["float"], ahead_tile)  # by experiment
+_float32_multiply = _multiply(_float_tile(types.float32), TILES["float32"])
+_float16_multiply = _multiply(_float_tile(types.uint16), TILES["float16"])
 _int8_multiply, _int4_multiply = _multiply(_int8_tile, TILES["int8"]), _multiply(_int4_tile, TILES["int4"])
 _X8_BYTES, _X4_BYTES = _X8.bitwidth // 8, _X4.bitwidth // 8
 MATMULS = {
