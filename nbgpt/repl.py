@@ -25,15 +25,17 @@ so does every line: end one with \\ to go on in the next. An empty line lets the
   /help            this page
   /quit            leave; so does Ctrl-D. Ctrl-C stops the model, not the program
 """
-_CONTROLLED = ("logits_processors", "echo", "batch_size", "sample", "logprobs", "n")  # nothing to set here
+_CONTROLLED = ("logits_processors", "draft_model", "echo", "batch_size", "sample", "logprobs")  # nothing to set here
+_JSON_NAMES = {"true": True, "false": False, "null": None}
 
 
 class Repl:
     """The text so far, the settings, and what each line does to them."""
 
     def __init__(self, model: Model, settings: dict[str, Any]) -> None:
+        """Raises ValueError for settings that the model refuses."""
         self.model = model
-        self.settings = {"overflow": "truncate_left", **settings}
+        self.settings: dict[str, Any] = {"overflow": "truncate_left", **settings}
         self.text = ""
         self._turns: list[tuple[str, str]] = []  # the text before each turn, and what was typed
         self._commands: dict[str, Callable[[str], None]] = {
@@ -44,38 +46,46 @@ class Repl:
             "new": self._new,
             "help": lambda _: write(HELP),
         }
+        self._try(self.settings)
 
     def run(self, lines: Iterator[str]) -> None:
-        """Take line after line until there is none or /quit."""
+        """Take line after line until there is none or /quit. Raises OSError if nobody reads what is written."""
         for line in lines:
             if line.strip() in ("/quit", "/exit"):
                 return
             try:
                 self.take(line)
-            except ValueError as error:
-                note(str(error))
+            except OSError:
+                raise
+            except Exception as error:  # whatever a setting brings about, the text must not be lost
+                note(str(error) or type(error).__name__)
 
     def take(self, line: str) -> None:
         """Do what a line says, or continue the text with it. Raises ValueError for what cannot be done."""
         name, _, value = line.removeprefix("/").partition(" ")
         if not line.startswith("/"):
-            self._go_on(line)
+            self._go_on(self._turns, self.text, line)
         elif name in self._commands:
             self._commands[name](value.strip())
         else:
             raise ValueError(f"no command is called /{name}; /help shows those there are")
 
-    def _go_on(self, typed: str) -> None:
-        stream = self.model.stream(self.text + typed, **self.settings)
-        self._turns.append((self.text, typed))
-        self.text += typed
+    def _go_on(self, turns: list[tuple[str, str]], text: str, typed: str) -> None:
+        """Continue what is typed after a text and its turns. An error leaves the conversation as it was."""
+        stream = self.model.stream(text + typed, **self.settings)
+        said = ""
         try:
             for piece in stream:
-                self.text += piece
+                said += piece
                 write(piece)
         except KeyboardInterrupt:
             stream.cancel()
+        except Exception:
+            write("\n" if said else "")
+            raise
         write("\n")
+        self._turns = [*turns, (text, typed)]
+        self.text = text + typed + said
 
     def _undo(self, _: str) -> None:
         if not self._turns:
@@ -86,8 +96,8 @@ class Repl:
     def _again(self, _: str) -> None:
         if not self._turns:
             raise ValueError("there is nothing to write again")
-        self.text, typed = self._turns.pop()
-        self._go_on(typed)
+        *before, (text, typed) = self._turns
+        self._go_on(before, text, typed)
 
     def _new(self, _: str) -> None:
         self.text = ""
@@ -102,10 +112,13 @@ class Repl:
             _refuse(name)
         changed = {**self.settings, name: _value(value.strip())}
         try:
-            self.model.stream(self.text or "", **changed)  # refuses what is out of range; nothing is computed yet
-        except TypeError as error:
+            self._try(changed)
+        except (AttributeError, TypeError) as error:
             raise ValueError(f"{name} is {value}: {error}") from None
         self.settings = changed
+
+    def _try(self, settings: dict[str, Any]) -> None:
+        self.model.stream(self.text, **settings)  # refuses what is out of range; nothing is computed yet
 
 
 def _refuse(name: str) -> None:
@@ -118,10 +131,10 @@ def _refuse(name: str) -> None:
 
 
 def _value(text: str) -> Any:
-    """A number, a list, True, None as Python writes them; anything else is text."""
-    with contextlib.suppress(ValueError, SyntaxError):
+    """A number, a list, True, None as Python writes them, or true as JSON does; anything else is text."""
+    with contextlib.suppress(ValueError, SyntaxError, TypeError):
         return ast.literal_eval(text)
-    return text
+    return _JSON_NAMES.get(text, text)
 
 
 def typed_lines(prompt: str = "> ") -> Iterator[str]:

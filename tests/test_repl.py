@@ -1,5 +1,6 @@
 """The conversation at a terminal: what each line does to the text, and a real terminal."""
 
+import itertools
 import os
 import pty
 import select
@@ -10,7 +11,9 @@ import time
 import pytest
 
 import nbgpt
-from nbgpt.repl import HELP, Repl
+from nbgpt.cli import main
+from nbgpt.generation import Generation
+from nbgpt.repl import HELP, Repl, _value
 
 OPENING = "It was a dark and stormy night"
 
@@ -64,6 +67,9 @@ def test_settings(model, repl, capsys):
         ("/set top_p two", "top_p is "),
         ("/set temprature 1", "did you mean 'temperature'"),
         ("/set batch_size 2", "batch_size cannot be set here"),
+        ("/set draft_model gpt2", "draft_model cannot be set here"),
+        ("/set logit_bias 5", "logit_bias is 5"),
+        ("/set prefix [1]", "prefix is [1]"),
         ("/sing", "no command is called /sing"),
     ],
 )
@@ -74,6 +80,54 @@ def test_what_is_wrong_is_one_line_and_changes_nothing(repl, capsys, line, messa
     assert message in said.err
     assert said.err.count("\n") == 1
     assert (said.out, repl.settings, repl.text) == ("", before, "")
+
+
+@pytest.mark.parametrize("written", [0, 2])
+def test_an_error_of_the_model_leaves_the_text(model, repl, capsys, monkeypatch, written):
+    """Whatever it is, and after however many pieces; what was being written again is still there."""
+    repl.run(iter([OPENING]))
+    text, take, n_calls = repl.text, Generation.take, itertools.count()
+    capsys.readouterr()
+
+    def fail(self, *arguments):
+        if next(n_calls) == written:
+            raise OverflowError("too large")
+        take(self, *arguments)
+
+    for line in (" He said", "/again"):
+        n_calls = itertools.count()
+        monkeypatch.setattr(Generation, "take", fail)
+        repl.run(iter([line]))
+        said = capsys.readouterr()
+        assert (said.err, repl.text) == ("nbgpt: too large\n", text)
+        assert said.out.endswith("\n") == bool(written)
+        monkeypatch.undo()
+    repl.run(iter(["/undo"]))
+    assert repl.text == ""
+
+
+def test_a_reader_that_has_gone_ends_the_program(repl, monkeypatch):
+    monkeypatch.setattr("nbgpt.repl.write", lambda text: (_ for _ in ()).throw(BrokenPipeError))
+    with pytest.raises(BrokenPipeError):
+        repl.run(iter(["/text"]))
+
+
+@pytest.mark.parametrize(
+    ("line", "value"), [("true", True), ("false", False), ("null", None), ("True", True), ("[1, 2]", [1, 2])]
+)
+def test_values_are_as_in_python_or_json(line, value):
+    assert _value(line) == value
+    assert type(_value(line)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [(["--max-tokens", "0"], "max_tokens is 0"), (["--seed", "-1"], "seed is -1")]
+)
+def test_what_it_is_started_with_is_tried(capsys, options, message):
+    assert main(["repl", *options]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"nbgpt: {message}; it must be ")
+    assert (said.out, said.err.count("\n")) == ("", 1)
 
 
 def test_quit_and_help(repl, capsys):

@@ -24,5 +24,6 @@ def _repl(options: argparse.Namespace) -> None:
     from ..terminal import note
 
     model = load_model(options)
+    repl = Repl(model, {"max_tokens": options.max_tokens, "seed": options.seed})
     note(f"{model.name} {model.dtype}; /help says what can be done, Ctrl-D leaves")
-    Repl(model, {"max_tokens": options.max_tokens, "seed": options.seed}).run(typed_lines())
+    repl.run(typed_lines())
