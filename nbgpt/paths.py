@@ -1,9 +1,13 @@
-"""Where files lie: those that come with nbgpt, and those that it keeps for its user."""
+"""Where files lie, those that come with nbgpt and those that it keeps for its user, and how they get there whole."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def shipped(name: str) -> Path:
@@ -33,3 +37,30 @@ def home() -> Path:
     except RuntimeError:
         known = f"NBGPT_HOME is {chosen!r}" if chosen else "HOME is not set"
         raise ValueError(f"{known} and names no folder: set NBGPT_HOME to one for models and kernels") from None
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to be written, which takes its name when all of it is on the disk; until then an older one stays.
+
+    OSErrors speak of that name. What is neither a file nor a folder, as a pipe, is written to as it is.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "this is a folder; the name of a file is wanted", str(path))
+    if path.exists() and not path.is_file():
+        with path.open("wb") as pipe:
+            yield pipe
+        return
+    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
+            error.filename = str(path)
+        raise

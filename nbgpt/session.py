@@ -97,7 +97,7 @@ class Session:
         raise TypeError("a session cannot be pickled: save it to a file and load it there")
 
     def save(self, path: str | Path) -> None:
-        """Write what is kept, whole or not at all, to a file that `load` reads. Raises OSError.
+        """Write what is kept, whole or not at all, to a file that `load` reads. Raises OSError, for a folder too.
 
         It is a safetensors file with the ids int32 [n] and the pages of keys and values that hold them, and metadata
         that say of which model they are. Texts of others that lie in the same pages are left out.

@@ -2,7 +2,9 @@
 
 import base64
 import json
+import os
 import re
+import resource
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -214,3 +216,31 @@ def test_errors_of_the_command(explain, tmp_path, monkeypatch):
     code, out, err = explain("it was", "-o", tmp_path / "nowhere" / "page.html")
     assert (code, out) == (1, "")
     assert "page.html: No such file or directory" in err
+    assert explain("it was", "-o", tmp_path) == (
+        1,
+        "",
+        f"nbgpt: {tmp_path}: this is a folder; the name of a file is wanted\n",
+    )
+
+
+def test_a_disk_that_is_full_leaves_the_old_page(explain, tmp_path):
+    (tmp_path / "page.html").write_text("older")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        said = explain("it was", "-o", "page.html")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert said == (1, "", "nbgpt: page.html: File too large\n")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["older"]
+
+
+def test_what_is_no_file_is_written_to_as_it_is(explain, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDWR)  # its buffer holds a page
+    try:
+        assert explain("it was", "-o", "pipe") == (0, "pipe\n", "")
+        assert os.read(reader, 15) == b"<!doctype html>"
+    finally:
+        os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()

@@ -363,6 +363,12 @@ def test_a_file_of_another_kind(path, model, tmp_path):
         model.session().save(tmp_path / "folder" / "a")
 
 
+@pytest.mark.parametrize("folder", [".", "..", "/"])
+def test_a_folder_is_no_file_to_save_to(model, folder):
+    with pytest.raises(IsADirectoryError, match=r"this is a folder; the name of a file is wanted: '[./]+'"):
+        model.session().save(folder)
+
+
 def test_a_save_that_fails_leaves_the_old_file(saved, model, monkeypatch):
     before = saved.read_bytes()
     session = model.session()

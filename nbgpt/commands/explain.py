@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..paths import whole_file
 from ..terminal import decode, printable, read_text, write
 from .parser import add, add_bos, add_model, load_model
 
@@ -45,7 +46,8 @@ def _explain(options: argparse.Namespace) -> None:
     if output == "-":
         write(whole)
     else:
-        Path(output).write_text(whole, encoding="utf-8")
+        with whole_file(Path(output)) as file:
+            file.write(whole.encode())
         write(f"{printable(output)}\n")
 
 

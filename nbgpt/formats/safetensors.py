@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from ..paths import whole_file
 from . import FormatError
 from .stored import Stored, open_weights
 from .strict_json import parse_object
@@ -99,22 +99,11 @@ def create(
 ) -> Iterator[BinaryIO]:
     """A safetensors file, open for the bytes of its tensors: name -> (dtype, shape), in the order of the file.
 
-    It takes its name when all is written, on the disk. OSErrors speak of that name.
+    Whole or not there, as `whole_file` has it.
     """
-    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
-    try:
-        with partial.open("xb") as file:
-            file.write(_header(shapes, metadata))
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        if isinstance(error, OSError) and error.filename in (None, str(partial)):
-            error.filename = str(path)
-        raise
+    with whole_file(path) as file:
+        file.write(_header(shapes, metadata))
+        yield file
 
 
 def _header(shapes: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
