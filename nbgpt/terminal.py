@@ -37,12 +37,16 @@ def write(text: str) -> None:
 
 
 def write_pieces(pieces: Iterable[str]) -> None:
-    """A text piece by piece as it comes; whatever ends it, the output ends with a whole line."""
-    last = ""
+    """A text piece by piece as it comes; whatever ends it, the output ends with a whole line.
+
+    An error before the first piece leaves the output as it was.
+    """
+    rest = iter(pieces)
+    last = next(rest, "")
     try:
-        for piece in pieces:
-            write(piece)
-            last = piece
+        write(last)
+        for last in rest:
+            write(last)
     finally:
         if not last.endswith("\n"):
             write("\n")

@@ -208,6 +208,14 @@ def test_values_out_of_range(run, recital, options, message):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("samples", [1, 2])
+def test_an_error_before_any_text_is_all_that_is_written(run, recital, samples):
+    everything = [argument for i in range(TOKENIZER.n_vocab) for argument in ("--logit-bias", f"{i}=-inf")]
+    code, out, err = run("Once", "-m", recital, "--num-samples", samples, *everything)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "every token is banned" in err
+
+
 def test_help_has_the_defaults_of_the_library(run):
     """They stand there by hand, as asking the library would make every start slower."""
     sampling = settle(TOKENIZER).sampling

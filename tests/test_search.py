@@ -51,7 +51,16 @@ def test_the_command_line(model, capsys):
     assert capsys.readouterr().out == f"{best}\n---\n{second}\n"
     assert main([*arguments, "--json", "--echo"]) == 0
     first = json.loads(capsys.readouterr().out.splitlines()[0])
-    assert (first["text"], first["score"]) == (PROMPT + best.text, best.score)
+    ids = model.encode(PROMPT)
+    assert first == {
+        "text": PROMPT + best.text,
+        "tokens": ids + best.tokens,
+        "score": best.score,
+        "finish_reason": "length",
+        "usage": {"prompt_tokens": len(ids), "completion_tokens": 6, "total_tokens": len(ids) + 6},
+    }
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[1])["tokens"] == second.tokens
     assert main(["generate", PROMPT, "--penalty-alpha", "0.5", "--top-k", "3", "-n", "6"]) == 0
     assert capsys.readouterr().out == f"{model.contrastive_search(PROMPT, alpha=0.5, k=3, max_tokens=6)}\n"
 
@@ -64,6 +73,13 @@ def test_the_command_line(model, capsys):
         (["--penalty-alpha", "1.5"], "alpha is 1.5; it must be from 0 to 1"),
         (["--num-beams", "2", "--temperature", "0.5"], "--temperature is given; a search has no use for it"),
         (["--num-beams", "2", "--penalty-alpha", "0.5"], "choose one"),
+        (["--num-beams", "2", "--num-samples", "3"], "--num-samples is given; a search has no use for it"),
+        (["--num-beams", "2", "--color"], "--color is given; a search has no use for it"),
+        (["--num-beams", "2", "--top-k", "0"], "--top-k is given; a search has no use for it"),
+        (["--penalty-alpha", "0.6", "--num-return", "3"], "--num-return is given without --num-beams"),
+        (["--num-return", "3"], "--num-return is given without --num-beams, which alone has a use for it"),
+        (["--length-penalty", "2"], "--length-penalty is given without --num-beams"),
+        (["--early-stopping", "true"], "--early-stopping is given without --num-beams"),
     ],
 )
 def test_bad_values_are_one_line(capsys, arguments, message):

@@ -8,13 +8,13 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..terminal import decode, note, read_text, shaded, write, write_pieces
 from .parser import Parser, add, add_bos, add_model, load_model
-from .search import define_search, is_search, search
+from .search import define_search, search, wants_search
 
 if TYPE_CHECKING:
     from ..completion import Completion
@@ -91,7 +91,7 @@ def _define_choice(command: Parser) -> None:
     )
     option("--mirostat-eta", type=float, metavar="RATE", help="how fast Mirostat steers; default: 0.1")
     option("--seed", type=int, help="the same seed gives the same text; default: another text each time")
-    option("--num-samples", type=int, default=1, help="write several texts, with a line of --- between them")
+    option("--num-samples", type=int, metavar="N", help="write several texts, with a line of --- between them")
     option("--batch-size", type=int, metavar="N", help="how many of them grow together, each in its own memory")
 
 
@@ -160,18 +160,20 @@ def _generate(options: argparse.Namespace) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy would start threads that spin beside those of the model
     from ..generation import random_seed
 
-    if options.num_samples < 1:
-        raise ValueError(f"num-samples is {options.num_samples}; it must be at least 1")
+    n = getattr(options, "num_samples", 1)
+    if n < 1:
+        raise ValueError(f"num-samples is {n}; it must be at least 1")
     if options.json and options.color:
         raise ValueError("--json and --color are given; choose one")
     if hasattr(options, "logprobs") and not options.json:
         raise ValueError("--logprobs is given without --json, which alone shows them")
+    is_search = wants_search(options)
     prompt = _read_prompt(options)
     model = load_model(options)
-    if is_search(options):
-        return search(model, prompt, options, _asked(options))
+    if is_search:
+        return search(model, prompt, options)
     asked = {"seed": random_seed(), **_asked(options)}
-    streams = model.stream(prompt, n=options.num_samples, **asked)
+    streams = model.stream(prompt, n=n, **asked)
     if options.json:
         return _write_json(streams, model, options.quiet)
     for sample, stream in enumerate(streams):
@@ -207,9 +209,9 @@ def _read_prompt(options: argparse.Namespace) -> str:
 
 
 def _note_figures(stream: Stream, model: Model, is_quiet: bool) -> None:
-    if is_quiet:
-        return
     completion = stream.completion
+    if is_quiet or not (completion.text or completion.finish_reason):  # an error came before any text
+        return
     timing, found = completion.timing, completion.speculation
     guesses = f"{found.accepted} of {found.proposed} guesses right; " if found else ""
     note(
@@ -258,7 +260,6 @@ def _as_json(completion: Completion, tokenizer: Tokenizer) -> dict[str, Any]:
     def text_of(token: int) -> str:
         return tokenizer.decode([token]) if token < tokenizer.n_vocab else ""
 
-    usage = completion.usage
     return {
         "text": completion.text,
         "tokens": completion.tokens,
@@ -274,10 +275,6 @@ def _as_json(completion: Completion, tokenizer: Tokenizer) -> dict[str, Any]:
             for one in completion.logprobs
         ],
         "finish_reason": completion.finish_reason,
-        "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.total_tokens,
-        },
+        "usage": {**asdict(completion.usage), "total_tokens": completion.usage.total_tokens},
         "seed": completion.seed,
     }

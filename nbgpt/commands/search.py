@@ -4,64 +4,83 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ..terminal import write
 
 if TYPE_CHECKING:
-    from ..completion import Continuation
     from ..text import Model
     from .parser import Parser
 
 
+_OF_BEAMS = ("num_beams", "num_return", "length_penalty", "early_stopping")
+_OF_CONTRAST = ("penalty_alpha", "top_k")
+_OF_BOTH = (
+    *("prompt", "file", "model", "dtype", "threads", "kv_dtype", "quiet"),
+    *("max_tokens", "bos", "echo", "json", "run"),
+)
+
+
 def define_search(command: Parser) -> None:
-    """Add the options to `generate`."""
+    """Add the options to `generate`: what is not given is not there."""
     group = command.add_argument_group(
-        "search", "Instead of drawing: the text that is likeliest as a whole, or the least repetitive likely one."
+        "search",
+        "Instead of drawing: the text that is likeliest as a whole, or the least repetitive likely one. It is written "
+        "when it is found; Ctrl-C before that leaves nothing.",
     )
-    option = group.add_argument
+    option = partial(group.add_argument, default=argparse.SUPPRESS)
     option("--num-beams", type=int, metavar="N", help="beam search with N beams")
-    option("--num-return", type=int, default=1, metavar="N", help="the N best of them, with their scores in --json")
-    option("--length-penalty", type=float, default=1.0, metavar="X", help="above 0 favours long texts; default: 1")
+    option("--num-return", type=int, metavar="N", help="the N best of them, with their scores in --json; default: 1")
+    option("--length-penalty", type=float, metavar="X", help="above 0 favours long texts; default: 1")
     option(
         "--early-stopping",
         choices=("true", "false", "never"),
-        default="false",
-        help="when as many texts as beams have ended: stop; when others look worse; or when none can be better",
+        help="when as many texts as beams have ended: stop; when others look worse (the default); or when none can be "
+        "better",
     )
     option("--penalty-alpha", type=float, metavar="A", help="contrastive search, say 0.6 with --top-k 4")
 
 
-def is_search(options: argparse.Namespace) -> bool:
-    """Is a text to be searched for?"""
-    return options.num_beams is not None or options.penalty_alpha is not None
-
-
-def search(model: Model, prompt: str, options: argparse.Namespace, asked: dict[str, Any]) -> None:
-    """Search and write. Raises ValueError for options of `generate` that only drawing has."""
-    if options.num_beams is not None and options.penalty_alpha is not None:
+def wants_search(options: argparse.Namespace) -> bool:
+    """Is a text to be searched for? Raises ValueError for options that do not go together."""
+    given = [name for name, value in vars(options).items() if value is not None and value is not False]
+    if "num_beams" in given and "penalty_alpha" in given:
         raise ValueError("--num-beams and --penalty-alpha are given; choose one")
-    shared = {name: asked.pop(name) for name in ("max_tokens", "bos") if asked.get(name) is not None}
-    k = {"k": asked.pop("top_k")} if options.penalty_alpha is not None and "top_k" in asked else {}
-    if others := [name for name, value in asked.items() if value not in ([], {}, None) and name != "echo"]:
-        raise ValueError(f"--{others[0].replace('_', '-')} is given; a search has no use for it")
-    if options.penalty_alpha is not None:
-        found = [model.contrastive_search(prompt, alpha=options.penalty_alpha, **shared, **k)]
+    if "num_beams" not in given and (of_beams := [name for name in given if name in _OF_BEAMS]):
+        raise ValueError(f"{_flag(of_beams[0])} is given without --num-beams, which alone has a use for it")
+    if "num_beams" not in given and "penalty_alpha" not in given:
+        return False
+    useful = (*_OF_BOTH, *(_OF_BEAMS if "num_beams" in given else _OF_CONTRAST))
+    if others := [name for name in given if name not in useful]:
+        raise ValueError(f"{_flag(others[0])} is given; a search has no use for it")
+    return True
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def search(model: Model, prompt: str, options: argparse.Namespace) -> None:
+    """Search and write."""
+    from ..completion import Usage
+
+    given = vars(options)
+    asked = {name: given[name] for name in (*_OF_BEAMS, "max_tokens", "bos") if name in given}
+    if "num_beams" in given:
+        if "early_stopping" in given:
+            asked["early_stopping"] = {"true": True, "false": False}.get(given["early_stopping"], "never")
+        found = model.beam_search(prompt, **asked)
     else:
-        early_stopping = {"true": True, "false": False}.get(options.early_stopping, options.early_stopping)
-        found = model.beam_search(
-            prompt,
-            options.num_beams,
-            num_return=options.num_return,
-            length_penalty=options.length_penalty,
-            early_stopping=early_stopping,
-            **shared,
-        )
-    opening = prompt if asked.get("echo") else ""
+        k = {"k": given["top_k"]} if "top_k" in given else {}
+        found = [model.contrastive_search(prompt, alpha=given["penalty_alpha"], **k, **asked)]
+    ids = model.encode(prompt, options.bos)
+    is_echo = "echo" in given
     for number, one in enumerate(found):
-        write(_as_json(one, opening) if options.json else "---\n" * (number > 0) + f"{opening}{one}\n")
-
-
-def _as_json(one: Continuation, opening: str) -> str:
-    return json.dumps({**asdict(one), "text": opening + one.text}) + "\n"
+        whole = replace(one, text=prompt + one.text, tokens=[*ids, *one.tokens]) if is_echo else one
+        if options.json:
+            usage = Usage(len(ids), len(one.tokens))
+            write(json.dumps({**asdict(whole), "usage": {**asdict(usage), "total_tokens": usage.total_tokens}}) + "\n")
+        else:
+            write("---\n" * (number > 0) + f"{whole}\n")
