@@ -1,8 +1,8 @@
 """Continue many prompts from a file to a file: python examples/batch_jsonl.py prompts.jsonl texts.jsonl
 
 Each line of the input is an object with "prompt" and, if it likes, options of generate ("max_tokens", "temperature",
-"seed", ...). Each line of the output is that object with "text" and "finish_reason". What is in the output already is
-not done again: after an interruption, run the same command.
+"seed", ..., but not "n"). Each line of the output is that object with "text" and "finish_reason". What is in the output
+already is not done again: after an interruption, run the same command.
 """
 
 import argparse
@@ -40,6 +40,22 @@ def batches(requests: list[dict], size: int) -> Iterator[list[dict]]:
         yield batch
 
 
+def read(path: Path) -> list[dict]:
+    """The requests of a file, one a line; all are looked at before the first is done."""
+    requests = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):  # JSON may hold other line ends
+        if not line.strip():
+            continue
+        try:
+            request = json.loads(line)
+        except ValueError as error:
+            sys.exit(f"{path}, line {number}: {error}")
+        if not isinstance(request, dict) or not isinstance(request.get("prompt"), str) or "n" in request:
+            sys.exit(f'{path}, line {number}: expected an object with "prompt", a text, and without "n"')
+        requests.append(request)
+    return requests
+
+
 def options_of(request: dict) -> dict:
     return {name: value for name, value in request.items() if name != "prompt"}
 
@@ -51,7 +67,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="prompts that grow together; default: %(default)s")
     parser.add_argument("--model", help="file, folder or name; default: the embedded model")
     options = parser.parse_args()
-    requests = [json.loads(line) for line in options.input.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if options.batch < 1:
+        parser.error(f"--batch is {options.batch}; it must be at least 1")
+    requests = read(options.input)
     done = whole_lines(options.output)
     model = nbgpt.load(options.model)
     with (

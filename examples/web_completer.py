@@ -51,6 +51,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             length = min(int(self.headers["Content-Length"]), 1 << 20)
             text = json.loads(self.rfile.read(length))["text"]
+            if not isinstance(text, str):
+                raise TypeError("text must be a string")
             pieces = self.model.stream(text, max_tokens=40, overflow="truncate_left")
         except (ValueError, KeyError, TypeError) as error:
             self.send_error(400, str(error))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -69,6 +70,41 @@ def test_batch_goes_on_where_it_was(tmp_path):
     assert texts.read_text() == whole
 
 
+def test_batch_reads_lines_as_json_has_them(tmp_path):
+    prompts, texts = tmp_path / "prompts.jsonl", tmp_path / "texts.jsonl"
+    requests = [{"prompt": "One\u2028two\x85three", "max_tokens": 2}, {"prompt": "Four", "max_tokens": 2}]
+    prompts.write_text("\n\n".join(json.dumps(one, ensure_ascii=False) for one in requests), encoding="utf-8")
+    run("batch_jsonl.py", prompts, texts)
+    answers = [json.loads(line) for line in texts.read_text(encoding="utf-8").rstrip("\n").split("\n")]
+    assert [answer["prompt"] for answer in answers] == [request["prompt"] for request in requests]
+
+
+@pytest.mark.parametrize(
+    ("line", "batch", "message"),
+    [
+        (
+            '{"prompt": "a", "n": 2}',
+            8,
+            'prompts.jsonl, line 2: expected an object with "prompt", a text, and without "n"',
+        ),
+        ('{"prompt": ["a"]}', 8, "prompts.jsonl, line 2: expected an object"),
+        ("[]", 8, "prompts.jsonl, line 2: expected an object"),
+        ("{", 8, "prompts.jsonl, line 2: Expecting property name"),
+        ("", 0, "--batch is 0; it must be at least 1"),
+        ("", -1, "--batch is -1; it must be at least 1"),
+    ],
+)
+def test_batch_refuses_before_it_begins(tmp_path, line, batch, message):
+    prompts, texts = tmp_path / "prompts.jsonl", tmp_path / "texts.jsonl"
+    prompts.write_text(f'{{"prompt": "a"}}\n{line}\n')
+    command = [sys.executable, EXAMPLES / "batch_jsonl.py", prompts, texts, f"--batch={batch}"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode > 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not texts.exists()
+
+
 def test_bot_answers_when_it_is_spoken_to():
     said = run("bot.py", "--seed", 1, text="Anna: Good evening.\n\nAnna: What do you see, Holmes?\nit rains\n")
     assert said.count("\n") == 1
@@ -90,6 +126,9 @@ def test_page_is_served_and_completes():
             assert b"<textarea" in page.read()
         with urlopen(Request(f"{address}/complete", json.dumps({"text": "Once upon"}).encode()), timeout=60) as answer:
             assert len(answer.read().decode().split()) > 5
+        for wrong in ({"text": ["a", "b"]}, {"text": 5}, {}, []):
+            with pytest.raises(HTTPError, match="400"):
+                urlopen(Request(f"{address}/complete", json.dumps(wrong).encode()), timeout=30)
     finally:
         server.terminate()
         server.wait(10)
