@@ -39,7 +39,10 @@ class NbgptOptions(llm.Options):
 
 
 class NbgptModel(llm.Model):
-    """A GPT-2 continues: a conversation is one text that grows."""
+    """A GPT-2 continues: a conversation is one text that grows.
+
+    It knows no instructions: what `--system` gives is a paragraph of that text, with a blank line after it.
+    """
 
     can_stream = True
     Options = NbgptOptions
@@ -50,8 +53,7 @@ class NbgptModel(llm.Model):
 
     def execute(self, prompt: Any, stream: bool, response: Any, conversation: Any) -> Iterator[str]:
         """Pieces of the continuation. Raises llm.ModelError for what nbgpt refuses."""
-        parts = (part for message in prompt.messages for part in message.parts)
-        text = "".join(part.text for part in parts if isinstance(part, TextPart))
+        text = "".join(_text_of(message) for message in prompt.messages)
         options = {name: value for name, value in prompt.options.model_dump().items() if value is not None}
         try:
             pieces = _loaded(self.name).stream(text, **{"overflow": "truncate_left", **options})
@@ -60,6 +62,11 @@ class NbgptModel(llm.Model):
             raise llm.ModelError(str(error)) from error
         usage = pieces.completion.usage
         response.set_usage(input=usage.prompt_tokens, output=usage.completion_tokens)
+
+
+def _text_of(message: Any) -> str:
+    text = "".join(part.text for part in message.parts if isinstance(part, TextPart))
+    return f"{text}\n\n" if message.role == "system" else text
 
 
 @functools.cache

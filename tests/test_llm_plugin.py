@@ -52,6 +52,14 @@ def test_a_prompt_is_continued_and_then_the_conversation(run, model):
     assert run("--no-stream", "-m", "nbgpt/story-34m", PROMPT, *arguments) == expected + "\n"
 
 
+def test_a_system_prompt_is_a_paragraph_before(run, model):
+    arguments = ("-m", "nbgpt/story-34m", "-s", "A tale of the sea.", "-o", "temperature", "0", "-o", "max_tokens", "9")
+    expected = model.generate(f"A tale of the sea.\n\n{PROMPT}", greedy=True, max_tokens=9).text
+    assert run(*arguments, PROMPT) == expected + "\n"
+    longer = model.generate(f"A tale of the sea.\n\n{PROMPT}{expected} And", greedy=True, max_tokens=9).text
+    assert run("-c", " And", *arguments[4:]) == longer + "\n"
+
+
 def test_stop_is_not_written(run, model):
     arguments = ("-o", "temperature", "0", "-o", "stop", "stars")
     expected = model.generate(PROMPT, greedy=True, stop="stars").text
