@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal
 
 import numpy as np
 
 from .kv_cache import Sequence
-from .model import GPT2
+from .model import GPT2, MAX_ROWS
+from .sampling import check
 
 Process = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Ids of a text int32 [n], prompt included, and log-probabilities float32 [n_vocab] of what follows -> new ones."""
@@ -93,12 +95,11 @@ def beam_search(
 
 
 def _check(num_beams: int, num_return: int, length_penalty: float, early_stopping: EarlyStopping) -> None:
-    if num_beams < 1:
-        raise ValueError(f"num_beams is {num_beams}; it must be at least 1")
-    if not 1 <= num_return <= num_beams:
-        raise ValueError(f"num_return is {num_return}; it must be from 1 to num_beams, {num_beams}")
-    if not -_MAX_PENALTY <= length_penalty <= _MAX_PENALTY:
-        raise ValueError(f"length_penalty is {length_penalty}; it must be from -{_MAX_PENALTY} to {_MAX_PENALTY}")
+    check("num_beams", num_beams, Integral, lambda n: 1 <= n <= MAX_ROWS, f"from 1 to {MAX_ROWS}")
+    allowed = f"from 1 to num_beams, {num_beams}"
+    check("num_return", num_return, Integral, lambda n: 1 <= n <= num_beams, allowed)
+    allowed = f"from -{_MAX_PENALTY} to {_MAX_PENALTY}"
+    check("length_penalty", length_penalty, Real, lambda x: abs(x) <= _MAX_PENALTY, allowed)
     if not isinstance(early_stopping, bool) and early_stopping != "never":
         raise ValueError(f"early_stopping is {early_stopping!r}; choose False, True or 'never'")
 

@@ -11,6 +11,8 @@ from .sampling import LogitsProcessor, PerText, Sampling
 
 _STEEPEST = 1e30  # what a temperature of almost 0 multiplies by: no difference of logits becomes infinite
 
+_BANS = "logit_bias, bad_words, no_repeat_ngram_size, min_tokens, choice, regex, json_schema and logits_processors"
+
 
 class Chooser:
     """Chooses the ids of one sample.
@@ -56,11 +58,12 @@ class Chooser:
         top = scores.max()
         if not -np.inf < top < np.inf:
             what = "every token is banned" if top == -np.inf else f"the largest logit is {top}"
-            raise ValueError(f"{what}: check logit_bias, bad_words and logits_processors")
+            raise ValueError(f"{what}: check {_BANS}, which together may leave nothing")
         temperature, *_, uniform = self.sampling.options(self.sample, len(ids) - self._n_prompt)
         if temperature == 0:
             return int(scores.argmax())
-        scores = (scores - top) * np.float32(min(1 / temperature, _STEEPEST))
+        with np.errstate(over="ignore"):  # what is so far below the top is as good as banned
+            scores = (scores - top) * np.float32(min(1 / temperature, _STEEPEST))
         return self._mirostat(scores, uniform) if self.sampling.mirostat_tau else self._draw(scores, uniform)
 
     def _process(self, ids: np.ndarray, scores: np.ndarray) -> np.ndarray:

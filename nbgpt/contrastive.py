@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Integral, Real
 
 import numpy as np
 
 from .kv_cache import Sequence
 from .model import GPT2, MAX_LOGIT_ROWS
+from .sampling import check
 
 
 def contrastive_search(
@@ -24,10 +26,8 @@ def contrastive_search(
     """
     model.check_room(ids, max_tokens)
     most = min(model.config.n_vocab, MAX_LOGIT_ROWS)
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is {alpha}; it must be from 0 to 1")
-    if not 1 <= k <= most:
-        raise ValueError(f"k is {k}; it must be from 1 to {most}")
+    check("alpha", alpha, Real, lambda x: 0 <= x <= 1, "from 0 to 1")
+    check("k", k, Integral, lambda n: 1 <= n <= most, f"from 1 to {most}")
     return _search(model, ids, max_tokens, alpha, k, eos_id)
 
 

@@ -6,11 +6,13 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import paths
 from .config import OFFICIAL
+from .sampling import check
 from .weights import DTYPES, Weights, is_native, load
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ def open_model(model: str | Path | None = None, dtype: str | None = None) -> Wei
     """
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
+    check("model", model, (str, PathLike, type(None)), allowed="a file, folder or name")
     if model is not None and Path(model).exists():
         return _open_path(Path(model), dtype)
     name = EMBEDDED if model is None else str(model)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Sequence as Ids
+from numbers import Integral
 
 import numpy as np
 
 from .kv_cache import Sequence
 from .passes import Options, Passes
+from .sampling import check
 
 MAX_ROWS = 512
 """Rows of one pass; a longer prefill takes several."""
@@ -80,8 +82,7 @@ class GPT2(Passes):
         """Raise ValueError unless there is a prompt and it fits the context together with max_tokens new ids."""
         if not ids:
             raise ValueError("the prompt has no tokens; begin with the model's end of text")
-        if max_tokens < 1:
-            raise ValueError(f"max_tokens is {max_tokens}; it must be at least 1")
+        check("max_tokens", max_tokens, Integral, lambda n: n >= 1, "from 1 on")
         n_ctx, wanted = self.config.n_ctx, len(ids) + max_tokens
         if wanted > n_ctx:
             raise ValueError(

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from numbers import Integral
+from operator import index
 from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
 
 from .generation import BATCH_SIZE, Overflow
 from .sampling import LogitsProcessor, PerText, Sampling, check
@@ -24,7 +27,7 @@ class Options(TypedDict, total=False):
 
     max_tokens: int | None
     min_tokens: int
-    stop: Stop
+    stop: Stop | None
     ignore_eos: bool
     max_time: float
     overflow: Overflow
@@ -102,7 +105,7 @@ def settle(
     tokenizer: Tokenizer,
     *,
     max_tokens: int | None = None,
-    stop: Stop = (),
+    stop: Stop | None = None,
     ignore_eos: bool = False,
     max_time: float = inf,
     overflow: Overflow = "error",
@@ -118,14 +121,18 @@ def settle(
     **choice: Any,
 ) -> Settings:
     """Raises ValueError for values that are never allowed, whatever the prompt."""
+    _check_switches(ignore_eos=ignore_eos, echo=echo, prompt_lookup=prompt_lookup)
+    check("prefix", prefix, str, allowed="a text")
+    check("sample", sample, Integral, lambda n: 0 <= n < 1 << 64, "from 0 to 2^64 - 1")
     check("batch_size", batch_size, Integral, lambda n: n >= 1, "from 1 on")
     if prompt_lookup and draft_model is not None:
         raise ValueError("prompt_lookup and draft_model are given; choose one")
     stop_texts, stop_ids = _stops(stop)
+    sampling = _sampling(tokenizer, seed=0 if seed is None else seed, **choice)
     return Settings(
-        sampling=_sampling(tokenizer, seed=0 if seed is None else seed, **choice),
-        seed=seed,
-        sample=sample,
+        sampling=sampling,
+        seed=None if seed is None else sampling.seed,
+        sample=index(sample),
         max_tokens=max_tokens,
         stop_texts=stop_texts,
         stop_ids=stop_ids if ignore_eos else stop_ids | {tokenizer.eos_id},
@@ -153,6 +160,7 @@ def _sampling(
     json_schema: Mapping[str, Any] | bool | str | None = None,
     **numbers: Any,
 ) -> Sampling:
+    _check_switches(greedy=greedy)
     breakers = _list("dry_sequence_breakers", dry_sequence_breakers)
     forms = {"choice": choice, "regex": regex, "json_schema": json_schema}
     processors = _list("logits_processors", logits_processors) + [
@@ -167,11 +175,19 @@ def _sampling(
     return replace(sampling, temperature=0.0) if greedy else sampling
 
 
+def _check_switches(**switches: Any) -> None:
+    """Raise ValueError for what is neither on nor off: the text "false" would count as on."""
+    for name, value in switches.items():
+        check(name, value, (bool, np.bool_), allowed="True or False")
+
+
 def _stops(stop: Any) -> tuple[list[str], frozenset[int]]:
     """The stop texts and the stop ids."""
+    if stop is None:
+        return [], frozenset()
     texts: list[str] = []
     ids: set[int] = set()
-    for one in [stop] if isinstance(stop, (str, Integral)) or not isinstance(stop, Iterable) else stop:
+    for one in [stop] if isinstance(stop, (str, bytes, bytearray)) or not isinstance(stop, Iterable) else stop:
         if isinstance(one, str) and one:
             texts.append(one)
         elif isinstance(one, Integral) and not isinstance(one, bool):
@@ -199,7 +215,7 @@ def _spellings(tokenizer: Tokenizer, word: Any) -> list[tuple[int, ...]]:
     """Ids of a bad word, which as a text has others after a space."""
     if isinstance(word, str):
         return [tuple(tokenizer.encode(text)) for text in dict.fromkeys((word, " " + word.lstrip(" ")))]
-    if isinstance(word, Iterable):
+    if isinstance(word, Iterable) and not isinstance(word, (bytes, bytearray)):
         return [tuple(word)]
     raise ValueError(f"bad_words has {word!r}; each must be a text or a list of token ids")
 

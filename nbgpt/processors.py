@@ -166,4 +166,4 @@ def keep_eta(scores: np.ndarray, epsilon: float) -> np.ndarray:
 
 def keep_unsurprising(scores: np.ndarray, bits: float) -> np.ndarray:
     """Those of a surprise of at most so many bits, and the likeliest. Source: Basu et al. 2021 (Mirostat)."""
-    return keep_epsilon(scores, 2.0**-bits)
+    return keep_epsilon(scores, 2.0 ** -max(bits, 0))

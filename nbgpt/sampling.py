@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import inf
 from numbers import Integral, Real
+from operator import index
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,9 +16,17 @@ from .rng import uniform
 
 LogitsProcessor = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From ids int32 [n] of the text so far and logits float32 [n_vocab], both its own to change, to logits."""
+_LARGEST = 10**9
+"""Of penalties and the like: far beyond any use, and few of them together still are numbers in float32."""
 
 
-def check(name: str, value: Any, kind: type, holds: Callable[[Any], bool], allowed: str) -> None:
+def check(
+    name: str,
+    value: Any,
+    kind: type | tuple[type, ...],
+    holds: Callable[[Any], bool] = lambda value: True,
+    allowed: str = "",
+) -> None:
     """Raise ValueError that names the parameter, its value and what is allowed, if it does not hold."""
     if not (isinstance(value, kind) and holds(value)):
         raise ValueError(f"{name} is {value!r}; it must be {'a whole number ' * (kind is Integral)}{allowed}")
@@ -47,7 +56,7 @@ class Sampling:
     does. Raises ValueError that names the parameter, its value and what is allowed.
     """
 
-    temperature: float = _number(0.8, "0 (greedy) or more, and finite", lambda x: 0 <= x < inf)
+    temperature: float = _number(0.8, "from 0 (greedy) to 10^9", lambda x: 0 <= x <= _LARGEST)
     top_k: int = _whole(40, "from 0 (off) to 2^31 - 1", lambda k: 0 <= k < 1 << 31)
     top_p: float = _number(1.0, "above 0 and at most 1 (off)", lambda p: 0 < p <= 1)
     seed: int = _whole(0, "from 0 to 2^64 - 1", lambda n: 0 <= n < 1 << 64)
@@ -55,14 +64,14 @@ class Sampling:
     typical_p: float = _number(1.0, "above 0 and at most 1 (off)", lambda p: 0 < p <= 1)
     epsilon_cutoff: float = _number(0.0, "from 0 (off) to less than 1", lambda p: 0 <= p < 1)
     eta_cutoff: float = _number(0.0, "from 0 (off) to less than 1", lambda p: 0 <= p < 1)
-    mirostat_tau: float = _number(0.0, "0 (off) or more bits, and finite", lambda x: 0 <= x < inf)
-    mirostat_eta: float = _number(0.1, "0 or more, and finite", lambda x: 0 <= x < inf)
-    repetition_penalty: float = _number(1.0, "above 0, 1 for none, and finite", lambda x: 0 < x < inf)
-    presence_penalty: float = _number(0.0, "finite, 0 for none", lambda x: -inf < x < inf)
-    frequency_penalty: float = _number(0.0, "finite, 0 for none", lambda x: -inf < x < inf)
+    mirostat_tau: float = _number(0.0, "from 0 (off) to 10^9 bits", lambda x: 0 <= x <= _LARGEST)
+    mirostat_eta: float = _number(0.1, "from 0 to 10^9", lambda x: 0 <= x <= _LARGEST)
+    repetition_penalty: float = _number(1.0, "from 10^-9 to 10^9, 1 for none", lambda x: 1 / _LARGEST <= x <= _LARGEST)
+    presence_penalty: float = _number(0.0, "from -10^9 to 10^9, 0 for none", lambda x: abs(x) <= _LARGEST)
+    frequency_penalty: float = _number(0.0, "from -10^9 to 10^9, 0 for none", lambda x: abs(x) <= _LARGEST)
     no_repeat_ngram_size: int = _whole(0, "of tokens, 0 for none", lambda n: n >= 0)
-    dry_multiplier: float = _number(0.0, "0 (off) or more, and finite", lambda x: 0 <= x < inf)
-    dry_base: float = _number(1.75, "1 or more, and finite", lambda x: 1 <= x < inf)
+    dry_multiplier: float = _number(0.0, "from 0 (off) to 10^9", lambda x: 0 <= x <= _LARGEST)
+    dry_base: float = _number(1.75, "from 1 to 10^9", lambda x: 1 <= x <= _LARGEST)
     dry_allowed_length: int = _whole(2, "from 1 on", lambda n: n >= 1)
     dry_sequence_breakers: frozenset[int] = frozenset()
     logit_bias: Mapping[int, float] = field(default_factory=dict)
@@ -73,10 +82,14 @@ class Sampling:
     def __post_init__(self) -> None:
         for setting in fields(self):
             if setting.metadata:
-                check(setting.name, getattr(self, setting.name), **setting.metadata)
+                value = getattr(self, setting.name)
+                check(setting.name, value, **setting.metadata)
+                if setting.metadata["kind"] is Integral:  # one of NumPy's would overflow where Python's grow
+                    object.__setattr__(self, setting.name, index(value))
+        check("logit_bias", self.logit_bias, Mapping, allowed="a mapping from token ids to what to add")
         for token, bias in self.logit_bias.items():
-            if not (isinstance(bias, Real) and -inf <= bias < inf):
-                raise ValueError(f"logit_bias of token {token} is {bias!r}; it must be a number, -inf to ban the token")
+            allowed = "from -10^9 to 10^9, or -inf to ban the token"
+            check(f"logit_bias of token {token}", bias, Real, lambda x: abs(x) <= _LARGEST or x == -inf, allowed)
         for word in self.bad_words:
             if not word:
                 raise ValueError("bad_words has an empty one; each must have at least one token")

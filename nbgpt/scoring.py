@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .sampling import check
 
 if TYPE_CHECKING:
     from .text import Model
@@ -66,10 +68,12 @@ def rank(
     The text is read once. bos: as for `score`. Raises ValueError if there are no choices, if one has no tokens and if
     one does not fit the context with the text; TypeError for a text in place of the choices.
     """
-    if isinstance(choices, str):
-        raise TypeError(f"choices is the text {choices!r:.60}; it must be a list of texts")
+    check("text", text, str, allowed="a str")
+    choices = _listed("choices", choices)
     if not choices:
         raise ValueError("choices is empty; give at least one")
+    for choice in choices:
+        check("choice", choice, str, allowed="a str")
     begin = text.rstrip(" ")
     ids = model.encode(begin, bos)
     continuations = [model.tokenizer.encode(text[len(begin) :] + choice) for choice in choices]
@@ -88,8 +92,7 @@ def rank(
 
 def encode_batch(model: Model, texts: Sequence[str], bos: bool | None, room: int) -> list[list[int]]:
     """Ids of each text. Raises ValueError for more than `room` tokens, TypeError for a text in place of the list."""
-    if isinstance(texts, str):
-        raise TypeError(f"texts is the text {texts!r:.60}; it must be a list of texts")
+    texts = _listed("texts", texts)
     batch = [model.encode(text, bos) for text in texts]
     for text, ids in zip(texts, batch, strict=True):
         if len(ids) > room:
@@ -98,3 +101,10 @@ def encode_batch(model: Model, texts: Sequence[str], bos: bool | None, room: int
                 "shorten it, or cut it into several"
             )
     return batch
+
+
+def _listed(name: str, texts: Any) -> list[str]:
+    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+        kind = "the text " * isinstance(texts, str)
+        raise TypeError(f"{name} is {kind}{texts!r:.60}; it must be a list of texts")
+    return list(texts)

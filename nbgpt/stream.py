@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from threading import RLock
 
 from .completion import Completion, Usage
 from .generation import Generation, run
@@ -68,9 +69,19 @@ class _Batch:
     def __init__(self, model: GPT2, writers: list[Writer], batch_size: int) -> None:
         self._open = {id(writer.generation): writer for writer in writers}
         self._steps = run(model, [writer.generation for writer in writers], batch_size)
+        self._error: Exception | None = None
 
     def step(self) -> bool:
-        """Let each grow; False if none can."""
+        """Let each grow; False if none can. An error in one ends them all: whoever asks is told."""
+        if self._error is not None:
+            raise self._error
+        try:
+            return self._step()
+        except Exception as error:
+            self._error = error
+            raise
+
+    def _step(self) -> bool:
         grown = next(self._steps, None)
         for generation in grown or ():
             writer = self._open[id(generation)]
@@ -86,26 +97,29 @@ class Stream(Iterator[str]):
     """Pieces of text as they are made; at the end, or when stopped before it, ask for `completion`.
 
     The model works when a piece is asked for. A stream that has come to its end or that nobody holds any more gives
-    its memory back; those that were made together do so together.
+    its memory back; those that were made together do so together. Several threads may ask one, or several that were
+    made together, for pieces: they take turns.
     """
 
-    def __init__(self, step: Callable[[], bool], writer: Writer) -> None:
-        """Take what lets the writer's generation grow, and says whether it could."""
+    def __init__(self, step: Callable[[], bool], writer: Writer, turn: RLock | None = None) -> None:
+        """Take what lets the writer's generation grow, and says whether it could; and who else takes turns at it."""
         self._step = step
         self._writer = writer
+        self._turn = turn or RLock()
 
     @classmethod
     def together(cls, model: GPT2, writers: list[Writer], batch_size: int) -> list[Stream]:
         """Streams of generations that grow together, whichever of them is asked for a piece."""
-        batch = _Batch(model, writers, batch_size)
-        return [cls(batch.step, writer) for writer in writers]
+        batch, turn = _Batch(model, writers, batch_size), RLock()
+        return [cls(batch.step, writer, turn) for writer in writers]
 
     def __next__(self) -> str:
-        while not self._writer.pieces:
-            if self._writer.is_closed or not self._step():
-                self._step = lambda: False  # lets the memory go, whoever still holds the stream
-                raise StopIteration
-        return self._writer.pieces.popleft()
+        with self._turn:
+            while not self._writer.pieces:
+                if self._writer.is_closed or not self._step():
+                    self._step = lambda: False  # lets the memory go, whoever still holds the stream
+                    raise StopIteration
+            return self._writer.pieces.popleft()
 
     def finish(self) -> Completion:
         """Let the model write to the end -> `completion`; no pieces are left."""

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .sampling import check
+
 if TYPE_CHECKING:
     from .text import Model
 
@@ -34,11 +36,12 @@ def summarize(model: Model, article: str, **options: Any) -> str:
     drops its beginning.
     """
     settings = {"max_tokens": MAX_TOKENS, "temperature": 1.0, "top_k": 2, **options}
-    return _until(_SENTENCE_END, model.stream(summary_prompt(article), **settings), 3)
+    return _until(_SENTENCE_END, _stream(model, summary_prompt(article), settings), 3)
 
 
 def translation_prompt(text: str, pairs: Pairs) -> str:
     """A line "english = french" for each pair, and "text =". Raises ValueError if there are no pairs."""
+    pairs = _checked(pairs)
     if not pairs:
         raise ValueError("pairs is empty; give at least one example: (text, its translation)")
     return "".join(f"{source} = {target}\n" for source, target in pairs) + f"{text} ="
@@ -51,13 +54,13 @@ def translate(model: Model, text: str, pairs: Pairs, **options: Any) -> str:
     ValueError if there are no pairs, and for a prompt that does not fit the context.
     """
     settings = {"max_tokens": MAX_TOKENS, "greedy": True, **options}
-    return _until(_EITHER_END, model.stream(translation_prompt(text, pairs), **settings))
+    return _until(_EITHER_END, _stream(model, translation_prompt(text, pairs), settings))
 
 
 def answer_prompt(question: str, pairs: Pairs = (), context: str = "") -> str:
     """The context, if any, then "Q: ..." and "A: ..." for each pair, and "Q: question", "A:"."""
     before = f"{context.rstrip()}\n\n" if context else ""
-    return before + "".join(f"Q: {asked}\nA: {said}\n\n" for asked, said in pairs) + f"Q: {question}\nA:"
+    return before + "".join(f"Q: {asked}\nA: {said}\n\n" for asked, said in _checked(pairs)) + f"Q: {question}\nA:"
 
 
 def answer(model: Model, question: str, pairs: Pairs = (), context: str = "", **options: Any) -> str:
@@ -68,7 +71,24 @@ def answer(model: Model, question: str, pairs: Pairs = (), context: str = "", **
     `Model.stream`, in place of these. Raises ValueError for a prompt that does not fit the context.
     """
     settings = {"max_tokens": MAX_TOKENS, "greedy": True, **options}
-    return _until(_LINE_END, model.stream(answer_prompt(question, pairs, context), **settings))
+    return _until(_LINE_END, _stream(model, answer_prompt(question, pairs, context), settings))
+
+
+def _checked(pairs: Any) -> list[tuple[str, str]]:
+    """Raise ValueError unless they are pairs of texts; a text of two letters is none."""
+    check("pairs", pairs, Iterable, allowed="a list of pairs of texts")
+    checked: list[tuple[str, str]] = list(pairs)
+    for pair in checked:
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            raise ValueError(f"pairs has {pair!r:.60}; each must be two texts")
+    return checked
+
+
+def _stream(model: Model, prompt: str, settings: dict[str, Any]) -> Iterable[str]:
+    if settings.get("n") is not None:
+        raise ValueError(f"n is {settings['n']!r}; it must be left out: a task has one answer")
+    stream: Iterable[str] = model.stream(prompt, **settings)
+    return stream
 
 
 def _until(end: re.Pattern[str], pieces: Iterable[str], n: int = 1) -> str:

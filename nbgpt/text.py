@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
@@ -64,7 +64,11 @@ class Model:
         return self.engine.team.n_threads
 
     def encode(self, prompt: str, bos: bool | None = None) -> list[int]:
-        """Ids of a prompt, after <|endoftext|> if bos (None: as the model's file says) or if there is no text."""
+        """Ids of a prompt, after <|endoftext|> if bos (None: as the model's file says) or if there is no text.
+
+        Raises ValueError for a prompt that is no text and a bos that is neither True, False nor None.
+        """
+        check("bos", bos, (bool, np.bool_, type(None)), allowed="True, False or None")
         ids = self.tokenizer.encode(prompt)
         begin = self.weights.bos if bos is None else bos
         return [self.tokenizer.eos_id, *ids] if begin or not ids else ids
@@ -86,7 +90,7 @@ class Model:
         Length and ends
             max_tokens: how many new tokens at most; None: 200, or as many as the context has room for.
             min_tokens: neither <|endoftext|> nor `stop` ends it before as many new tokens.
-            stop: a text, a token id, or a list of them, that end it and are not written.
+            stop: a text, a token id, or a list of them, that end it and are not written; None: none.
             ignore_eos: <|endoftext|> is a token like any other, after which another text begins.
             max_time: seconds, after which it ends with the token that is being made.
             overflow: a text that would outgrow the context is refused ("error"), or forgets its beginning
@@ -154,7 +158,9 @@ class Model:
         check_names(options)
         check("n", 1 if n is None else n, Integral, lambda n: n >= 1, "from 1 on")
         settings = settle(self.tokenizer, **options)
-        prompts = [prompt] if isinstance(prompt, str) else prompt
+        prompts: Iterable[Any] = (
+            [prompt] if isinstance(prompt, (str, bytes)) or not isinstance(prompt, Iterable) else prompt
+        )
         writers = [writer for one in prompts for writer in self._writers(one, n or 1, settings)]
         return Stream.together(self.engine, writers, settings.batch_size)
 
@@ -184,6 +190,7 @@ class Model:
 
     def _speculation(self, settings: Settings) -> Speculation | None:
         if settings.draft_model is not None:
+            check("draft_model", settings.draft_model, Model, allowed="a Model, as nbgpt.load gives it")
             return Speculation(ModelDraft(settings.draft_model.engine, self.engine))
         return Speculation(PromptLookup()) if settings.prompt_lookup else None
 
@@ -377,4 +384,6 @@ def load(
     kv_dtype: type of the keys and values that are kept; float16 halves them, and rounds them.
     Raises ModelNotFoundError, FormatError, ValueError, OSError, KernelError.
     """
+    if isinstance(threads, bool):
+        raise ValueError(f"threads is {threads}; it must be a whole number, or None for all physical cores")
     return Model(open_model(model, dtype), threads, kv_dtype)

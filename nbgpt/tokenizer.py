@@ -149,7 +149,12 @@ class Tokenizer:
         return self.to_bytes() == other.to_bytes()
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; a special token's name in it is text like any other, a lone surrogate becomes U+FFFD."""
+        """The ids of a text; a special token's name in it is text like any other, a lone surrogate becomes U+FFFD.
+
+        Raises ValueError for what is no text, None and an empty list included.
+        """
+        if not isinstance(text, str):
+            raise ValueError(f"the text is {text!r:.60}; it must be a str")
         ranks = self._encoding_of(text).encode_ordinary(text) if text else []
         return ranks if self._ids is None else [self._ids[rank] for rank in ranks]
 

@@ -132,17 +132,24 @@ def test_pages_are_given_back(model):
     assert model.cache.bytes_in_use == 0
 
 
+NOT_WHOLE = "4", None, 1.5, 2.0, float("nan"), 2**70
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_beams": 0}, "num_beams is 0; it must be at least 1"),
-        ({"num_return": 0}, "num_return is 0; it must be from 1 to num_beams, 3"),
-        ({"num_return": 4}, "num_return is 4; it must be from 1 to num_beams, 3"),
+        ({"num_beams": 0}, "num_beams is 0; it must be a whole number from 1 to 512"),
+        *[({"num_beams": value}, "num_beams is .*; it must be a whole number from 1 to 512") for value in NOT_WHOLE],
+        ({"num_return": 1.5}, "num_return is 1.5; it must be a whole number from 1 to num_beams, 3"),
+        ({"num_return": 0}, "num_return is 0; it must be a whole number from 1 to num_beams, 3"),
+        ({"num_return": 4}, "num_return is 4; it must be a whole number from 1 to num_beams, 3"),
         ({"length_penalty": float("nan")}, "length_penalty is nan; it must be from -10 to 10"),
+        ({"length_penalty": "x"}, "length_penalty is 'x'; it must be from -10 to 10"),
         ({"length_penalty": 11}, "length_penalty is 11; it must be from -10 to 10"),
         ({"early_stopping": "always"}, "early_stopping is 'always'; choose False, True or 'never'"),
         ({"ids": []}, "the prompt has no tokens"),
-        ({"max_tokens": 0}, "max_tokens is 0; it must be at least 1"),
+        ({"max_tokens": 0}, "max_tokens is 0; it must be a whole number from 1 on"),
+        ({"max_tokens": "x"}, "max_tokens is 'x'; it must be a whole number from 1 on"),
         ({"max_tokens": 78}, "prompt of 3 tokens and 78 new ones make 81; this model's context is 80"),
     ],
 )

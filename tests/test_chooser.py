@@ -138,7 +138,7 @@ def test_processors_see_the_text_and_come_after_bans():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bad_words": tuple((i,) for i in range(N_VOCAB))}, "every token is banned: check logit_bias, bad_words and"),
+        ({"bad_words": tuple((i,) for i in range(N_VOCAB))}, "every token is banned: check logit_bias, bad_words, "),
         ({"logits_processors": (lambda ids, logits: logits * np.nan,)}, "the largest logit is nan: check"),
         (
             {"logits_processors": (lambda ids, logits: logits[1:],)},
@@ -150,6 +150,24 @@ def test_processors_see_the_text_and_come_after_bans():
 def test_nothing_to_choose_from(temperature, options, message):
     with pytest.raises(ValueError, match=message):
         choose(chooser_of(temperature=temperature, **options))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("temperature", [0, 1e-300, 1.0, 1e9])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"presence_penalty": 1e9, "frequency_penalty": 1e9, "repetition_penalty": 1e9, "logit_bias": {0: 1e9, 1: -1e9}},
+        {"presence_penalty": -1e9, "frequency_penalty": -1e9, "repetition_penalty": 1e-9, "logit_bias": {2: -math.inf}},
+        {"mirostat_tau": 1e9, "mirostat_eta": 1e9},
+        {"mirostat_tau": 1e-9, "mirostat_eta": 1e9},
+        {"dry_multiplier": 1e9, "dry_base": 1e9},
+    ],
+)
+def test_the_largest_numbers_that_are_allowed(temperature, options):
+    chooser = chooser_of(temperature=temperature, **options)
+    for _ in range(3):
+        assert 0 <= choose(chooser) < N_VOCAB
 
 
 @pytest.mark.parametrize("temperature", [5e-324, 1e-30, 1e-3])

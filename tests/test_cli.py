@@ -304,8 +304,8 @@ def test_wrong_usage(fails, arguments, message):
     [
         (["-n", 0], "max_tokens is 0; it must be a whole number from 1 on"),
         (["--num-samples", 0], "num-samples is 0; it must be at least 1"),
-        (["--temperature", -1], "temperature is -1.0; it must be 0 (greedy) or more, and finite"),
-        (["--temperature", "nan"], "temperature is nan; it must be 0 (greedy) or more, and finite"),
+        (["--temperature", -1], "temperature is -1.0; it must be from 0 (greedy) to 10^9"),
+        (["--temperature", "nan"], "temperature is nan; it must be from 0 (greedy) to 10^9"),
         (["--top-k", -1], "top_k is -1; it must be a whole number from 0 (off) to 2^31 - 1"),
         (["--top-p", 0], "top_p is 0.0; it must be above 0 and at most 1 (off)"),
         (["--seed", -1], "seed is -1; it must be a whole number from 0 to 2^64 - 1"),

@@ -403,8 +403,10 @@ def test_a_prefix_that_does_not_fit(model):
 
 
 def test_an_end_that_may_not_be(model):
-    with pytest.raises(ValueError, match="every token is banned: check logit_bias, bad_words and logits_processors"):
+    with pytest.raises(ValueError, match=r"every token is banned: check .*min_tokens, choice, regex"):
         model.generate("Once", choice=["a"], min_tokens=5, max_tokens=9)
+    with pytest.raises(ValueError, match=r"every token is banned: check .*min_tokens, choice, regex"):
+        model.generate("Once", choice=["a"], regex="b", max_tokens=9)
 
 
 def test_without_the_library(model, monkeypatch):

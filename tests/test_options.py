@@ -6,6 +6,8 @@ from folders import TOKENIZER
 
 from nbgpt.options import DRY_BREAKERS, Options, check_names, settle
 
+SWITCHES = "greedy", "ignore_eos", "echo", "prompt_lookup"
+
 
 def test_nothing_asked():
     settings = settle(TOKENIZER)
@@ -22,12 +24,20 @@ def test_nothing_asked():
         (7, [], {7}),
         (["a", 7, np.int64(8), "b"], ["a", "b"], {7, 8}),
         ((), [], set()),
+        (None, [], set()),
     ],
 )
 def test_stop(stop, texts, ids):
     settings = settle(TOKENIZER, stop=stop)
     assert (settings.stop_texts, settings.stop_ids) == (texts, {*ids, TOKENIZER.eos_id})
     assert settle(TOKENIZER, stop=stop, ignore_eos=True).stop_ids == ids
+
+
+def test_numpys_values_are_pythons():
+    settings = settle(TOKENIZER, seed=np.uint32(5), sample=np.int64(5), top_k=np.int8(3), greedy=np.True_)
+    whole = settings.seed, settings.sampling.seed, settings.sample, settings.sampling.top_k
+    assert [(type(n), n) for n in whole] == [(int, 5), (int, 5), (int, 5), (int, 3)]
+    assert settings.sampling.temperature == 0
 
 
 def test_greedy_is_temperature_zero():
@@ -56,6 +66,14 @@ def test_sequence_breakers_are_the_tokens_that_hold_one():
         ({"stop": ["a", None]}, "stop has None; it must be"),
         ({"stop": ""}, "stop has ''; it must be"),
         ({"stop": [True]}, "stop has True; it must be"),
+        ({"stop": b"end"}, "stop has b'end'; it must be"),
+        ({"stop": [b"end"]}, "stop has b'end'; it must be"),
+        ({"bad_words": [b"ab"]}, "bad_words has b'ab'; each must be a text or a list of token ids"),
+        *[({"prefix": value}, "prefix is .*; it must be a text") for value in (5, b"x", 0, None, [], {})],
+        *[({"sample": value}, "sample is .*; it must be a whole number from 0") for value in ("x", None, 1.5, -1)],
+        *[({"seed": value}, "seed is .*; it must be a whole number from 0") for value in ("x", 1.5, -1)],
+        *[({name: "false"}, f"{name} is 'false'; it must be True or False") for name in SWITCHES],
+        *[({name: None}, f"{name} is None; it must be True or False") for name in SWITCHES],
         ({"bad_words": "night"}, "bad_words is 'night'; it must be a list"),
         ({"bad_words": [1, 2]}, "bad_words has 1; each must be a text or a list of token ids"),
         ({"bad_words": [""]}, "bad_words has an empty one; each must have at least one token"),

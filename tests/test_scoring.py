@@ -191,7 +191,22 @@ def test_the_text_is_read_once(model, monkeypatch):
     assert sum(rows) == len(TOKENIZER.encode(TEXTS[4])) - 1 + choices
 
 
+def test_choices_may_come_one_by_one(model):
+    assert model.rank("It was", iter(CHOICES)) == model.rank("It was", CHOICES)
+
+
+@pytest.mark.parametrize("text", [None, 5, b"x", ["a"], []])
+def test_what_is_no_text(model, text):
+    for ask in (model.score, model.trace, lambda text: model.rank(text, ["a"]), lambda text: model.rank("a", [text])):
+        with pytest.raises(ValueError, match=r"(text|choice) is .*; it must be a str"):
+            ask(text)
+
+
 def test_bad_choices(model):
+    with pytest.raises(ValueError, match="choices is empty; give at least one"):
+        model.rank("It was", iter([]))
+    with pytest.raises(TypeError, match="choices is 5; it must be a list of texts"):
+        model.rank("It was", 5)
     with pytest.raises(ValueError, match="choices is empty; give at least one"):
         model.rank("It was", [])
     with pytest.raises(ValueError, match="choice '' has no tokens; leave it out"):

@@ -68,8 +68,11 @@ def test_the_command_line(model, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--num-beams", "0"], "num_beams is 0; it must be at least 1"),
-        (["--num-beams", "2", "--num-return", "3"], "num_return is 3; it must be from 1 to num_beams, 2"),
+        (["--num-beams", "0"], "num_beams is 0; it must be a whole number from 1 to 512"),
+        (
+            ["--num-beams", "2", "--num-return", "3"],
+            "num_return is 3; it must be a whole number from 1 to num_beams, 2",
+        ),
         (["--penalty-alpha", "1.5"], "alpha is 1.5; it must be from 0 to 1"),
         (["--num-beams", "2", "--temperature", "0.5"], "--temperature is given; a search has no use for it"),
         (["--num-beams", "2", "--penalty-alpha", "0.5"], "choose one"),

@@ -179,6 +179,65 @@ def test_streams_that_are_dropped_give_their_memory_back(random_model):
     assert random_model.engine.cache.bytes_in_use == 0
 
 
+def read_at_once(streams):
+    """The pieces that each of several threads gets of its stream, and the errors of all."""
+    pieces, errors = [[] for _ in streams], []
+
+    def read(n):
+        try:
+            pieces[n].extend(streams[n])
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=read, args=(n,)) for n in range(len(streams))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return pieces, errors
+
+
+def test_threads_read_streams_that_grow_together(random_model):
+    options = {"max_tokens": 60, "ignore_eos": True, **WILD}
+    alone = [one.text for one in random_model.generate("Once", n=4, **options)]
+    pieces, errors = read_at_once(random_model.stream("Once", n=4, **options))
+    assert errors == []
+    assert list(map("".join, pieces)) == alone
+
+
+def test_threads_read_one_stream(random_model):
+    options = {"max_tokens": 60, "ignore_eos": True, **WILD}
+    text = random_model.generate("Once", **options).text
+    for of in (random_model, random_model.session()):
+        stream = of.stream("Once", **options)
+        pieces, errors = read_at_once([stream] * 3)
+        assert errors == []
+        assert stream.completion.text == text
+        assert sorted("".join(itertools.chain(*pieces))) == sorted(text)
+
+
+def test_an_error_in_one_text_is_everyones(random_model):
+    class Fail:
+        def __init__(self):
+            self.n_texts = itertools.count()
+
+        def for_text(self, n_given):
+            fails = next(self.n_texts) == 1
+
+            def process(ids, logits):
+                if fails and len(ids) > n_given + 3:
+                    raise RuntimeError("enough")
+                return logits
+
+            return process
+
+    streams = random_model.stream(["a", "b", "c"], max_tokens=20, ignore_eos=True, logits_processors=[Fail()])
+    for stream in streams:
+        with pytest.raises(RuntimeError, match="enough"):
+            list(stream)
+    assert random_model.engine.cache.bytes_in_use == 0
+
+
 # Cancellation
 
 

@@ -76,6 +76,21 @@ def test_an_answer_is_a_line():
     assert parrot.heard == " Charles Darwin. In 1859. \n"  # what comes after it was not written at all
 
 
+@pytest.mark.parametrize("pairs", [["efg"], ["ab"], [("a",)], [("a", None)], "ab"])
+def test_pairs_are_two_texts_each(pairs):
+    for task in (translate, answer):
+        with pytest.raises(ValueError, match=r"pairs has .*; each must be two texts"):
+            task(Parrot("a"), "a", pairs)
+    with pytest.raises(ValueError, match="pairs is 5; it must be a list of pairs of texts"):
+        answer(Parrot("a"), "a", 5)
+
+
+def test_a_task_has_one_answer():
+    for task, inputs in ((summarize, ["a"]), (translate, ["a", PAIRS]), (answer, ["a"])):
+        with pytest.raises(ValueError, match="n is 2; it must be left out: a task has one answer"):
+            task(Parrot("a"), *inputs, n=2)
+
+
 def test_options_are_the_callers():
     parrot = Parrot("a")
     summarize(parrot, "An article.", top_k=5, seed=3)

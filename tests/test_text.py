@@ -268,6 +268,32 @@ def test_a_damaged_vocabulary_in_the_file(random_file, tmp_path):
         nbgpt.load(tmp_path / "m.safetensors")
 
 
+@pytest.mark.parametrize("prompt", [None, 5, b"x", {"a", None}, ["a", None], [["a"]]])
+def test_what_is_no_prompt(random_model, prompt):
+    for ask in (random_model.generate, random_model.stream):
+        with pytest.raises(ValueError, match=r"the text is .*; it must be a str"):
+            ask(prompt)
+    with pytest.raises(ValueError, match=r"the text is .*; it must be a str"):
+        random_model.session().generate(prompt)
+
+
+def test_values_that_the_model_checks(random_model):
+    with pytest.raises(ValueError, match="draft_model is 'gpt2'; it must be a Model"):
+        random_model.generate("a", draft_model="gpt2")
+    with pytest.raises(ValueError, match="bos is 'false'; it must be True, False or None"):
+        random_model.generate("a", bos="false")
+    whole = random_model.generate("a", seed=5, sample=2**32, n=2, max_tokens=5)
+    numpys = random_model.generate("a", seed=np.uint32(5), sample=np.int64(2**32), n=2, max_tokens=5)
+    assert [one.tokens for one in whole] == [one.tokens for one in numpys]
+
+
+def test_what_can_be_loaded(random_file):
+    with pytest.raises(ValueError, match="model is 5; it must be a file, folder or name"):
+        nbgpt.load(5)
+    with pytest.raises(ValueError, match="threads is True; it must be a whole number"):
+        nbgpt.load(random_file, threads=True)
+
+
 def test_threads_must_be_positive(random_file):
     with pytest.raises(ValueError, match="threads is 0; it must be from 1 to"):
         nbgpt.load(random_file, threads=0)
