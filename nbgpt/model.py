@@ -1,222 +1,389 @@
-"""A model, ids in and ids, logits or what lies between them out: every way of asking for passes."""
+"""Text in, text out: the library's public face."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from collections.abc import Sequence as Ids
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from numbers import Integral
+from operator import index
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from .kv_cache import Sequence
-from .passes import Options, Passes
+from .completion import Completion, Continuation
+from .formats import FormatError
+from .generation import DEFAULT_MAX_TOKENS, Generation, random_seed
+from .kv_cache import KVDtype
+from .library import open_model
+from .model import GPT2
+from .options import Options, Settings, check_names, settle
 from .sampling import check
+from .speculative import ModelDraft, PromptLookup, Speculation
+from .stream import Stream, Writer
+from .tokenizer import Tokenizer
+from .weights import Weights
 
-MAX_ROWS = 512
-"""Rows of one pass; a longer prefill takes several."""
-MAX_LOGIT_ROWS = 128
-"""Rows of one pass when every one of them wants logits: 50257 numbers each."""
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .beam import EarlyStopping
+    from .classification import Classification
+    from .embedding import Pooling
+    from .scoring import Score
+    from .session import Session
+    from .trace import Trace
 
 
-class GPT2(Passes):
-    """Weights, a KV cache and a team of threads: ids in, logits out.
+class Model:
+    """A GPT-2 with its tokenizer. Several threads may use one; their tokens take turns.
 
-    All but `prefill`, `decode` and `run_layer` may be called from several threads: passes take turns.
+    >>> import nbgpt
+    >>> model = nbgpt.load()
+    >>> print(model.generate("Once upon a time", max_tokens=5, greedy=True))
+    , I was a little
     """
 
-    def prefill(self, sequence: Sequence, ids: Ids[int]) -> np.ndarray:
-        """Append ids, at least one, to a sequence -> logits float32 [n_vocab] after the last, until the next pass."""
-        last: np.ndarray = self._append(sequence, ids)[0]
-        return last
+    def __init__(self, weights: Weights, n_threads: int | None = None, kv_dtype: KVDtype = "float32") -> None:
+        self.weights = weights
+        self.config = weights.config
+        self.tokenizer = _tokenizer_of(weights)
+        self.engine = GPT2(weights, n_threads, kv_dtype)
 
-    def decode(self, sequences: list[Sequence], ids: Ids[int]) -> np.ndarray:
-        """One more token for each sequence -> logits float32 [n, n_vocab], valid until the next pass."""
-        return self.forward(ids, sequences, range(len(ids)))
+    @property
+    def name(self) -> str:
+        return self.weights.metadata.get("name") or self.weights.path.stem
 
-    def next_id(self, sequence: Sequence, ids: Ids[int], options: Options) -> int:
-        """Append ids to a sequence and draw the id that follows."""
-        with self._lock:
-            self._append(sequence, ids, [options])
-            return int(self._sampled[0])
+    @property
+    def dtype(self) -> str:
+        return self.weights.dtype
 
-    def next_ids(self, sequences: list[Sequence], ids: Ids[int], options: list[Options]) -> list[int]:
-        """One more token for each sequence, and the ids drawn to follow them."""
-        with self._lock:
-            self.forward(ids, sequences, range(len(ids)), options)
-            return [int(drawn) for drawn in self._sampled]
+    @property
+    def n_threads(self) -> int:
+        return self.engine.team.n_threads
 
-    def _append(self, sequence: Sequence, ids: Ids[int], sampling: Ids[Options] = ()) -> np.ndarray:
-        """Append ids part by part -> logits float32 [1, n_vocab] after the last, which sampling draws from."""
-        for start in range(0, len(ids), MAX_ROWS):
-            part = ids[start : start + MAX_ROWS]
-            last = [len(part) - 1] if start + MAX_ROWS >= len(ids) else []
-            result = self.forward(part, [sequence] * len(part), last, sampling if last else ())
+    def encode(self, prompt: str, bos: bool | None = None) -> list[int]:
+        """Ids of a prompt, after <|endoftext|> if bos (None: as the model's file says) or if there is no text.
+
+        Raises ValueError for a prompt that is no text and a bos that is neither True, False nor None.
+        """
+        check("bos", bos, (bool, np.bool_, type(None)), allowed="True, False or None")
+        ids = self.tokenizer.encode(prompt)
+        begin = self.weights.bos if bos is None else bos
+        return [self.tokenizer.eos_id, *ids] if begin or not ids else ids
+
+    @overload
+    def generate(self, prompt: str = "", *, n: None = None, **options: Unpack[Options]) -> Completion: ...
+
+    @overload
+    def generate(self, prompt: str = "", *, n: int, **options: Unpack[Options]) -> list[Completion]: ...
+
+    @overload
+    def generate(
+        self, prompt: list[str] | tuple[str, ...], *, n: int | None = None, **options: Unpack[Options]
+    ) -> list[Completion]: ...
+
+    def generate(self, prompt: Any = "", *, n: int | None = None, **options: Any) -> Completion | list[Completion]:
+        """Continue a prompt; several prompts, or n samples of each, together: each as it would be alone.
+
+        Length and ends
+            max_tokens: how many new tokens at most; None: 200, or as many as the context has room for.
+            min_tokens: neither <|endoftext|> nor `stop` ends it before as many new tokens.
+            stop: a text, a token id, or a list of them, that end it and are not written; None: none.
+            ignore_eos: <|endoftext|> is a token like any other, after which another text begins.
+            max_time: seconds, after which it ends with the token that is being made.
+            overflow: a text that would outgrow the context is refused ("error"), or forgets its beginning
+                ("truncate_left") or what follows the prompt ("keep_first"; if the prompt takes more than half of the
+                context, what follows the context's first quarter).
+            bos: begin with <|endoftext|>; None: as the model's file says.
+            prefix: text that the new text begins with, as if the model had chosen it.
+        Choice
+            temperature: above 1 wilder, below tamer, 0 greedy; greedy: the same as 0.
+            top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff: draw from the likely tokens only: the k
+                likeliest; the likeliest, or the most typical, that reach p together; those of at least min_p times the
+                likeliest's probability; those above a probability that is fixed, or falls with entropy.
+            mirostat_tau, mirostat_eta: Mirostat 2 instead of these six: the surprise in bits that it steers to, and how
+                fast.
+            seed: the same seed gives the same text; None: another text each time. sample: number of the (first)
+                sample; those of one seed differ.
+        Repetition and words
+            repetition_penalty: divides the logits of tokens in the prompt and the new text, as transformers has it.
+            presence_penalty, frequency_penalty: subtracted from the logits of tokens in the new text, once, or for each
+                time, as OpenAI's API has it.
+            no_repeat_ngram_size: as many tokens never stand in the text twice.
+            dry_multiplier, dry_base, dry_allowed_length, dry_sequence_breakers: DRY, a penalty that grows with the
+                length of what is repeated, but not across tokens that hold a breaker.
+            logit_bias: {token id: what to add to its logit}.
+            bad_words: texts, or lists of ids, of which the last token is banned after the others. A text counts with
+                and without a space before it.
+            logits_processors: callables from ids int32 [n] of the text so far and logits float32 [n_vocab] to logits.
+            choice, regex, json_schema: the new text is one of these, matches this, or is JSON that fits this: see
+                constrain.py; needs pip install "nbgpt[constrain]".
+        Answer
+            logprobs: note log-probabilities of the tokens and of so many likeliest in their places.
+            echo: begin with the prompt, with its log-probabilities if they are asked for.
+            batch_size: how many texts grow together at most; each takes memory.
+        Speed
+            prompt_lookup: guess that what followed the last few tokens before will follow them again. draft_model: let
+                a smaller model of the same vocabulary guess. Several guesses are checked in one pass, and the text is
+                the same; for one text at a time.
+
+        `Chooser` says in which order this is done; penalties and bans work in greedy mode too. Raises ValueError for
+        values out of range, for a text that does not fit and if every token is banned; TypeError for other options.
+        """
+        completions = [stream.finish() for stream in self._streams(prompt, n, options)]
+        return completions[0] if isinstance(prompt, str) and n is None else completions
+
+    @overload
+    def stream(self, prompt: str = "", *, n: None = None, **options: Unpack[Options]) -> Stream: ...
+
+    @overload
+    def stream(self, prompt: str = "", *, n: int, **options: Unpack[Options]) -> list[Stream]: ...
+
+    @overload
+    def stream(
+        self, prompt: list[str] | tuple[str, ...], *, n: int | None = None, **options: Unpack[Options]
+    ) -> list[Stream]: ...
+
+    def stream(self, prompt: Any = "", *, n: int | None = None, **options: Any) -> Stream | list[Stream]:
+        """Continue a prompt piece by piece; arguments and errors as for `generate`.
+
+        Several streams grow together, whichever is asked for a piece.
+        """
+        streams = self._streams(prompt, n, options)
+        return streams[0] if isinstance(prompt, str) and n is None else streams
+
+    def _streams(self, prompt: Any, n: int | None, options: dict[str, Any]) -> list[Stream]:
+        check_names(options)
+        check("n", 1 if n is None else n, Integral, lambda n: n >= 1, "from 1 on")
+        settings = settle(self.tokenizer, **options)
+        prompts: Iterable[Any] = (
+            [prompt] if isinstance(prompt, (str, bytes)) or not isinstance(prompt, Iterable) else prompt
+        )
+        writers = [writer for one in prompts for writer in self._writers(one, n or 1, settings)]
+        return Stream.together(self.engine, writers, settings.batch_size)
+
+    def _writers(self, prompt: str, n: int, settings: Settings) -> Iterator[Writer]:
+        """One for each of n samples of a prompt."""
+        ids, max_tokens, seed = self.encode(prompt, settings.bos), settings.max_tokens, settings.seed
+        if max_tokens is None:
+            room = self.config.n_ctx - len(ids) if settings.overflow == "error" else DEFAULT_MAX_TOKENS
+            max_tokens = max(1, min(DEFAULT_MAX_TOKENS, room))
+        sampling = replace(settings.sampling, seed=random_seed() if seed is None else seed)
+        for number in range(n):
+            generation = Generation(
+                self.engine,
+                ids,
+                max_tokens,
+                sampling,
+                settings.stop_ids,
+                settings.sample + number,
+                settings.overflow,
+                settings.prefix,
+                settings.max_time,
+                settings.logprobs,
+                settings.echo,
+                self._speculation(settings),
+            )
+            yield Writer(self.tokenizer, generation, settings.stop_texts, prompt if settings.echo else "")
+
+    def _speculation(self, settings: Settings) -> Speculation | None:
+        if settings.draft_model is not None:
+            check("draft_model", settings.draft_model, Model, allowed="a Model, as nbgpt.load gives it")
+            return Speculation(ModelDraft(settings.draft_model.engine, self.engine))
+        return Speculation(PromptLookup()) if settings.prompt_lookup else None
+
+    def logits(self, ids: Sequence[int]) -> np.ndarray:
+        """Logits float32 [n, n_vocab] after each of the ids [n].
+
+        Raises ValueError past the context, TypeError for ids that are no whole numbers.
+        """
+        ids = [index(token) for token in ids]
+        if len(ids) > self.config.n_ctx:
+            raise ValueError(f"{len(ids)} tokens; this model's context is {self.config.n_ctx}")
+        result = np.empty((len(ids), self.config.n_vocab), np.float32)
+        start = 0
+        for part in self.engine.logits(ids):
+            result[start : start + len(part)] = part
+            start += len(part)
         return result
 
-    def read(
+    def score(self, text: str, *, bos: bool | None = None) -> Score:
+        """Log-probability of each token of a text given those before it: see `scoring.score`."""
+        from .scoring import score
+
+        return score(self, text, bos=bos)
+
+    def score_batch(self, texts: Sequence[str], *, bos: bool | None = None) -> list[Score]:
+        """`score` of each text, many in one pass."""
+        from .scoring import score_batch
+
+        return score_batch(self, texts, bos=bos)
+
+    def rank(
+        self, text: str, choices: Sequence[str], *, normalize: bool = True, bos: bool | None = None
+    ) -> list[tuple[str, float]]:
+        """Choices with their log-probabilities as the text's continuation, best first: see `scoring.rank`."""
+        from .scoring import rank
+
+        return rank(self, text, choices, normalize=normalize, bos=bos)
+
+    def hidden_states(self, text: str, layer: int = -1, *, bos: bool | None = None) -> np.ndarray:
+        """float32 [n_tokens, n_embd] after a layer, as transformers counts them: see `embedding.hidden_states`."""
+        from .embedding import hidden_states
+
+        return hidden_states(self, text, layer, bos=bos)
+
+    def embed(
+        self, texts: Sequence[str], pooling: Pooling = "mean", *, normalize: bool = True, bos: bool | None = None
+    ) -> np.ndarray:
+        """A vector for each text, float32 [n_texts, n_embd]: see `embedding.embed`."""
+        from .embedding import embed
+
+        return embed(self, texts, pooling, normalize=normalize, bos=bos)
+
+    def classify(self, texts: Sequence[str], *, bos: bool | None = None) -> list[Classification]:
+        """The label of each text, by a model that has a classification head: see `classification.classify`."""
+        from .classification import classify
+
+        return classify(self, texts, bos=bos)
+
+    def beam_search(
         self,
-        ids: Ids[int],
-        sequences: list[Sequence],
-        wants: Ids[int],
-        sampling: Ids[Options] = (),
-        kept: Ids[int] = (),
-    ) -> tuple[list[int], np.ndarray]:
-        """As `forward`, safe with several threads -> ids drawn, and a copy of logits float32 [len(kept), n_vocab].
+        prompt: str = "",
+        num_beams: int = 4,
+        *,
+        max_tokens: int = 50,
+        num_return: int = 1,
+        length_penalty: float = 1.0,
+        early_stopping: EarlyStopping = False,
+        bos: bool | None = None,
+    ) -> list[Continuation]:
+        """The continuations of a prompt that are likeliest as a whole, best first: see `beam.beam_search`."""
+        from .beam import beam_search
 
-        kept: which of the rows of logits to copy.
+        found = beam_search(
+            self.engine,
+            self.encode(prompt, bos),
+            num_beams,
+            max_tokens,
+            num_return=num_return,
+            length_penalty=length_penalty,
+            early_stopping=early_stopping,
+            eos_id=self.tokenizer.eos_id,
+        )
+        return [Continuation(self.tokenizer.decode(one.ids), one.ids, one.score, one.finish_reason) for one in found]
+
+    def contrastive_search(
+        self, prompt: str = "", *, alpha: float = 0.6, k: int = 4, max_tokens: int = 50, bos: bool | None = None
+    ) -> Continuation:
+        """Of the k likeliest tokens always the one least like the text so far: see `contrastive.contrastive_search`."""
+        from .contrastive import contrastive_search
+
+        ids = self.encode(prompt, bos)
+        eos_id = self.tokenizer.eos_id
+        found = list(contrastive_search(self.engine, ids, max_tokens, alpha=alpha, k=k, eos_id=eos_id))
+        return Continuation(self.tokenizer.decode(found), found, None, "length" if len(found) == max_tokens else "stop")
+
+    def session(self) -> Session:
+        """A session, which reads only what is new in each of its texts."""
+        from .session import Session
+
+        return Session(self)
+
+    def load_session(self, path: str | Path) -> Session:
+        """A session that goes on from a file: see `Session.save` and `Session.load`."""
+        from .session import Session
+
+        return Session.load(self, path)
+
+    def astream(self, prompt: str = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
+        """Continue a prompt piece by piece without blocking asyncio's loop; options and errors as for `stream`.
+
+        Several take turns. When its task is cancelled or nobody asks for more, the model stops within a burst.
         """
-        with self._lock:
-            logits = self.forward(ids, sequences, wants, sampling)
-            return self._sampled.tolist(), logits[list(kept)]
+        from .asynchronous import begin
 
-    def outputs(self, ids: Ids[int], sequences: list[Sequence], wants: Ids[int]) -> tuple[np.ndarray, np.ndarray]:
-        """`forward` for a caller that takes turns with others: copies of the rows in wants.
+        return begin(partial(self.stream, prompt, **options))
 
-        They are logits float32 [n, n_vocab] and the states that these are read from, after ln_f, float32 [n, n_embd].
+    @overload
+    async def agenerate(self, prompt: str = "", *, n: None = None, **options: Unpack[Options]) -> Completion: ...
+
+    @overload
+    async def agenerate(self, prompt: str = "", *, n: int, **options: Unpack[Options]) -> list[Completion]: ...
+
+    @overload
+    async def agenerate(
+        self, prompt: list[str] | tuple[str, ...], *, n: int | None = None, **options: Unpack[Options]
+    ) -> list[Completion]: ...
+
+    async def agenerate(
+        self, prompt: Any = "", *, n: int | None = None, **options: Any
+    ) -> Completion | list[Completion]:
+        """`generate` without blocking asyncio's loop. When its task is cancelled, the model stops within a burst."""
+        import asyncio
+
+        from .asynchronous import pieces_of
+
+        streams = await asyncio.to_thread(self._streams, prompt, n, options)
+        async for _ in pieces_of(*streams):
+            pass
+        completions = [stream.completion for stream in streams]
+        return completions[0] if isinstance(prompt, str) and n is None else completions
+
+    def close(self) -> None:
+        """Give memory and threads back. What then needs the model raises RuntimeError; streams under way do too.
+
+        The file's pages leave memory when no other model has them mapped.
         """
-        with self._lock:
-            logits = self.forward(ids, sequences, wants, is_observed=True).copy()
-            return logits, self._buffers["ln_2"][: len(wants), : self.config.n_embd].copy()
+        self.engine.close()
+        self.weights = self.engine.weights
 
-    def check_room(self, ids: Ids[int], max_tokens: int) -> None:
-        """Raise ValueError unless there is a prompt and it fits the context together with max_tokens new ids."""
-        if not ids:
-            raise ValueError("the prompt has no tokens; begin with the model's end of text")
-        check("max_tokens", max_tokens, Integral, lambda n: n >= 1, "from 1 on")
-        n_ctx, wanted = self.config.n_ctx, len(ids) + max_tokens
-        if wanted > n_ctx:
-            raise ValueError(
-                f"prompt of {len(ids)} tokens and {max_tokens} new ones make {wanted}; this model's context is "
-                f"{n_ctx}: shorten one of them"
-            )
+    def __enter__(self) -> Model:
+        return self
 
-    def logits(self, ids: Ids[int]) -> Iterator[np.ndarray]:
-        """Read ids from an empty context -> logits float32 [n, n_vocab] after each of them, part by part."""
-        sequence = Sequence()
-        try:
-            for start in range(0, len(ids), MAX_LOGIT_ROWS):
-                part = ids[start : start + MAX_LOGIT_ROWS]
-                with self._lock:
-                    result = self.forward(part, [sequence] * len(part), range(len(part))).copy()
-                yield result
-        finally:
-            self.free(sequence)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def surprises(self, ids: Ids[int], first: int = 1) -> np.ndarray:
-        """-log p(id | the ids before it) in nats, float64 [len(ids) - first], of the ids from `first` >= 1 on."""
-        sequence, parts = Sequence(), [np.empty(0)]
-        try:
-            start = 0
-            while start < len(ids) - 1:
-                unscored = max(0, first - 1 - start)
-                rows = min(MAX_ROWS, unscored) if unscored else min(MAX_LOGIT_ROWS, len(ids) - 1 - start)
-                targets = [] if unscored else ids[start + 1 : start + 1 + rows]
-                with self._lock:
-                    self.forward(ids[start : start + rows], [sequence] * rows, range(len(targets)), targets=targets)
-                    parts.append(self._surprises)
-                start += rows
-        finally:
-            self.free(sequence)
-        return np.concatenate(parts)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To pickle a model is to load its file again, with threads and cache alike. TypeError if it has none."""
+        path = self.weights.path.absolute()
+        if not path.is_file():
+            raise TypeError(f"model {self.name} has no file that another process could load: {path}")
+        return load, (str(path), None, self.n_threads, self.engine.cache.dtype)
 
-    def surprises_of(self, texts: list[list[int]], shared: Ids[int] = ()) -> list[np.ndarray]:
-        """-log p in nats of the ids of each text but its first, given those before them: float64 [len(text) - 1] each.
+    def trace(self, text: str, *, bos: bool | None = None) -> Trace:
+        """What each part of the model does to a text, as arrays: see `Trace`, and `explain.page` for a page of them.
 
-        shared: what stands before every text; it is read once.
+        bos: begin with <|endoftext|>; None: as the model's file says.
+        Raises ValueError for a text that is longer than the context.
         """
-        past = Sequence()
-        try:
-            for start in range(0, len(shared), MAX_ROWS):
-                with self._lock:
-                    part = shared[start : start + MAX_ROWS]
-                    self.forward(part, [past] * len(part), [])
-            with self._lock:
-                sequences = [self.cache.fork(past) for _ in texts]
-        finally:
-            self.free(past)
-        lengths = [len(text) - 1 for text in texts]
-        ids = [token for text in texts for token in text[:-1]]
-        targets = [token for text in texts for token in text[1:]]
-        found = np.empty(len(targets))
-        for rows, owners in self._in_passes(sequences, lengths, MAX_LOGIT_ROWS):
-            with self._lock:
-                self.forward(ids[rows], owners, range(len(owners)), targets=targets[rows])
-                found[rows] = self._surprises
-        return np.split(found, np.cumsum(lengths))[:-1]
+        from .trace import trace
 
-    def _in_passes(
-        self, sequences: list[Sequence], lengths: list[int], max_rows: int
-    ) -> Iterator[tuple[slice, list[Sequence]]]:
-        """So many rows of each sequence, cut into passes: which rows, and whose; a sequence is freed after its last."""
-        owners = [sequence for sequence, n in zip(sequences, lengths, strict=True) for _ in range(n)]
-        try:
-            for start in range(0, len(owners), max_rows):
-                stop = min(start + max_rows, len(owners))
-                yield slice(start, stop), owners[start:stop]
-                unfinished = owners[stop] if stop < len(owners) else None
-                for sequence in owners[start:stop]:
-                    if sequence is not unfinished:
-                        self.free(sequence)
-        finally:
-            for sequence in sequences:
-                self.free(sequence)
+        return trace(self.engine, self.tokenizer, self.encode(text, bos))
 
-    def hidden(self, texts: list[list[int]], layer: int) -> Iterator[np.ndarray]:
-        """Read texts, each from an empty context -> the residual stream after so many layers, before ln_f.
 
-        float32 [n, n_embd], a row for each token of the first text, then of the second, ..., part by part.
-        """
-        ids = [token for text in texts for token in text]
-        for rows, sequences in self._in_passes([Sequence() for _ in texts], list(map(len, texts)), MAX_ROWS):
-            with self._lock:
-                self.forward(ids[rows], sequences, [], layers=(0, layer))
-                part = self._buffers["x"][: len(sequences), : self.config.n_embd].copy()
-            yield part
+def _tokenizer_of(weights: Weights) -> Tokenizer:
+    try:
+        return Tokenizer.stored(weights.tokenizer)
+    except ValueError as error:
+        raise FormatError(f"{weights.path}: {error}") from None
 
-    def run_layer(
-        self, sequence: Sequence, ids: Ids[int], layer: int, stream: np.ndarray | None
-    ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        """One layer over a text, part by part -> inputs of each matrix [n, n_in], the stream after it [n, n_embd].
 
-        stream: the residual stream before the layer, float32 [len(ids), n_embd]; None: the embedding (layer 0).
-        Inputs are views that the next part overwrites.
-        """
-        n_embd, n_inner, buffers = self.config.n_embd, self.config.n_inner, self._buffers
-        for start in range(0, len(ids), MAX_ROWS):
-            part = ids[start : start + MAX_ROWS]
-            n = len(part)
-            self._reserve(n, 0)
-            if stream is not None:
-                buffers["x"][:n, :n_embd] = stream[start : start + n]
-            self.forward(part, [sequence] * n, [], layers=(layer, layer + 1))
-            inputs = {
-                "attn.c_attn.weight": buffers["ln_1"][:n, :n_embd],
-                "attn.c_proj.weight": buffers["attended"][:n, :n_embd],
-                "mlp.c_fc.weight": buffers["ln_2"][:n, :n_embd],
-                "mlp.c_proj.weight": buffers["inner"][:n, :n_inner],
-            }
-            yield inputs, buffers["x"][:n, :n_embd].copy()
+def load(
+    model: str | Path | None = None,
+    dtype: str | None = None,
+    threads: int | None = None,
+    kv_dtype: KVDtype = "float32",
+) -> Model:
+    """A model by its file, folder or name; None: the one that comes with nbgpt.
 
-    def run_part(
-        self,
-        sequence: Sequence,
-        ids: Ids[int],
-        layers: tuple[int, int],
-        stream: np.ndarray | None = None,
-        logits: bool = False,
-    ) -> dict[str, np.ndarray]:
-        """Some layers alone, as in `forward` -> copies of what they leave in x, qkv and projected, by these names.
-
-        layers: (0, 0) is the embedding alone; (n_layer, n_layer) with logits the head alone.
-        stream: the residual stream that a first layer above 0 starts from, float32 [len(ids), n_embd].
-        logits: of every row too, float32 [len(ids), n_vocab].
-        """
-        n, n_embd = len(ids), self.config.n_embd
-        widths = {"x": n_embd, "qkv": 3 * n_embd, "projected": n_embd}
-        with self._lock:
-            self._reserve(n, n if logits else 0)
-            if stream is not None:
-                self._buffers["x"][:n, :n_embd] = stream
-            result = self.forward(ids, [sequence] * n, range(n) if logits else (), layers=layers)
-            copies = {name: self._buffers[name][:n, :width].copy() for name, width in widths.items()}
-            return {**copies, "logits": result.copy()} if logits else copies
+    dtype: float32, float16, int8 or int4; official weights are converted to it (default int8) and kept.
+    threads: None: as many as there are physical cores to use.
+    kv_dtype: type of the keys and values that are kept; float16 halves them, and rounds them.
+    Raises ModelNotFoundError, FormatError, ValueError, OSError, KernelError.
+    """
+    if isinstance(threads, bool):
+        raise ValueError(f"threads is {threads}; it must be a whole number, or None for all physical cores")
+    return Model(open_model(model, dtype), threads, kv_dtype)
