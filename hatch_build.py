@@ -28,9 +28,9 @@ class WheelContents(BuildHookInterface):  # type: ignore[type-arg]
         """Tell the builder what to add; kernels are compiled into a temporary folder."""
         if version == "editable":
             return
-        build_data["force_include"]["weights"] = "nbgpt/weights"
+        build_data["force_include"]["weights"] = "nbgpt/data"
         sys.path.insert(0, self.root)
-        from nbgpt.runtime import build_shipped, on_shipped_platform
+        from nbgpt.backend.kernel_cache import build_shipped, on_shipped_platform
 
         if on_shipped_platform():
             self._folder = tempfile.TemporaryDirectory()

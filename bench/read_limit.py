@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from nbgpt import benchmark
-from nbgpt.library import open_model
-from nbgpt.model import GPT2
+from nbgpt.analysis import benchmark
+from nbgpt.conversion.registry import open_model
+from nbgpt.engine.engine import Engine
 
 
 def compiled(folder: str) -> str | None:
@@ -42,7 +42,7 @@ def main() -> None:
         print(f"{benchmark.cpu_name()}, medians of {options.rounds} rounds\n")
         print("| threads | C, GB/s | bench, GB/s | bench / C |\n|---|---|---|---|")
         for n_threads in map(int, options.threads.split(",")):
-            model = GPT2(open_model(), n_threads)
+            model = Engine(open_model(), n_threads)
             pairs = []
             for _ in range(options.rounds):
                 done = subprocess.run([program, str(n_threads)], check=True, capture_output=True, text=True)

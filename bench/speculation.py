@@ -9,9 +9,9 @@ from itertools import count
 from figures import Figure, medians, share
 
 from nbgpt import Model, load
-from nbgpt.benchmark import random_weights
-from nbgpt.kv_cache import Sequence
-from nbgpt.model import GPT2
+from nbgpt.analysis.benchmark import random_weights
+from nbgpt.engine.engine import Engine
+from nbgpt.engine.kv_cache import Sequence
 
 REFRAIN = "The old man went down to the sea, and the sea was calm. " * 6
 OPENING = "It was a dark and stormy night"
@@ -31,7 +31,7 @@ def speculation() -> Iterator[Figure]:
             got = medians({guesses: telling(model, prompt, temperature, guesses) for guesses in (True, False)}, 25)
             what = f"story-34m int8, {text}, {n} thread{'s' * (n > 1)}: prompt lookup / plain"
             yield share(what, got[True] / got[False], goal, f"{got[True]:.0f} of {got[False]:.0f} tokens/s")
-    large = GPT2(random_weights("774M", "int8"), 2)
+    large = Engine(random_weights("774M", "int8"), 2)
     seconds = medians({n: checking(large, n) for n in (1, 4)}, 9)
     ratio, measured = seconds[4] / seconds[1], f"{seconds[4] * 1e3:.1f} and {seconds[1] * 1e3:.1f} ms"
     yield Figure("774M int8: a pass of 4 rows / of 1", "≤ 1.25", f"{ratio:.2f} ({measured})", ratio <= 1.25)
@@ -48,7 +48,7 @@ def telling(model: Model, prompt: str, temperature: float, guesses: bool) -> Cal
     return tell
 
 
-def checking(model: GPT2, n: int) -> Callable[[], float]:
+def checking(model: Engine, n: int) -> Callable[[], float]:
     """A call that draws an id after each of n rows of one text, eight times -> seconds of a pass."""
     repeats = 8
 

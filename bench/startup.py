@@ -37,25 +37,30 @@ MODULES = {
     "numpy.lib": "NumPy: lib",
     "numpy.linalg": "NumPy: linalg",
     "tiktoken": "tokenizer: tiktoken",
-    **dict.fromkeys(("nbgpt", "nbgpt.cli", "nbgpt.text", "nbgpt.generation", "nbgpt.options"), "nbgpt: its modules"),
+    **dict.fromkeys(
+        ("nbgpt", "nbgpt.cli.main", "nbgpt.model", "nbgpt.engine.scheduler", "nbgpt.text.options"), "nbgpt: its modules"
+    ),
 }
 """Module -> the part that its import belongs to; one that is not named belongs to the part that imports it first."""
 CALLS = {
-    "nbgpt.cli": {"_new_parser": "nbgpt: command line"},
-    "nbgpt.passes": {"Passes.forward": "first pass: Python", "Passes._reserve": "first pass: buffers"},
-    "nbgpt.runtime": {
+    "nbgpt.cli.main": {"_new_parser": "nbgpt: command line"},
+    "nbgpt.engine.model_runner": {
+        "ModelRunner.forward": "first pass: Python",
+        "ModelRunner._reserve": "first pass: buffers",
+    },
+    "nbgpt.backend.kernel_cache": {
         "find_object": "kernels: find",
         "source_digest": "kernels: hash the sources",
         "read_object": "kernels: check",
         "_link": "kernels: link",
     },
-    "nbgpt.team": {
+    "nbgpt.backend.thread_pool": {
         "default_threads": "threads: how many",
-        "Team._start": "threads: start",
-        "Team.run": "first pass: compiled",
+        "ThreadPool._start": "threads: start",
+        "ThreadPool.run": "first pass: compiled",
     },
-    "nbgpt.terminal": {"write": WRITING},
-    "nbgpt.text": {"open_model": "weights: find, map, check"},
+    "nbgpt.cli.terminal": {"write": WRITING},
+    "nbgpt.model": {"open_model": "weights: find, map, check"},
     "nbgpt.tokenizer": {"Tokenizer.stored": "tokenizer: read", "Tokenizer.encode": "tokenizer: encode"},
 }
 """Module -> functions in it -> the part that calls of them belong to."""

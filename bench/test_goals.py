@@ -9,8 +9,8 @@ import pytest
 import read_limit
 import speculation
 
-from nbgpt import benchmark
-from nbgpt.benchmark import Limits
+from nbgpt.analysis import benchmark
+from nbgpt.analysis.benchmark import Limits
 from nbgpt.config import GPT2Config
 
 COMPILES_FOR_LONG = {"compiling", "avx2"}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from numba import njit
 
+from nbgpt.abi.layout import LANES, PAGE, PANELS, ROW_TILE, SAMPLING_BUCKETS, attention_floats, sampling_floats
 from nbgpt.kernels.attention import make_attend
 from nbgpt.kernels.matmul import MATMULS
 from nbgpt.kernels.sampling import sample
-from nbgpt.layout import LANES, PAGE, PANELS, ROW_TILE, SAMPLING_BUCKETS, attention_floats, sampling_floats
 from nbgpt.simd import at, data
 from nbgpt.weights import matrix_shapes
 

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from nbgpt.benchmark import random_weights, weight_bytes
-from nbgpt.kv_cache import Sequence
-from nbgpt.model import GPT2
+from nbgpt.analysis.benchmark import random_weights, weight_bytes
+from nbgpt.engine.engine import Engine
+from nbgpt.engine.kv_cache import Sequence
 from nbgpt.weights import DTYPES
 
 
 @pytest.fixture(scope="module", params=DTYPES)
 def model(request):
-    return GPT2(random_weights("124M", request.param))
+    return Engine(random_weights("124M", request.param))
 
 
 @pytest.fixture

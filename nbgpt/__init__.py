@@ -14,35 +14,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .classification import Classification
-    from .completion import Completion, Continuation, Usage
+    from .analysis.trace import Trace
+    from .backend.kernel_cache import KernelError
+    from .conversion.registry import ModelNotFoundError
     from .formats import FormatError
-    from .library import ModelNotFoundError
-    from .logprobs import TokenLogprob
-    from .runtime import KernelError
-    from .scoring import Score
-    from .session import Session
-    from .stream import Stream
-    from .text import Model, load
-    from .trace import Trace
+    from .model import Model, load
+    from .sampling.logprobs import TokenLogprob
+    from .tasks.classification import Classification
+    from .tasks.scoring import Score
+    from .text.completion import Completion, Continuation, Usage
+    from .text.session import Session
+    from .text.stream import Stream
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Classification": "classification",
-    "Completion": "completion",
-    "Continuation": "completion",
+    "Classification": "tasks.classification",
+    "Completion": "text.completion",
+    "Continuation": "text.completion",
     "FormatError": "formats",
-    "KernelError": "runtime",
-    "Model": "text",
-    "ModelNotFoundError": "library",
-    "Score": "scoring",
-    "Session": "session",
-    "Stream": "stream",
-    "TokenLogprob": "logprobs",
-    "Trace": "trace",
-    "Usage": "completion",
-    "load": "text",
+    "KernelError": "backend.kernel_cache",
+    "Model": "model",
+    "ModelNotFoundError": "conversion.registry",
+    "Score": "tasks.scoring",
+    "Session": "text.session",
+    "Stream": "text.stream",
+    "TokenLogprob": "sampling.logprobs",
+    "Trace": "analysis.trace",
+    "Usage": "text.completion",
+    "load": "model",
 }
 
 __all__ = [

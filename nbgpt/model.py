@@ -12,28 +12,28 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from .completion import Completion, Continuation
+from .conversion.registry import open_model
+from .engine.engine import Engine
+from .engine.kv_cache import KVDtype
+from .engine.scheduler import DEFAULT_MAX_TOKENS, Generation, random_seed
+from .engine.speculation import ModelDraft, PromptLookup, Speculation
 from .formats import FormatError
-from .generation import DEFAULT_MAX_TOKENS, Generation, random_seed
-from .kv_cache import KVDtype
-from .library import open_model
-from .model import GPT2
-from .options import Options, Settings, check_names, settle
-from .sampling import check
-from .speculative import ModelDraft, PromptLookup, Speculation
-from .stream import Stream, Writer
+from .text.completion import Completion, Continuation
+from .text.options import Options, Settings, check_names, settle
+from .text.stream import Stream, Writer
 from .tokenizer import Tokenizer
+from .validation import check
 from .weights import Weights
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .beam import EarlyStopping
-    from .classification import Classification
-    from .embedding import Pooling
-    from .scoring import Score
-    from .session import Session
-    from .trace import Trace
+    from .analysis.trace import Trace
+    from .decoding.beam_search import EarlyStopping
+    from .tasks.classification import Classification
+    from .tasks.embeddings import Pooling
+    from .tasks.scoring import Score
+    from .text.session import Session
 
 
 class Model:
@@ -49,11 +49,11 @@ class Model:
         self.weights = weights
         self.config = weights.config
         self.tokenizer = _tokenizer_of(weights)
-        self.engine = GPT2(weights, n_threads, kv_dtype)
+        self.engine = Engine(weights, n_threads, kv_dtype)
 
     @property
     def name(self) -> str:
-        return self.weights.metadata.get("name") or self.weights.path.stem
+        return self.weights.name
 
     @property
     def dtype(self) -> str:
@@ -68,10 +68,7 @@ class Model:
 
         Raises ValueError for a prompt that is no text and a bos that is neither True, False nor None.
         """
-        check("bos", bos, (bool, np.bool_, type(None)), allowed="True, False or None")
-        ids = self.tokenizer.encode(prompt)
-        begin = self.weights.bos if bos is None else bos
-        return [self.tokenizer.eos_id, *ids] if begin or not ids else ids
+        return self.tokenizer.encode_prompt(prompt, bos)
 
     @overload
     def generate(self, prompt: str = "", *, n: None = None, **options: Unpack[Options]) -> Completion: ...
@@ -129,7 +126,7 @@ class Model:
                 a smaller model of the same vocabulary guess. Several guesses are checked in one pass, and the text is
                 the same; for one text at a time.
 
-        `Chooser` says in which order this is done; penalties and bans work in greedy mode too. Raises ValueError for
+        `Sampler` says in which order this is done; penalties and bans work in greedy mode too. Raises ValueError for
         values out of range, for a text that does not fit and if every token is banned; TypeError for other options.
         """
         completions = [stream.finish() for stream in self._streams(prompt, n, options)]
@@ -211,13 +208,13 @@ class Model:
 
     def score(self, text: str, *, bos: bool | None = None) -> Score:
         """Log-probability of each token of a text given those before it: see `scoring.score`."""
-        from .scoring import score
+        from .tasks.scoring import score
 
         return score(self, text, bos=bos)
 
     def score_batch(self, texts: Sequence[str], *, bos: bool | None = None) -> list[Score]:
         """`score` of each text, many in one pass."""
-        from .scoring import score_batch
+        from .tasks.scoring import score_batch
 
         return score_batch(self, texts, bos=bos)
 
@@ -225,13 +222,13 @@ class Model:
         self, text: str, choices: Sequence[str], *, normalize: bool = True, bos: bool | None = None
     ) -> list[tuple[str, float]]:
         """Choices with their log-probabilities as the text's continuation, best first: see `scoring.rank`."""
-        from .scoring import rank
+        from .tasks.scoring import rank
 
         return rank(self, text, choices, normalize=normalize, bos=bos)
 
     def hidden_states(self, text: str, layer: int = -1, *, bos: bool | None = None) -> np.ndarray:
         """float32 [n_tokens, n_embd] after a layer, as transformers counts them: see `embedding.hidden_states`."""
-        from .embedding import hidden_states
+        from .tasks.embeddings import hidden_states
 
         return hidden_states(self, text, layer, bos=bos)
 
@@ -239,13 +236,13 @@ class Model:
         self, texts: Sequence[str], pooling: Pooling = "mean", *, normalize: bool = True, bos: bool | None = None
     ) -> np.ndarray:
         """A vector for each text, float32 [n_texts, n_embd]: see `embedding.embed`."""
-        from .embedding import embed
+        from .tasks.embeddings import embed
 
         return embed(self, texts, pooling, normalize=normalize, bos=bos)
 
     def classify(self, texts: Sequence[str], *, bos: bool | None = None) -> list[Classification]:
         """The label of each text, by a model that has a classification head: see `classification.classify`."""
-        from .classification import classify
+        from .tasks.classification import classify
 
         return classify(self, texts, bos=bos)
 
@@ -261,7 +258,7 @@ class Model:
         bos: bool | None = None,
     ) -> list[Continuation]:
         """The continuations of a prompt that are likeliest as a whole, best first: see `beam.beam_search`."""
-        from .beam import beam_search
+        from .decoding.beam_search import beam_search
 
         found = beam_search(
             self.engine,
@@ -279,7 +276,7 @@ class Model:
         self, prompt: str = "", *, alpha: float = 0.6, k: int = 4, max_tokens: int = 50, bos: bool | None = None
     ) -> Continuation:
         """Of the k likeliest tokens always the one least like the text so far: see `contrastive.contrastive_search`."""
-        from .contrastive import contrastive_search
+        from .decoding.contrastive_search import contrastive_search
 
         ids = self.encode(prompt, bos)
         eos_id = self.tokenizer.eos_id
@@ -288,13 +285,13 @@ class Model:
 
     def session(self) -> Session:
         """A session, which reads only what is new in each of its texts."""
-        from .session import Session
+        from .text.session import Session
 
         return Session(self)
 
     def load_session(self, path: str | Path) -> Session:
         """A session that goes on from a file: see `Session.save` and `Session.load`."""
-        from .session import Session
+        from .text.session import Session
 
         return Session.load(self, path)
 
@@ -303,7 +300,7 @@ class Model:
 
         Several take turns. When its task is cancelled or nobody asks for more, the model stops within a burst.
         """
-        from .asynchronous import begin
+        from .text.aio import begin
 
         return begin(partial(self.stream, prompt, **options))
 
@@ -324,7 +321,7 @@ class Model:
         """`generate` without blocking asyncio's loop. When its task is cancelled, the model stops within a burst."""
         import asyncio
 
-        from .asynchronous import pieces_of
+        from .text.aio import pieces_of
 
         streams = await asyncio.to_thread(self._streams, prompt, n, options)
         async for _ in pieces_of(*streams):
@@ -359,16 +356,18 @@ class Model:
         bos: begin with <|endoftext|>; None: as the model's file says.
         Raises ValueError for a text that is longer than the context.
         """
-        from .trace import trace
+        from .analysis.trace import trace
 
         return trace(self.engine, self.tokenizer, self.encode(text, bos))
 
 
 def _tokenizer_of(weights: Weights) -> Tokenizer:
     try:
-        return Tokenizer.stored(weights.tokenizer)
+        tokenizer = Tokenizer.stored(weights.tokenizer)
     except ValueError as error:
         raise FormatError(f"{weights.path}: {error}") from None
+    tokenizer.adds_bos = weights.bos
+    return tokenizer
 
 
 def load(

@@ -16,10 +16,10 @@ def shipped(name: str) -> Path:
     Raises FileNotFoundError if it is in neither.
     """
     package = Path(__file__).parent
-    for folder in (package / "weights", package.parent / "weights"):
+    for folder in (package / "data", package.parent / "weights"):
         if (folder / name).exists():
             return folder / name
-    raise FileNotFoundError(f"{name} is missing from {package / 'weights'}; install nbgpt again")
+    raise FileNotFoundError(f"{name} is missing from {package / 'data'}; install nbgpt again")
 
 
 def home() -> Path:

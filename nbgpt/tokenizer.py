@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import paths
+from .validation import check
 
 if TYPE_CHECKING:
     import tiktoken
@@ -58,6 +59,7 @@ class Tokenizer:
         if not ends:
             raise ValueError(f"vocabulary: no end of text; add {END_OF_TEXT} to vocab.json")
         self.eos_id: int = ends[0]
+        self.adds_bos = False  # if prompts begin with <|endoftext|> unless told otherwise
         self._ids = None if np.array_equal(ranked, np.arange(len(ranked))) else ranked.tolist()
         self._n_encoded = 0
         self._whole: tiktoken.Encoding | None = None
@@ -157,6 +159,16 @@ class Tokenizer:
             raise ValueError(f"the text is {text!r:.60}; it must be a str")
         ranks = self._encoding_of(text).encode_ordinary(text) if text else []
         return ranks if self._ids is None else [self._ids[rank] for rank in ranks]
+
+    def encode_prompt(self, text: str, bos: bool | None = None) -> list[int]:
+        """Ids of a prompt, after <|endoftext|> if bos (None: as the model's file says) or if there is no text.
+
+        Raises ValueError for a prompt that is no text and a bos that is neither True, False nor None.
+        """
+        check("bos", bos, (bool, np.bool_, type(None)), allowed="True, False or None")
+        ids = self.encode(text)
+        begin = self.adds_bos if bos is None else bos
+        return [self.eos_id, *ids] if begin or not ids else ids
 
     def _encoding_of(self, text: str) -> tiktoken.Encoding:
         """What encodes this text, which is merged out of its own substrings: the ranks of these are enough.

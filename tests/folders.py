@@ -12,7 +12,7 @@ from models import config_of, random_params
 from safetensors.numpy import save_file
 
 from nbgpt.config import GPT2Config
-from nbgpt.convert import convert
+from nbgpt.conversion.convert import convert
 from nbgpt.formats import Checkpoint, Tensor
 from nbgpt.tokenizer import Tokenizer
 

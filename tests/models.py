@@ -7,13 +7,13 @@ import reference
 from reference import Quantized, QuantizedEmbedding, QuantizedHead
 
 from nbgpt import weights
+from nbgpt.abi.layout import HEAD_DTYPE
 from nbgpt.config import GPT2Config
-from nbgpt.convert import convert
+from nbgpt.conversion.convert import convert
+from nbgpt.engine.engine import Engine
+from nbgpt.engine.kv_cache import Sequence
 from nbgpt.formats import Checkpoint, Tensor
 from nbgpt.formats.names import expected_shapes
-from nbgpt.kv_cache import Sequence
-from nbgpt.layout import HEAD_DTYPE
-from nbgpt.model import GPT2
 
 _DTYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
 VARIANTS = {
@@ -68,11 +68,11 @@ def write_native(path: Path, params: dict[str, np.ndarray], config: GPT2Config, 
     return path
 
 
-def open_model(path: Path, n_threads: int = 1) -> GPT2:
-    return GPT2(weights.load(path), n_threads)
+def open_model(path: Path, n_threads: int = 1) -> Engine:
+    return Engine(weights.load(path), n_threads)
 
 
-def read(model: GPT2, ids, sequence: Sequence | None = None, chunk: int = 512) -> np.ndarray:
+def read(model: Engine, ids, sequence: Sequence | None = None, chunk: int = 512) -> np.ndarray:
     """Append ids to a sequence (a new one by default), some at a time -> logits [n, n_vocab] after every one."""
     sequence = Sequence() if sequence is None else sequence
     parts = [[int(token) for token in ids[start : start + chunk]] for start in range(0, len(ids), chunk)]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import nbgpt.text
-from nbgpt.options import Options
+import nbgpt.model
+from nbgpt.text.options import Options
 
 PAGE = Path(__file__).parent.parent / "docs" / "api.md"
 
@@ -17,7 +17,7 @@ def test_the_page_does_what_it_says():
     assert failed == 0
 
 
-@pytest.mark.parametrize("module", [nbgpt.text], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [nbgpt.model], ids=lambda module: module.__name__)
 def test_docstrings_do_what_they_say(module):
     failed, tried = doctest.testmod(module)
     assert tried > 0

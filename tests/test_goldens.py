@@ -12,17 +12,18 @@ import pytest
 from goldens import CONTINUATIONS
 
 import nbgpt
-from nbgpt import download, library, paths
-from nbgpt.convert import convert
+from nbgpt import paths
+from nbgpt.conversion import hub, registry
+from nbgpt.conversion.convert import convert
+from nbgpt.engine.kv_cache import Sequence
 from nbgpt.formats import open_checkpoint
-from nbgpt.kv_cache import Sequence
 
 
 def official_weights(name):
     """The folder of official weights; skips the test if there is none."""
     if "NBGPT_WEIGHTS" in os.environ and (folder := Path(os.environ["NBGPT_WEIGHTS"]) / name).is_dir():
         return folder
-    if (folder := download.locate(name)) is not None:
+    if (folder := hub.locate(name)) is not None:
         return folder
     pytest.skip(f"no weights of {name}: set NBGPT_WEIGHTS to the folder that holds {name}/, or download them")
 
@@ -36,8 +37,8 @@ def load(tmp_path_factory):
     def load(name, dtype):
         if (name, dtype) not in loaded:
             loaded.clear()
-            if name == library.EMBEDDED:
-                path = paths.shipped(library.file_name(name, dtype))
+            if name == registry.EMBEDDED:
+                path = paths.shipped(registry.file_name(name, dtype))
             else:
                 path = converted
                 convert(open_checkpoint(official_weights(name)), dtype, path, name=name)

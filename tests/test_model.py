@@ -12,9 +12,10 @@ from folders import RECITED, TOKENIZER, ballot, checkpoint_of, reciter, text_con
 from models import random_params
 
 import nbgpt
-from nbgpt import text, weights
-from nbgpt.completion import Completion, Usage
-from nbgpt.convert import convert
+from nbgpt import model as model_module
+from nbgpt import weights
+from nbgpt.conversion.convert import convert
+from nbgpt.text.completion import Completion, Usage
 
 REPLACEMENT = "\ufffd"
 
@@ -311,19 +312,34 @@ def modules_after(code, *arguments):
 
 def test_import_is_cheap():
     timed = "import time; start = time.process_time(); import nbgpt; assert time.process_time() - start < 0.05"
-    assert not modules_after(timed) & {"numpy", "numba", "llvmlite", "tiktoken", "tqdm", "nbgpt.model", "nbgpt.text"}
+    assert not modules_after(timed) & {
+        "numpy",
+        "numba",
+        "llvmlite",
+        "tiktoken",
+        "tqdm",
+        "nbgpt.engine.engine",
+        "nbgpt.model",
+    }
 
 
 def test_a_warm_generate_loads_only_what_it_needs(recital):
     """Not Numba above all, which takes longer than a short text; nor what downloads and conversions need."""
-    code = "from nbgpt.cli import main; assert main(['generate', '-q', '-n', '3', '--model', sys.argv[1]]) == 0"
+    code = "from nbgpt.cli.main import main; assert main(['generate', '-q', '-n', '3', '--model', sys.argv[1]]) == 0"
     loaded = modules_after(code, recital.weights.path)
-    assert "nbgpt.model" in loaded
-    assert not loaded & {"numba", "tqdm", "huggingface_hub", "nbgpt.download", "nbgpt.convert", "nbgpt.quantize"}
+    assert "nbgpt.engine.engine" in loaded
+    assert not loaded & {
+        "numba",
+        "tqdm",
+        "huggingface_hub",
+        "nbgpt.conversion.hub",
+        "nbgpt.conversion.convert",
+        "nbgpt.weights.quantize",
+    }
 
 
 def test_the_documentations_example():
-    assert doctest.testmod(text) == (0, 3)
+    assert doctest.testmod(model_module) == (0, 3)
 
 
 def test_public_names():

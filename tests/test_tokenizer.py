@@ -13,9 +13,9 @@ from nbgpt.tokenizer import Tokenizer
 
 FIXTURE = Path(__file__).parent / "fixtures" / "tokenizer"  # trained by Hugging Face's tokenizers: make_tokenizer.py
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-GPT2 = Tokenizer.shipped()
+Engine = Tokenizer.shipped()
 SMALL = Tokenizer.from_files(FIXTURE / "vocab.json", FIXTURE / "merges.txt")
-BOTH = pytest.mark.parametrize("tokenizer", [GPT2, SMALL], ids=["gpt2", "small"])
+BOTH = pytest.mark.parametrize("tokenizer", [Engine, SMALL], ids=["gpt2", "small"])
 
 
 def spelling() -> dict[int, str]:
@@ -61,9 +61,9 @@ def test_the_shipped_merges_are_openais():
 def test_every_token_of_the_shipped_vocabulary():
     byte_of = {character: byte for byte, character in spelling().items()}
     vocabulary = vocabulary_of(shipped("vocab.bpe").read_text("utf-8"))
-    assert (GPT2.n_vocab, GPT2.eos_id, GPT2.special) == (50257, 50256, {b"<|endoftext|>": 50256})
+    assert (Engine.n_vocab, Engine.eos_id, Engine.special) == (50257, 50256, {b"<|endoftext|>": 50256})
     assert len(vocabulary) == 50257
-    assert GPT2.tokens == [bytes(byte_of[character] for character in name) for name in vocabulary]
+    assert Engine.tokens == [bytes(byte_of[character] for character in name) for name in vocabulary]
 
 
 def test_the_shipped_ranks_are_those_of_the_merges():
@@ -75,7 +75,7 @@ def test_the_shipped_ranks_are_those_of_the_merges():
 @pytest.mark.parametrize(
     ("text", "ids"),
     [
-        ("GPT2 inference runtime in C++ and CUDA", [38, 11571, 17, 32278, 19124, 287, 327, 4880, 290, 29369, 5631]),
+        ("Engine inference runtime in C++ and CUDA", [38, 11571, 17, 32278, 19124, 287, 327, 4880, 290, 29369, 5631]),
         ("<|endoftext|>", [27, 91, 437, 1659, 5239, 91, 29]),
         ("naïve café 😀", [2616, 38776, 40304, 30325, 222]),
         ("  hello   world\n\n\tfoo ", [220, 23748, 220, 220, 995, 628, 197, 21943, 220]),
@@ -85,39 +85,39 @@ def test_the_shipped_ranks_are_those_of_the_merges():
     ],
 )
 def test_published_ids(text: str, ids: list[int]):
-    assert GPT2.encode(text) == ids
-    assert GPT2.decode(ids) == text
+    assert Engine.encode(text) == ids
+    assert Engine.decode(ids) == text
 
 
 def test_an_emoji_streams_as_a_whole():
-    stream = GPT2.stream()
+    stream = Engine.stream()
     assert [stream.push(i) for i in (2616, 38776, 40304, 30325, 222)] == ["na", "ïve", " café", " ", "😀"]
     assert stream.finish() == ""
 
 
 def test_special_tokens_decode_to_their_names():
-    assert GPT2.decode([464, 50256]) == "The<|endoftext|>"
+    assert Engine.decode([464, 50256]) == "The<|endoftext|>"
 
 
 @pytest.mark.parametrize("i", [50257, 50303, -1])
 def test_an_id_without_a_token(i: int):
     with pytest.raises(ValueError, match=f"token id {i} is not in the vocabulary; its ids end at 50256"):
-        GPT2.decode([464, i])
+        Engine.decode([464, i])
     with pytest.raises(ValueError, match=f"token id {i} "):
-        GPT2.stream().push(i)
+        Engine.stream().push(i)
 
 
 def test_ids_may_be_numpys():
-    assert GPT2.decode(np.array([464, 3290], np.uint16)) == "The dog"
+    assert Engine.decode(np.array([464, 3290], np.uint16)) == "The dog"
 
 
 def test_lone_surrogates_are_replaced():
-    assert GPT2.decode(GPT2.encode("a\ud800b\udcff")) == "a\ufffdb\ufffd"
+    assert Engine.decode(Engine.encode("a\ud800b\udcff")) == "a\ufffdb\ufffd"
 
 
 def test_long_runs_of_one_character():
     for text in (" " * 100_000 + "x", "a" * 100_000, "\n" * 100_000):
-        assert GPT2.decode(GPT2.encode(text)) == text
+        assert Engine.decode(Engine.encode(text)) == text
 
 
 # ---- properties
@@ -140,7 +140,7 @@ def whole(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-WHOLE = {len(tokenizer.tokens): whole(tokenizer) for tokenizer in (GPT2, SMALL)}
+WHOLE = {len(tokenizer.tokens): whole(tokenizer) for tokenizer in (Engine, SMALL)}
 WORDS = st.text(st.sampled_from("The in's\n 語é😀\ud800"), max_size=60)
 
 
@@ -152,16 +152,16 @@ def test_a_first_text_has_the_ids_that_all_ranks_give(tokenizer: Tokenizer, text
 
 
 def test_many_texts():
-    tokenizer = Tokenizer.from_bytes(GPT2.to_bytes())
+    tokenizer = Tokenizer.from_bytes(Engine.to_bytes())
     text = "It was a dark and stormy night; the rain fell in torrents, except at occasional intervals. " * 5
-    assert {tuple(tokenizer.encode(text)) for _ in range(10)} == {tuple(GPT2.encode(text))}
+    assert {tuple(tokenizer.encode(text)) for _ in range(10)} == {tuple(Engine.encode(text))}
 
 
 @settings(max_examples=200, deadline=None)
 @given(text=TEXT.filter(lambda text: "\ufffd" not in text))
 def test_a_stream_never_shows_half_a_character(text: str):
-    stream = GPT2.stream()
-    pieces = [stream.push(i) for i in GPT2.encode(text)]
+    stream = Engine.stream()
+    pieces = [stream.push(i) for i in Engine.encode(text)]
     assert "".join(pieces) == text
     assert stream.finish() == ""
 
@@ -169,9 +169,9 @@ def test_a_stream_never_shows_half_a_character(text: str):
 @settings(max_examples=200, deadline=None)
 @given(ids=st.lists(st.integers(0, 50256) | st.integers(94, 255), max_size=30))
 def test_a_stream_of_any_ids_is_their_text(ids: list[int]):
-    stream = GPT2.stream()
+    stream = Engine.stream()
     pieces = [stream.push(i) for i in ids]
-    assert "".join(pieces) + stream.finish() == GPT2.decode(ids)
+    assert "".join(pieces) + stream.finish() == Engine.decode(ids)
 
 
 @settings(max_examples=100, deadline=None)
@@ -216,17 +216,17 @@ def test_tokens_that_no_merge_makes_are_special():
 def test_files_with_gpt2s_vocabulary_are_the_shipped_one(tmp_path: Path):
     merges = shipped("vocab.bpe").read_text("utf-8")
     vocabulary = vocabulary_of(merges)
-    assert Tokenizer.from_files(*write(tmp_path, vocabulary, merges)) == GPT2
+    assert Tokenizer.from_files(*write(tmp_path, vocabulary, merges)) == Engine
     padded = Tokenizer.from_files(*write(tmp_path, vocabulary | {"<|pad|>": 50257}, merges.replace("\n", "\r\n")))
-    assert padded != GPT2
+    assert padded != Engine
     assert padded.n_vocab == 50258
     assert padded.eos_id == 50256
-    assert padded.encode("The dog<|pad|>") == GPT2.encode("The dog<|pad|>")
+    assert padded.encode("The dog<|pad|>") == Engine.encode("The dog<|pad|>")
 
 
 def test_merges_as_text_without_a_version_line():
     merges = shipped("vocab.bpe").read_text("utf-8").partition("\n")[2]
-    assert Tokenizer.from_merges(merges) == GPT2
+    assert Tokenizer.from_merges(merges) == Engine
     longer = Tokenizer.from_merges(merges, special=["<|endoftext|>", "<|user|>"])
     assert longer.special == {b"<|endoftext|>": 50256, b"<|user|>": 50257}
 
@@ -303,9 +303,9 @@ def test_a_stored_vocabulary_is_the_same(tokenizer: Tokenizer):
 
 
 def test_different_vocabularies_differ():
-    assert GPT2 != SMALL
-    assert GPT2.fingerprint != SMALL.fingerprint
-    assert GPT2 != "gpt2"
+    assert Engine != SMALL
+    assert Engine.fingerprint != SMALL.fingerprint
+    assert Engine != "gpt2"
 
 
 @pytest.mark.parametrize(

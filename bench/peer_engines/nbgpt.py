@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nbgpt.convert import convert as to_native
+from nbgpt.conversion.convert import convert as to_native
+from nbgpt.engine.engine import Engine as NbgptEngine
+from nbgpt.engine.kv_cache import Sequence
 from nbgpt.formats import open_checkpoint
-from nbgpt.kv_cache import Sequence
-from nbgpt.model import GPT2
 from nbgpt.weights import load
 
 from . import engine
@@ -20,7 +20,7 @@ def convert(source: Path, dtype: str, target: Path) -> None:
 
 class Engine(engine.Engine):
     def __init__(self, path: Path, dtype: str, threads: int) -> None:
-        self.model = GPT2(load(path), threads)
+        self.model = NbgptEngine(load(path), threads)
         self.sequences: list[Sequence] = []
         self.settings = {
             "float32": "the defaults",

@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__
-from .buffers import aligned_zeros
-from .config import OFFICIAL, GPT2Config
-from .job import PROBE_FLOATS, PROBE_MULTIPLY_ADD, PROBE_READ
-from .kv_cache import KVDtype, Sequence
-from .model import GPT2, MAX_ROWS
-from .passes import MAX_THREADS
-from .sampling import Sampling
-from .weights import Weights, in_memory
+from .. import __version__
+from ..abi.job import PROBE_FLOATS, PROBE_MULTIPLY_ADD, PROBE_READ
+from ..backend.buffers import aligned_zeros
+from ..config import OFFICIAL, GPT2Config
+from ..engine.engine import MAX_ROWS, Engine
+from ..engine.kv_cache import KVDtype, Sequence
+from ..engine.model_runner import MAX_THREADS
+from ..sampling.params import SamplingParams
+from ..weights import Weights, in_memory
 
 _READ_BYTES = 512 << 20
 _PROBE_TRIES = 7
@@ -220,7 +220,7 @@ def _best_seconds(run: Callable[[], object], tries: int) -> float:
     return best
 
 
-def measure_limits(model: GPT2) -> Limits:
+def measure_limits(model: Engine) -> Limits:
     """Read bandwidth (512 MiB, best of 7) and float32 multiply-add peak of the model's team."""
     data = aligned_zeros((_READ_BYTES // 4,), "float32")
     data[:] = 1  # pages that were never touched are not memory yet
@@ -239,7 +239,7 @@ def weight_bytes(weights: Weights) -> int:
     return sum(entry.stop - entry.start for name, entry in weights.entries.items() if name not in skipped)
 
 
-def step_bytes(model: GPT2, test: Test) -> float:
+def step_bytes(model: Engine, test: Test) -> float:
     """Bytes of weights and of keys and values that one step of decoding reads, on average."""
     return weight_bytes(model.weights) + model.cache.bytes_a_position * test.mean_position * test.n_sequences
 
@@ -286,7 +286,7 @@ def _rows(
     weights: Weights, tests: list[Test], threads: list[int], repetitions: int, kv_dtype: KVDtype
 ) -> Iterator[Row]:
     for n_threads in threads:
-        model = GPT2(weights, n_threads, kv_dtype)
+        model = Engine(weights, n_threads, kv_dtype)
         limits = None
         for test in tests:
             row = measure(model, test, repetitions, limits)
@@ -294,7 +294,7 @@ def _rows(
             yield row
 
 
-def measure(model: GPT2, test: Test, repetitions: int, before: Limits | None = None) -> Row:
+def measure(model: Engine, test: Test, repetitions: int, before: Limits | None = None) -> Row:
     """A test so many times, after one to warm up. before: what the machine allowed just now; None: measure it too."""
     before = before or measure_limits(model)
     began = datetime.now(timezone.utc)
@@ -320,7 +320,7 @@ def measure(model: GPT2, test: Test, repetitions: int, before: Limits | None = N
     )
 
 
-def elapsed(model: GPT2, test: Test, seed: int = 0, *, draw: bool = False) -> float:
+def elapsed(model: Engine, test: Test, seed: int = 0, *, draw: bool = False) -> float:
     """Seconds that a test takes once, from an empty cache. draw: and to draw the token that follows the prompt."""
     random = np.random.default_rng(seed)
 
@@ -336,7 +336,7 @@ def elapsed(model: GPT2, test: Test, seed: int = 0, *, draw: bool = False) -> fl
         prompt, steps = ids(test.n_prompt), [ids(test.n_sequences) for _ in range(test.n_gen)]
         start = time.perf_counter()
         if draw:
-            model.next_id(sequences[0], prompt, Sampling().options(0, 0))
+            model.next_id(sequences[0], prompt, SamplingParams().options(0, 0))
         elif prompt:
             model.prefill(sequences[0], prompt)
         for step in steps:

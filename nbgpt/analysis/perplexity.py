@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from .model import GPT2
+from ..engine.engine import Engine
 
 Protocol = Literal["llama.cpp", "strided"]
 _PROTOCOLS = get_args(Protocol)
@@ -50,7 +50,7 @@ def windows(n_tokens: int, protocol: Protocol, window: int, stride: int) -> Iter
 
 
 def perplexity(
-    model: GPT2,
+    model: Engine,
     ids: list[int],
     protocol: Protocol = "llama.cpp",
     window: int | None = None,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .config import GPT2Config
-from .kv_cache import KVDtype, Sequence
-from .model import GPT2, MAX_LOGIT_ROWS
-from .tokenizer import Tokenizer
+from ..config import GPT2Config
+from ..engine.engine import MAX_LOGIT_ROWS, Engine
+from ..engine.kv_cache import KVDtype, Sequence
+from ..tokenizer import Tokenizer
 
 N_TOP = 10
 """Likeliest tokens that a trace keeps of each prediction."""
@@ -47,7 +47,7 @@ class Trace:
         return [self.texts[token] for token in self.ids.tolist()]
 
 
-def trace(model: GPT2, tokenizer: Tokenizer, ids: list[int]) -> Trace:
+def trace(model: Engine, tokenizer: Tokenizer, ids: list[int]) -> Trace:
     """Read ids from an empty context and note what happens; other threads' passes may come between the layers.
 
     Takes one pass and the logits of n_layer + 1, and 4 n_layer n_head n^2 bytes for the attention.
@@ -83,9 +83,9 @@ def trace(model: GPT2, tokenizer: Tokenizer, ids: list[int]) -> Trace:
 
 
 def _run(
-    model: GPT2, ids: list[int], layers: tuple[int, int], stream: np.ndarray | None = None, logits: bool = False
+    model: Engine, ids: list[int], layers: tuple[int, int], stream: np.ndarray | None = None, logits: bool = False
 ) -> dict[str, np.ndarray]:
-    """`GPT2.run_part` over a whole text, part by part."""
+    """`Engine.run_part` over a whole text, part by part."""
     sequence, parts = Sequence(), []
     try:
         for start in range(0, len(ids), MAX_LOGIT_ROWS):
@@ -96,13 +96,13 @@ def _run(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _logits(model: GPT2, ids: list[int], stream: np.ndarray) -> np.ndarray:
+def _logits(model: Engine, ids: list[int], stream: np.ndarray) -> np.ndarray:
     """What ln_f and the token matrix make of a stream [n, n_embd]: float32 [n, n_vocab]."""
     n_layer = model.config.n_layer
     return _run(model, ids, (n_layer, n_layer), stream, logits=True)["logits"]
 
 
-def _vector(model: GPT2, name: str) -> np.ndarray:
+def _vector(model: Engine, name: str) -> np.ndarray:
     """A tensor of the native file, float32 [n_embd]."""
     entry = model.weights.entries[name]
     padded: np.ndarray = model.weights.block[entry.start : entry.stop].view(np.float32)
@@ -121,7 +121,7 @@ def _attention(qkv: np.ndarray, n_head: int, scale: float, kv_dtype: KVDtype) ->
     return result
 
 
-def _numbers(model: GPT2, norm: str, stream: np.ndarray, added: np.ndarray) -> tuple[np.ndarray, ...]:
+def _numbers(model: Engine, norm: str, stream: np.ndarray, added: np.ndarray) -> tuple[np.ndarray, ...]:
     """What a `Trace` says of the place that a LayerNorm reads, in its order, float64 [n] each: float32 may overflow."""
     stream, added = stream.astype(np.float64), added.astype(np.float64)
     mean, variance = stream.mean(axis=1), stream.var(axis=1)

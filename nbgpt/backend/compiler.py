@@ -1,6 +1,6 @@
 """Kernels to object files: the only module that makes Numba compile, run in a process of its own.
 
-    python -m nbgpt.compiler int8 -o FILE
+    python -m nbgpt.backend.compiler int8 -o FILE
 
 Numba only translates to LLVM here; the whole program is linked and optimized once, at the end, since Numba would
 otherwise optimize every kernel again in each of its callers. An object file is one line of JSON (what it holds, for
@@ -17,15 +17,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .job import SLOT
-from .layout import HEAD_DTYPE
+from ..abi.job import SLOT
+from ..abi.layout import HEAD_DTYPE
 
 
 def translate(dtype: str) -> tuple[str, Any]:
     """The entry's name and the LLVM module, not optimized, of the kernels for one type of weights."""
     from numba import cfunc, types
 
-    from .kernels.forward import make_entries
+    from ..kernels.forward import make_entries
 
     _only_translate()
     entries = make_entries(dtype, HEAD_DTYPE[dtype])
@@ -81,7 +81,7 @@ def optimized(dtype: str) -> tuple[str, Any, Any]:
     """The entry's name, the optimized LLVM module, and the machine to emit it for: the CPU that NUMBA_CPU_NAME says."""
     import llvmlite.binding as llvm
 
-    from .targets import current_target
+    from ..abi.targets import current_target
 
     entry, module = translate(dtype)
     target = current_target()
@@ -121,7 +121,7 @@ def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:
 
 def main() -> None:
     """Compile for one type of weights and write the object file."""
-    parser = argparse.ArgumentParser(prog="python -m nbgpt.compiler", description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(prog="python -m nbgpt.backend.compiler", description=__doc__.split("\n", 1)[0])
     parser.add_argument("dtype", choices=HEAD_DTYPE)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--facts", type=json.loads, default={}, help="JSON to keep in the header")

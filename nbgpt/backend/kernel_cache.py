@@ -17,14 +17,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from . import linker
-from .job import SLOT
-from .layout import HEAD_DTYPE
-from .paths import home
-from .targets import SHIPPED, Target, current_target, described_host
+from ..abi.job import SLOT
+from ..abi.layout import HEAD_DTYPE
+from ..abi.targets import SHIPPED, Target, current_target, described_host
+from ..paths import home
+from . import elf_loader
 
-_HERE = Path(__file__).parent
-_SOURCES = ("kernels/*.py", "simd/*.py", "compiler.py", "job.py", "layout.py", "targets.py")
+_PACKAGE = Path(__file__).parent.parent
+_SOURCES = ("abi/*.py", "simd/*.py", "kernels/*.py", "backend/compiler.py")
 
 
 class KernelError(RuntimeError):
@@ -36,7 +36,7 @@ def source_digest() -> str:
     """Changes whenever a source that kernels are made of does."""
     digest = hashlib.sha256()
     for pattern in _SOURCES:
-        for path in sorted(_HERE.glob(pattern)):
+        for path in sorted(_PACKAGE.glob(pattern)):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
@@ -101,7 +101,7 @@ def find_object(dtype: str) -> KernelObject:
     if not os.environ.get("NUMBA_CPU_NAME") and on_shipped_platform():
         host = described_host()
         for candidate in SHIPPED:
-            shipped = _shipped_object(dtype, candidate, _HERE / "objects")
+            shipped = _shipped_object(dtype, candidate, _PACKAGE / "objects")
             if candidate.features <= host.features and candidate.used == host.used and shipped.path.exists():
                 return shipped
     return _cached_object(dtype)
@@ -144,7 +144,8 @@ def _compile(wanted: KernelObject) -> bytes:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}  # not in the key
     if wanted.target:
         environment |= {"NUMBA_CPU_NAME": wanted.target.cpu, "NUMBA_CPU_FEATURES": wanted.target.llvm_features}
-    program = f"import sys; sys.path = {sys.path}; from nbgpt.compiler import main; main()"  # this nbgpt, and no other
+    # this nbgpt, and no other
+    program = f"import sys; sys.path = {sys.path}; from nbgpt.backend.compiler import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, wanted.dtype, "-o", "/dev/stdout", "--facts", json.dumps(wanted.facts)],
         env=environment,
@@ -221,8 +222,8 @@ def load_kernels(dtype: str) -> Any:
 def _link(header: dict[str, Any], elf: bytes) -> Any:
     """Put machine code into memory and return its entry as a ctypes function (which runs without the GIL)."""
     try:
-        return linker.link(elf, header["entry"])
-    except linker.UnknownObjectError:
+        return elf_loader.link(elf, header["entry"])
+    except elf_loader.UnknownObjectError:
         return _link_with_llvm(elf, header["entry"])
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from .job import CLOSED, INSIDE, JOB, MAX_TURNS, QUIT, STEPS, TURNS, Job, n_cells
+from ..abi.job import CLOSED, INSIDE, JOB, MAX_TURNS, QUIT, STEPS, TURNS, Job, n_cells
 
 
-class Team:
+class ThreadPool:
     """N - 1 threads that wait inside compiled code for jobs, and the caller as the last one.
 
     The threads never ask for the interpreter's lock. A forked child has none of its parent's threads, so the team

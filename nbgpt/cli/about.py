@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 
-from . import __version__
-from .runtime import cache_folder, find_object
-from .targets import current_target
-from .team import default_threads
-from .weights import Weights
+from .. import __version__
+from ..abi.targets import current_target
+from ..backend.kernel_cache import cache_folder, find_object
+from ..backend.thread_pool import default_threads
+from ..weights import Weights
 
 
 def _version(package: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from ..terminal import write
 from .parser import DTYPES, add
+from .terminal import write
 
 if TYPE_CHECKING:
     from .parser import Commands
@@ -46,9 +46,9 @@ def _numbers(text: str) -> list[int]:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from .. import benchmark
-    from ..library import open_model
-    from ..team import default_threads
+    from ..analysis import benchmark
+    from ..backend.thread_pool import default_threads
+    from ..conversion.registry import open_model
 
     if options.random and options.model:
         raise ValueError("a model and --random are given; choose one")

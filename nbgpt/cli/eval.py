@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from ..terminal import printable, read_text, write
 from .parser import add, add_bos, add_model, load_model
+from .terminal import printable, read_text, write
 
 if TYPE_CHECKING:
     from .parser import Commands
@@ -36,7 +36,7 @@ def define_eval(commands: Commands) -> None:
 def _perplexity(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from ..evaluation import perplexity
+    from ..analysis.perplexity import perplexity
 
     text = read_text(options.file)
     model = load_model(options)

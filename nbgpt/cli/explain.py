@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..paths import whole_file
-from ..terminal import decode, printable, read_text, write
 from .parser import add, add_bos, add_model, load_model
+from .terminal import decode, printable, read_text, write
 
 if TYPE_CHECKING:
     from .parser import Commands
@@ -33,7 +33,7 @@ def define_explain(commands: Commands) -> None:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    from ..explain import check_length, page
+    from ..analysis.explain import check_length, page
 
     output = _output(options.output)
     if options.text == "-":

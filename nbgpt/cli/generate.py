@@ -12,14 +12,14 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..terminal import decode, note, read_text, shaded, write, write_pieces
 from .parser import Parser, add, add_bos, add_model, load_model
 from .search import define_search, search, wants_search
+from .terminal import decode, note, read_text, shaded, write, write_pieces
 
 if TYPE_CHECKING:
-    from ..completion import Completion
-    from ..stream import Stream
-    from ..text import Model
+    from ..model import Model
+    from ..text.completion import Completion
+    from ..text.stream import Stream
     from ..tokenizer import Tokenizer
     from .parser import Commands
 
@@ -158,7 +158,7 @@ def _bias(text: str) -> tuple[int, float]:
 
 def _generate(options: argparse.Namespace) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy would start threads that spin beside those of the model
-    from ..generation import random_seed
+    from ..engine.scheduler import random_seed
 
     n = getattr(options, "num_samples", 1)
     if n < 1:
@@ -186,8 +186,8 @@ def _generate(options: argparse.Namespace) -> None:
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of `Model.generate` that were given."""
-    from ..options import Options
-    from ..text import load
+    from ..model import load
+    from ..text.options import Options
 
     asked = {name: value for name, value in vars(options).items() if name in Options.__annotations__}
     asked["stop"] = [*asked.get("stop", ()), *getattr(options, "stop_id", ())]

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .options import Options, check_names
-from .paths import home
+from ..model import Model
+from ..paths import home
+from ..text.options import Options, check_names
 from .terminal import note, write
-from .text import Model
 
 HELP = """\
 Type text and the model continues it; the next line you type continues that. A space at its beginning counts, and

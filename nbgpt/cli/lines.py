@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..terminal import read_text, write
 from .parser import add, add_bos, add_model, load_model
+from .terminal import read_text, write
 
 if TYPE_CHECKING:
-    from ..scoring import Score
+    from ..tasks.scoring import Score
     from .parser import Commands, Parser
 
 _BATCH = 64  # lines that are computed together, and written then

@@ -6,14 +6,14 @@ import argparse
 import io
 import sys
 
-from .commands.bench import define_bench
-from .commands.evaluate import define_eval
-from .commands.explain import define_explain
-from .commands.generate import define_generate
-from .commands.lines import define_embed, define_score
-from .commands.models import define_convert, define_download, define_info, define_warmup
-from .commands.parser import Parser
-from .commands.repl import define_repl
+from .bench import define_bench
+from .eval import define_eval
+from .explain import define_explain
+from .generate import define_generate
+from .lines import define_embed, define_score
+from .models import define_convert, define_download, define_info, define_warmup
+from .parser import Parser
+from .repl import define_repl
 from .terminal import give_up_output, note
 
 _EXAMPLES = """\
@@ -51,9 +51,9 @@ def _new_parser() -> Parser:
 
 def _explain(error: BaseException) -> tuple[int, str]:
     """Exit code and line for an error. Raises it again if it is not one to expect."""
-    from .download import DownloadError
-    from .formats import FormatError
-    from .runtime import KernelError
+    from ..backend.kernel_cache import KernelError
+    from ..conversion.hub import DownloadError
+    from ..formats import FormatError
 
     if isinstance(error, KeyboardInterrupt):
         return 130, ""

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..terminal import printable, read_text, write
 from .parser import DTYPES, add, add_bos
+from .terminal import printable, read_text, write
 
 if TYPE_CHECKING:
     from .parser import Commands
@@ -41,8 +41,8 @@ def define_convert(commands: Commands) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
+    from ..conversion.registry import convert_with_progress, file_name, find_source, model_name, models_folder
     from ..formats import open_checkpoint
-    from ..library import convert_with_progress, file_name, find_source, model_name, models_folder
 
     source = find_source(options.source)
     checkpoint = open_checkpoint(source)
@@ -70,9 +70,9 @@ def define_download(commands: Commands) -> None:
 
 
 def _download(options: argparse.Namespace) -> None:
-    from ..download import fetch
+    from ..conversion.hub import fetch
+    from ..conversion.registry import convert_with_progress, file_name, models_folder
     from ..formats import open_checkpoint
-    from ..library import convert_with_progress, file_name, models_folder
 
     checkpoint = open_checkpoint(fetch(options.name))
     output = models_folder() / file_name(options.name, options.dtype)
@@ -88,8 +88,8 @@ def define_info(commands: Commands) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from ..about import describe
-    from ..library import open_model
+    from ..conversion.registry import open_model
+    from .about import describe
 
     for name, value in describe(open_model(options.model, options.dtype)).items():
         write(f"{name:12} {printable(value)}\n")
@@ -102,7 +102,7 @@ def define_warmup(commands: Commands) -> None:
 
 
 def _warmup(options: argparse.Namespace) -> None:
-    from ..runtime import find_object, load_kernels
+    from ..backend.kernel_cache import find_object, load_kernels
 
     for dtype in options.dtype or ["int8"]:
         load_kernels(dtype)

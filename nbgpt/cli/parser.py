@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
-from ..layout import HEAD_DTYPE
-from ..terminal import printable
+from ..abi.layout import HEAD_DTYPE
+from .terminal import printable
 
 if TYPE_CHECKING:
-    from ..text import Model
+    from ..model import Model
 
     Commands = argparse._SubParsersAction["Parser"]
 
@@ -50,7 +50,7 @@ def add_model(command: argparse._ActionsContainer) -> None:
 
 def load_model(options: argparse.Namespace) -> Model:
     """The model that the options of `add_model` ask for."""
-    from ..text import load
+    from ..model import load
 
     return load(options.model, options.dtype, options.threads, options.kv_dtype)
 

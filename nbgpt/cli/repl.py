@@ -20,8 +20,8 @@ def define_repl(commands: Commands) -> None:
 
 
 def _repl(options: argparse.Namespace) -> None:
-    from ..repl import Repl, typed_lines
-    from ..terminal import note
+    from .interactive import Repl, typed_lines
+    from .terminal import note
 
     model = load_model(options)
     repl = Repl(model, {"max_tokens": options.max_tokens, "seed": options.seed})

@@ -8,10 +8,10 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..terminal import write
+from .terminal import write
 
 if TYPE_CHECKING:
-    from ..text import Model
+    from ..model import Model
     from .parser import Parser
 
 
@@ -64,7 +64,7 @@ def _flag(name: str) -> str:
 
 def search(model: Model, prompt: str, options: argparse.Namespace) -> None:
     """Search and write."""
-    from ..completion import Usage
+    from ..text.completion import Usage
 
     given = vars(options)
     asked = {name: given[name] for name in (*_OF_BEAMS, "max_tokens", "bos") if name in given}

@@ -18,7 +18,7 @@ def read_text(file: str) -> str:
 
 def decode(data: bytes, where: str) -> str:
     """UTF-8 to text. Raises FormatError that says where it came from."""
-    from .formats import FormatError
+    from ..formats import FormatError
 
     try:
         return data.decode()

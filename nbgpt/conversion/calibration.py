@@ -12,14 +12,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from ..abi.layout import PAGE
+from ..engine.engine import Engine
+from ..engine.kv_cache import Sequence
+from ..formats import Checkpoint
+from ..sampling.rng import uniform
+from ..tokenizer import Tokenizer
+from ..weights import load
 from .convert import convert
-from .formats import Checkpoint
-from .kv_cache import Sequence
-from .layout import PAGE
-from .model import GPT2
-from .rng import uniform
-from .tokenizer import Tokenizer
-from .weights import load
 
 N_TOKENS = 16384
 """Of the text that calibration reads: more made no measurable difference (see bench/NOTES.md)."""
@@ -30,7 +30,7 @@ Progress = Callable[[int], object]
 
 
 def write_text(
-    model: GPT2, bos_id: int, n_tokens: int = N_TOKENS, progress: Progress = lambda n: None
+    model: Engine, bos_id: int, n_tokens: int = N_TOKENS, progress: Progress = lambda n: None
 ) -> list[list[int]]:
     """Texts that the model writes itself at temperature 1 from <|endoftext|>: whole contexts, at least n_tokens."""
     n_ctx = model.config.n_ctx
@@ -62,7 +62,7 @@ def cut(ids: list[int], n_ctx: int, n_tokens: int = N_TOKENS) -> list[list[int]]
 class Observer:
     """The second moments of each matrix's inputs, while the model reads some texts; asked for layer after layer."""
 
-    def __init__(self, model: GPT2, texts: list[list[int]], progress: Progress = lambda n: None) -> None:
+    def __init__(self, model: Engine, texts: list[list[int]], progress: Progress = lambda n: None) -> None:
         """texts: each as long as the context at most. progress: called with tokens read, in every layer."""
         self.model = model
         self.texts = texts
@@ -112,7 +112,7 @@ def observing(
         path = Path(scratch) / "float32.safetensors"
         convert(checkpoint, "float32", path)
         weights = load(path)
-        model, tokenizer = GPT2(weights), Tokenizer.stored(weights.tokenizer)
+        model, tokenizer = Engine(weights), Tokenizer.stored(weights.tokenizer)
         if text is None:
             n_texts = -(-N_TOKENS // model.config.n_ctx)
             with bar("writing a text", n_texts * (model.config.n_ctx - 1)) as progress:

@@ -11,13 +11,12 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from . import quantize
-from .config import GPT2Config
-from .formats import Checkpoint, FormatError
-from .formats.safetensors import create
-from .layout import HEAD_DTYPE, LANES, PANELS, padded
-from .tokenizer import Tokenizer
-from .weights import DTYPES, ITEM_BYTES, LAYOUT, native_shapes
+from ..abi.layout import HEAD_DTYPE, LANES, PANELS, padded
+from ..config import GPT2Config
+from ..formats import Checkpoint, FormatError
+from ..formats.safetensors import create
+from ..tokenizer import Tokenizer
+from ..weights import DTYPES, ITEM_BYTES, LAYOUT, native_shapes, packing, quantize
 
 _CHUNK = 1 << 21  # weights that are converted at a time: 8 MiB of float32
 _READER = {"ln_1": "attn.c_attn.weight", "ln_2": "mlp.c_fc.weight"}
@@ -143,8 +142,8 @@ class _Writer:
         prefix = f"h.{layer}."
         norms = {reader: self._norm(prefix, norm, reader) for norm, reader in _READER.items()}
         for norm in norms.values():
-            self._emit(quantize.pad_vector(norm.gain * norm.scale))
-            self._emit(quantize.pad_vector(norm.bias * norm.scale))
+            self._emit(packing.pad_vector(norm.gain * norm.scale))
+            self._emit(packing.pad_vector(norm.bias * norm.scale))
         for name in self.config.matrices:
             before = norms.get(name)
             moments = self.inputs(layer, name) if self.inputs else before.mean_squares if before else None
@@ -168,7 +167,7 @@ class _Writer:
     ) -> None:
         """Write w [n_out, n_in] in panels: values piece by piece, then the scales and offsets of all of them.
 
-        scale: what the inputs are multiplied by, and w is divided by here. moments: of the inputs, see quantize.encode;
+        scale: what the inputs are multiplied by, and w is divided by here. moments: of the inputs, see packing.encode;
         balancing errors takes a matrix whole.
         """
         balanced = moments is not None and moments.ndim == 2
@@ -180,7 +179,7 @@ class _Writer:
             if scale is not None:
                 rows = rows / scale
             try:
-                values, *rest = quantize.encode(rows, dtype, moments, scale)
+                values, *rest = packing.encode(rows, dtype, moments, scale)
             except ValueError as error:
                 raise FormatError(f"{name}: {error}") from error
             self._emit(values)
@@ -189,7 +188,7 @@ class _Writer:
             self._emit(np.concatenate(part))
 
     def _vector(self, name: str) -> None:
-        self._emit(quantize.pad_vector(self._read(name)))
+        self._emit(packing.pad_vector(self._read(name)))
 
     def _rows(self, name: str, multiple: int) -> None:
         rows = self._read(name)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .config import GPT2Config
+from ..config import GPT2Config
 
 
 class DownloadError(Exception):

@@ -10,13 +10,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import paths
-from .config import OFFICIAL
-from .sampling import check
-from .weights import DTYPES, Weights, is_native, load
+from .. import paths
+from ..config import OFFICIAL
+from ..validation import check
+from ..weights import DTYPES, Weights, is_native, load
 
 if TYPE_CHECKING:
-    from .formats import Checkpoint
+    from ..formats import Checkpoint
 
 EMBEDDED = "story-34m"
 DEFAULT_DTYPE = "int8"
@@ -118,14 +118,14 @@ def _is_on_hub(name: str) -> bool:
 
 def _downloaded(name: str) -> Path | None:
     """The folder of official weights that a download has left on this machine."""
-    from .download import locate
+    from .hub import locate
 
     return locate(name) if _is_on_hub(name) else None
 
 
 def _converted(source: Path, name: str, dtype: str | None) -> Weights:
     """The native file made from these weights; made now if it is not there or is damaged, or if they have changed."""
-    from .formats import FormatError, open_checkpoint
+    from ..formats import FormatError, open_checkpoint
 
     dtype = dtype or DEFAULT_DTYPE
     checkpoint = open_checkpoint(source)
@@ -171,7 +171,7 @@ def convert_with_progress(
         return
     if dtype != "int4":
         raise ValueError(f"calibrate is for int4, and dtype is {dtype}: choose --dtype int4 or leave --calibrate out")
-    from .observe import observing
+    from .calibration import observing
 
     output.parent.mkdir(parents=True, exist_ok=True)
     with observing(checkpoint, output.parent, text, lambda label, n: _bar(label, n, "tok")) as inputs:

@@ -13,9 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from .kv_cache import Sequence
-from .model import GPT2, MAX_ROWS
-from .sampling import check
+from ..engine.engine import MAX_ROWS, Engine
+from ..engine.kv_cache import Sequence
+from ..validation import check
 
 Process = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Ids of a text int32 [n], prompt included, and log-probabilities float32 [n_vocab] of what follows -> new ones."""
@@ -47,7 +47,7 @@ class _Step:
 
 
 def beam_search(
-    model: GPT2,
+    model: Engine,
     ids: list[int],
     num_beams: int,
     max_tokens: int,
@@ -104,7 +104,7 @@ def _check(num_beams: int, num_return: int, length_penalty: float, early_stoppin
         raise ValueError(f"early_stopping is {early_stopping!r}; choose False, True or 'never'")
 
 
-def _best_steps(model: GPT2, beams: list[_Beam], n: int, process: Process | None) -> list[_Step]:
+def _best_steps(model: Engine, beams: list[_Beam], n: int, process: Process | None) -> list[_Step]:
     """The n best continuations of all beams by a token, best first. The beams' pasts take in their last ids."""
     logits, _ = model.outputs([beam.ids[-1] for beam in beams], [beam.past for beam in beams], range(len(beams)))
     steps = []
@@ -124,7 +124,7 @@ def _hypothesis(step: _Step, n_prompt: int, divisor: float, eos_id: int | None) 
     return Hypothesis(ids, score, "stop") if step.token == eos_id else Hypothesis([*ids, step.token], score, "length")
 
 
-def _advance(model: GPT2, beams: list[_Beam], steps: list[_Step]) -> list[_Beam]:
+def _advance(model: Engine, beams: list[_Beam], steps: list[_Step]) -> list[_Beam]:
     """The beams that come of these steps. One step of a beam takes over its past, others have forks of it."""
     pasts = {beam: beam.past for beam in beams}
     advanced = []

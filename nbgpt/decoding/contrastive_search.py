@@ -7,13 +7,13 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from .kv_cache import Sequence
-from .model import GPT2, MAX_LOGIT_ROWS
-from .sampling import check
+from ..engine.engine import MAX_LOGIT_ROWS, Engine
+from ..engine.kv_cache import Sequence
+from ..validation import check
 
 
 def contrastive_search(
-    model: GPT2, ids: list[int], max_tokens: int, *, alpha: float, k: int, eos_id: int | None = None
+    model: Engine, ids: list[int], max_tokens: int, *, alpha: float, k: int, eos_id: int | None = None
 ) -> Iterator[int]:
     """Ids that follow ids, one by one, until eos_id, which is left out, or max_tokens.
 
@@ -31,7 +31,7 @@ def contrastive_search(
     return _search(model, ids, max_tokens, alpha, k, eos_id)
 
 
-def _search(model: GPT2, ids: list[int], max_tokens: int, alpha: float, k: int, eos_id: int | None) -> Iterator[int]:
+def _search(model: Engine, ids: list[int], max_tokens: int, alpha: float, k: int, eos_id: int | None) -> Iterator[int]:
     states = np.empty((len(ids) + max_tokens, model.config.n_embd), np.float32)  # of the text, as unit vectors
     texts = [Sequence()]
     try:
@@ -55,7 +55,7 @@ def _search(model: GPT2, ids: list[int], max_tokens: int, alpha: float, k: int, 
             model.free(text)
 
 
-def _read(model: GPT2, text: Sequence, ids: list[int], states: np.ndarray) -> np.ndarray:
+def _read(model: Engine, text: Sequence, ids: list[int], states: np.ndarray) -> np.ndarray:
     """Read the prompt and note its states -> logits float32 [n_vocab] after it."""
     for start in range(0, len(ids), MAX_LOGIT_ROWS):
         part = ids[start : start + MAX_LOGIT_ROWS]

@@ -8,9 +8,9 @@ from numbers import Integral
 
 import numpy as np
 
+from ..validation import check
 from .kv_cache import Sequence
-from .passes import Options, Passes
-from .sampling import check
+from .model_runner import ModelRunner, Options
 
 MAX_ROWS = 512
 """Rows of one pass; a longer prefill takes several."""
@@ -18,7 +18,7 @@ MAX_LOGIT_ROWS = 128
 """Rows of one pass when every one of them wants logits: 50257 numbers each."""
 
 
-class GPT2(Passes):
+class Engine(ModelRunner):
     """Weights, a KV cache and a team of threads: ids in, logits out.
 
     All but `prefill`, `decode` and `run_layer` may be called from several threads: passes take turns.

@@ -7,9 +7,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from .buffers import aligned_zeros
-from .config import GPT2Config
-from .layout import LANES, PAGE, padded
+from ..abi.layout import LANES, PAGE, padded
+from ..backend.buffers import aligned_zeros
+from ..config import GPT2Config
 
 KVDtype = Literal["float32", "float16"]
 

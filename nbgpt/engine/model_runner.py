@@ -15,11 +15,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .buffers import aligned_zeros
-from .config import ACTIVATIONS
-from .job import MAX_TURNS, Job
-from .kv_cache import KVCache, KVDtype, Sequence
-from .layout import (
+from ..abi.job import MAX_TURNS, Job
+from ..abi.layout import (
     FEW_ROWS,
     GROUP,
     HEAD_DTYPE,
@@ -35,9 +32,12 @@ from .layout import (
     padded,
     sampling_floats,
 )
-from .runtime import load_kernels
-from .team import Team, default_threads
-from .weights import Weights
+from ..backend.buffers import aligned_zeros
+from ..backend.kernel_cache import load_kernels
+from ..backend.thread_pool import ThreadPool, default_threads
+from ..config import ACTIVATIONS
+from ..weights import Weights
+from .kv_cache import KVCache, KVDtype, Sequence
 
 Options = tuple[float, float, float, float]
 """Temperature, top_k, top_p and a uniform number in [0, 1): see kernels/sampling.py."""
@@ -45,7 +45,7 @@ MAX_THREADS = 512
 """More than a machine has cores is slower, and systems refuse to start very many."""
 
 
-class Passes:
+class ModelRunner:
     """Weights, a KV cache and a team of threads: what runs passes, one at a time.
 
     `grow`, `fork`, `truncate` and `free` may be called from several threads; `forward` needs the lock.
@@ -58,7 +58,7 @@ class Passes:
         self.weights = weights
         self.config = weights.config
         self.cache = KVCache(self.config, kv_dtype)
-        self.team = Team(load_kernels(weights.dtype), n_threads or default_threads())
+        self.team = ThreadPool(load_kernels(weights.dtype), n_threads or default_threads())
         self._buffers: dict[str, np.ndarray] = {}
         self._lock = threading.RLock()  # the collector may free a sequence in the middle of this thread's pass
         self._jobs = (Job * MAX_TURNS)()
@@ -274,9 +274,9 @@ class Passes:
                 setattr(self._job, name, self._buffers[name].ctypes.data)
 
 
-_ENGINES = weakref.WeakSet[Passes]()
+_ENGINES = weakref.WeakSet[ModelRunner]()
 _FORK = threading.RLock()
-_HELD: list[Passes] = []
+_HELD: list[ModelRunner] = []
 
 
 def _before_fork() -> None:

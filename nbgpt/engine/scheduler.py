@@ -14,14 +14,15 @@ from typing import Literal
 
 import numpy as np
 
-from .chooser import Chooser
-from .job import MAX_TURNS
+from ..abi.job import MAX_TURNS
+from ..sampling.logprobs import TokenLogprob, measure
+from ..sampling.params import SamplingParams
+from ..sampling.sampler import Sampler
+from ..validation import check
+from .engine import MAX_LOGIT_ROWS, MAX_ROWS, Engine
 from .kv_cache import Sequence
-from .logprobs import TokenLogprob, measure
-from .model import GPT2, MAX_LOGIT_ROWS, MAX_ROWS
-from .passes import Options
-from .sampling import Sampling, check
-from .speculative import Speculation, in_common, verify
+from .model_runner import Options
+from .speculation import Speculation, in_common, verify
 
 Overflow = Literal["error", "truncate_left", "keep_first"]
 OVERFLOWS: tuple[Overflow, ...] = ("error", "truncate_left", "keep_first")
@@ -73,7 +74,7 @@ class Window:
         self.sequence = Sequence()
         self.n_ctx, self._n_keep = n_ctx, n_keep
 
-    def slide(self, model: GPT2) -> bool:
+    def slide(self, model: Engine) -> bool:
         """Make the ids fit the context; True if some had to be forgotten."""
         if len(self.ids) <= self.n_ctx:
             return False
@@ -93,10 +94,10 @@ class Generation:
     prompt takes more than half of it.
     """
 
-    model: GPT2
+    model: Engine
     prompt: list[int]
     max_tokens: int
-    sampling: Sampling
+    sampling: SamplingParams
     stop_ids: frozenset[int] = frozenset()
     sample: int = 0
     overflow: Overflow = "error"
@@ -120,9 +121,9 @@ class Generation:
         self.tokens = list(self.prefix)
         self.window = Window(text.copy(), n_ctx, n_keep)
         self._text = array("i", text)
-        self._chooser = Chooser(self.sampling, self.sample, n_prompt, self.stop_ids)
+        self._chooser = Sampler(self.sampling, self.sample, n_prompt, self.stop_ids)
         self._cancelled = False
-        self.statistics = self.speculation and self.speculation.statistics
+        self.statistics = self.speculation.statistics if self.speculation else None
         self.timing.prompt_tokens = len(self.window.ids)
         self.first_wanted = len(self.window.ids) - 1  # where in the window logits begin to be wanted
         if self.logprobs is not None:
@@ -273,7 +274,7 @@ class Generation:
 
 
 def run(
-    model: GPT2, generations: Iterable[Generation], batch_size: int = BATCH_SIZE
+    model: Engine, generations: Iterable[Generation], batch_size: int = BATCH_SIZE
 ) -> Generator[list[Generation], None, None]:
     """Grow several texts, each by a token a step -> after each step those that grew or ended.
 
@@ -302,7 +303,7 @@ def run(
             one.release()
 
 
-def _step(model: GPT2, growing: list[Generation], start: float) -> None:
+def _step(model: Engine, growing: list[Generation], start: float) -> None:
     """Read what each text has pending, and let each take what follows."""
     begun = [one.timing.new_tokens > 0 for one in growing]
     if len(growing) == 1 and growing[0].speculation and growing[0].is_drawn:
@@ -322,7 +323,7 @@ def _step(model: GPT2, growing: list[Generation], start: float) -> None:
             one.timing.prefill_seconds += spent
 
 
-def _grow(model: GPT2, growing: list[Generation], turns: int) -> None:
+def _grow(model: Engine, growing: list[Generation], turns: int) -> None:
     """Several tokens for each text in one call, so that the interpreter and its lock are away for less."""
     options = np.array([one.draws(turns) for one in growing])
     last = [one.window.ids[-1] for one in growing]
@@ -345,7 +346,7 @@ def _passes(rows: list[tuple[Generation, int]]) -> Iterator[list[tuple[Generatio
     yield part
 
 
-def _read(model: GPT2, rows: list[tuple[Generation, int]]) -> None:
+def _read(model: Engine, rows: list[tuple[Generation, int]]) -> None:
     """One pass. Compiled code draws where it can; where it cannot, or to measure, logits are copied."""
     ids = [one.window.ids[place] for one, place in rows]
     sequences = [one.window.sequence for one, _ in rows]
@@ -364,7 +365,7 @@ def _read(model: GPT2, rows: list[tuple[Generation, int]]) -> None:
 class _Beginning:
     """What a text and the next one begin with: read once, and forked for each."""
 
-    def __init__(self, model: GPT2) -> None:
+    def __init__(self, model: Engine) -> None:
         self._model = model
         self._ids: list[int] = []
         self._sequence = Sequence()

@@ -18,9 +18,9 @@ from itertools import cycle, islice
 from statistics import median
 from typing import Protocol
 
+from .engine import MAX_LOGIT_ROWS, Engine
 from .kv_cache import Sequence
-from .model import GPT2, MAX_LOGIT_ROWS
-from .passes import Options
+from .model_runner import Options
 
 OptionsAt = Callable[[int], Options]
 """What to draw by the id at a place of a text, its prompt included."""
@@ -71,7 +71,7 @@ class PromptLookup:
 class ModelDraft:
     """A smaller model of the same vocabulary guesses, with the random numbers that will be drawn with."""
 
-    def __init__(self, draft: GPT2, target: GPT2) -> None:
+    def __init__(self, draft: Engine, target: Engine) -> None:
         """Raises ValueError if the two have different vocabularies."""
         if draft.config.n_vocab != target.config.n_vocab or draft.weights.tokenizer != target.weights.tokenizer:
             sizes = f"{draft.config.n_vocab} tokens, the model's {target.config.n_vocab}"
@@ -239,7 +239,7 @@ class Speculation:
         self._drafter.reset()
 
 
-def verify(model: GPT2, past: Sequence, ids: list[int], draft: list[int], options: OptionsAt) -> list[int]:
+def verify(model: Engine, past: Sequence, ids: list[int], draft: list[int], options: OptionsAt) -> list[int]:
     """One pass over the last id and the draft -> the ids of the draft that are right, and the one drawn after them.
 
     past holds all of ids but the last; afterwards it holds them all, and the part of the draft that is right.

@@ -22,7 +22,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from ..config import GPT2Config
-from . import Checkpoint, FormatError, Tensor, names
+from . import names
+from .base import Checkpoint, FormatError, Tensor
 from .stored import READABLE, Stored, open_weights
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}

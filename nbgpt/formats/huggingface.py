@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import GPT2Config
-from . import Checkpoint, FormatError, names
+from . import names
+from .base import Checkpoint, FormatError
 from .stored import Stored
 from .strict_json import read_object
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import FormatError
+from .base import FormatError
 from .crc32c import crc32c, unmask
 
 _MAGIC = bytes.fromhex("57fb808b247547db")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..config import GPT2Config
-from . import Checkpoint, FormatError, Tensor
+from .base import Checkpoint, FormatError, Tensor
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ import pickletools
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-from . import FormatError
+from .base import FormatError
 
 _LIMIT = 4 << 20  # bytes of one pickle; that of GPT-2 XL takes 70 kB
 _LINE_LIMIT = 1024

@@ -15,7 +15,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from . import FormatError, pickles
+from . import pickles
+from .base import FormatError
 from .pickles import View
 from .stored import Stored, open_weights
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ..paths import whole_file
-from . import FormatError
+from .base import FormatError
 from .stored import Stored, open_weights
 from .strict_json import parse_object
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from . import FormatError, Tensor
+from .base import FormatError, Tensor
 
 READABLE = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}  # the dtypes that weights may have, as they lie
 _BLOCK = 1 << 18  # numbers converted at a time, so that only the result is ever whole in memory

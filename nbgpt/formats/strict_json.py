@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import FormatError
+from .base import FormatError
 
 _LIMIT = 64 << 20  # bytes; the index of a model in hundreds of shards is below one MiB
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import GPT2Config
-from . import Checkpoint, FormatError, Tensor
+from .base import Checkpoint, FormatError, Tensor
 from .crc32c import crc32c, unmask
 from .leveldb import table_entries, varint
 from .names import expected_shapes

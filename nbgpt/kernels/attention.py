@@ -15,7 +15,7 @@ from typing import Any
 
 from numba import types
 
-from ..layout import LANES, PAGE, SPAN_PAGES
+from ..abi.layout import LANES, PAGE, SPAN_PAGES
 from ..simd import (
     at,
     first,

@@ -9,7 +9,7 @@ from typing import Any
 
 from numba import types
 
-from ..layout import GROUP_INT8, LANES
+from ..abi.layout import GROUP_INT8, LANES
 from ..simd import at, cast, half_at, kernel
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import types
 
-from ..layout import FEW_ROWS, STRIDE
+from ..abi.layout import FEW_ROWS, STRIDE
 from ..simd import kernel
 from .record import number_field, pointer_field, round_up
 

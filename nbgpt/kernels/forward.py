@@ -13,8 +13,8 @@ from typing import Any
 
 from numba import types
 
-from ..job import JOB, OTHER_STEPS, QUIT, STEPS_OF_LAYER, TURNS, Job
-from ..layout import LANES
+from ..abi.job import JOB, OTHER_STEPS, QUIT, STEPS_OF_LAYER, TURNS, Job
+from ..abi.layout import LANES
 from ..simd import at, atomic_load, kernel, pointer_in
 from .embedding import EMBEDS
 from .fields import (

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numba import types
 
-from ..layout import LANES
+from ..abi.layout import LANES
 from ..simd import absolute, fma, kernel, load, maximum, splat, store
 from .softmax import exp
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from numba import types
 
-from ..layout import LANES, PAGE, QUERY_TILE
+from ..abi.layout import LANES, PAGE, QUERY_TILE
 from ..simd import at, kernel, load, store
 from .attention import (
     SPAN,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import types
 
-from ..layout import LANES
+from ..abi.layout import LANES
 from ..simd import fma, keep_first, kernel, load, splat, square_root, store, total
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from numba import types
 
-from ..job import PROBE_FLOATS, PROBE_READ, PROBE_REPEATS, SLOT
-from ..layout import LANES
+from ..abi.job import PROBE_FLOATS, PROBE_READ, PROBE_REPEATS, SLOT
+from ..abi.layout import LANES
 from ..simd import (
     at,
     cast,

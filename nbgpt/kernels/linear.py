@@ -10,7 +10,7 @@ from typing import Any
 
 from numba import types
 
-from ..layout import LANES, PANELS, ROW_TILE
+from ..abi.layout import LANES, PANELS, ROW_TILE
 from ..simd import at, kernel
 from .fields import (
     activation,

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ..layout import GROUP_INT4, GROUP_INT8, LANES, LOGIT_PLANES, PANELS, ROW_TILE
+from ..abi.layout import GROUP_INT4, GROUP_INT8, LANES, LOGIT_PLANES, PANELS, ROW_TILE
 from ..simd import (
     absolute,
     ahead_tile,

@@ -6,7 +6,7 @@ from typing import Any
 
 from numba import types
 
-from ..layout import SAMPLING_BUCKETS
+from ..abi.layout import SAMPLING_BUCKETS
 from ..simd import at, kernel
 from .fields import cells, logits, n_vocab, stride_of
 from .record import number_field, pointer_field

@@ -10,7 +10,7 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from ..job import LAYER_TENSORS, MODEL_TENSORS, SLOT
+from ..abi.job import LAYER_TENSORS, MODEL_TENSORS, SLOT
 from ..simd import cast, kernel
 from ..simd.codegen import I8, I64
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..layout import LANES
+from ..abi.layout import LANES
 from ..simd import kernel, load, store
 
 

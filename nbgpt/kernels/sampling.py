@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numba import types
 
-from ..layout import LANES, SAMPLING_BLOCK, SAMPLING_BUCKETS
+from ..abi.layout import LANES, SAMPLING_BLOCK, SAMPLING_BUCKETS
 from ..simd import at, cast, keep_first, kernel, largest, load, maximum, splat, store, total
 from .softmax import exp
 

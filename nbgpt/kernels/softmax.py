@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numba import types
 
-from ..layout import LANES
+from ..abi.layout import LANES
 from ..simd import (
     fma,
     keep_first,

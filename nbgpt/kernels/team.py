@@ -7,7 +7,7 @@ catches up by finding nothing left to do. Nothing here knows of Python: no threa
 
 from __future__ import annotations
 
-from ..job import CLOSED, INSIDE, JOBS, PARKED, REGIONS, STEP_CELLS, STEPS
+from ..abi.job import CLOSED, INSIDE, JOBS, PARKED, REGIONS, STEP_CELLS, STEPS
 from ..simd import (
     atomic_add,
     atomic_load,

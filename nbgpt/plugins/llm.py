@@ -13,8 +13,8 @@ import llm
 from llm.parts import TextPart
 from pydantic import Field
 
-from .library import find, known
-from .text import Model, load
+from ..conversion.registry import find, known
+from ..model import Model, load
 
 
 @llm.hookimpl

@@ -12,24 +12,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ..validation import check
 from .rng import uniform
 
 LogitsProcessor = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From ids int32 [n] of the text so far and logits float32 [n_vocab], both its own to change, to logits."""
 _LARGEST = 10**9
 """Of penalties and the like: far beyond any use, and few of them together still are numbers in float32."""
-
-
-def check(
-    name: str,
-    value: Any,
-    kind: type | tuple[type, ...],
-    holds: Callable[[Any], bool] = lambda value: True,
-    allowed: str = "",
-) -> None:
-    """Raise ValueError that names the parameter, its value and what is allowed, if it does not hold."""
-    if not (isinstance(value, kind) and holds(value)):
-        raise ValueError(f"{name} is {value!r}; it must be {'a whole number ' * (kind is Integral)}{allowed}")
 
 
 @runtime_checkable
@@ -49,10 +38,10 @@ def _whole(default: int, allowed: str, holds: Callable[[Any], bool]) -> Any:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingParams:
     """How the next token is chosen, in terms of ids; the defaults of all but the first two change nothing.
 
-    The options are applied in the order in which they stand in `Chooser`: see there, and processors.py for what each
+    The options are applied in the order in which they stand in `Sampler`: see there, and processors.py for what each
     does. Raises ValueError that names the parameter, its value and what is allowed.
     """
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from . import processors as do
-from .sampling import LogitsProcessor, PerText, Sampling
+from . import logits_processors as do
+from .params import LogitsProcessor, PerText, SamplingParams
 
 _STEEPEST = 1e30  # what a temperature of almost 0 multiplies by: no difference of logits becomes infinite
 
 _BANS = "logit_bias, bad_words, no_repeat_ngram_size, min_tokens, choice, regex, json_schema and logits_processors"
 
 
-class Chooser:
+class Sampler:
     """Chooses the ids of one sample.
 
     The order is that of transformers, which lacks what is in brackets: logit_bias, repetition_penalty,
@@ -23,7 +23,7 @@ class Chooser:
     one draw. Temperature 0 takes the largest score that the first eight have left, the first among equals.
     """
 
-    def __init__(self, sampling: Sampling, sample: int, n_prompt: int, ends: frozenset[int]) -> None:
+    def __init__(self, sampling: SamplingParams, sample: int, n_prompt: int, ends: frozenset[int]) -> None:
         """Take the number of the sample, how many ids were not written but given, and the ids that end the text."""
         self.sampling = s = sampling
         self.sample = sample

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .tokenizer import Tokenizer
+from ..tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-    from .text import Model
+    from ..model import Model
 
 
 def choice(model: Model, choices: Iterable[str]) -> Constraint:

@@ -9,8 +9,8 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import models, register_model
 
-from ..layout import LANES
-from ..targets import current_target
+from ..abi.layout import LANES
+from ..abi.targets import current_target
 
 TARGET = current_target()
 config.CPU_FEATURES = TARGET.llvm_features  # Numba would take the host's, whatever CPU NUMBA_CPU_NAME says

@@ -19,7 +19,7 @@ from llvmlite import binding as llvm
 from llvmlite import ir
 from numba import types
 
-from ..layout import GROUP_INT4
+from ..abi.layout import GROUP_INT4
 from .codegen import (
     I8X64,
     I16X32,

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, lower_builtin, type_callable
 
-from ..layout import LANES
+from ..abi.layout import LANES
 from . import codegen
 from .codegen import F32, F32X16, I8X16, I16X16, I32, I32X16, I64, MEMORY, constant, f32x16
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .embedding import final_states, ln_f
+from ..weights import Weights
+from .embeddings import final_states, ln_f
 from .scoring import encode_batch
-from .weights import Weights
 
 if TYPE_CHECKING:
-    from .text import Model
+    from ..model import Model
 
 
 @dataclass(frozen=True)

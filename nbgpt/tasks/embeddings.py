@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from ..weights import Weights
 from .scoring import encode_batch
-from .weights import Weights
 
 if TYPE_CHECKING:
-    from .text import Model
+    from ..model import Model
 
 Pooling = Literal["mean", "last"]
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .sampling import check
+from ..validation import check
 
 if TYPE_CHECKING:
-    from .text import Model
+    from ..model import Model
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .sampling import check
+from ..validation import check
 
 if TYPE_CHECKING:
-    from .text import Model
+    from ..model import Model
 
 Pairs = Sequence[tuple[str, str]]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .generation import Timing
-from .logprobs import TokenLogprob
-from .speculative import Statistics
+from ..engine.scheduler import Timing
+from ..engine.speculation import Statistics
+from ..sampling.logprobs import TokenLogprob
 
 
 @dataclass(frozen=True)

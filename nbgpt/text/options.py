@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from .generation import BATCH_SIZE, Overflow
-from .sampling import LogitsProcessor, PerText, Sampling, check
-from .tokenizer import Tokenizer
+from ..engine.scheduler import BATCH_SIZE, Overflow
+from ..sampling.params import LogitsProcessor, PerText, SamplingParams
+from ..tokenizer import Tokenizer
+from ..validation import check
 
 if TYPE_CHECKING:
-    from .text import Model
+    from ..model import Model
 
 Stop = str | int | Iterable[str | int]
 DRY_BREAKERS = ("\n", ":", '"', "*")
@@ -84,7 +85,7 @@ def check_names(options: Mapping[str, Any]) -> None:
 class Settings:
     """Options as the loop needs them: defaults filled in and texts as ids."""
 
-    sampling: Sampling
+    sampling: SamplingParams
     seed: int | None
     sample: int
     max_tokens: int | None
@@ -159,14 +160,14 @@ def _sampling(
     regex: str | None = None,
     json_schema: Mapping[str, Any] | bool | str | None = None,
     **numbers: Any,
-) -> Sampling:
+) -> SamplingParams:
     _check_switches(greedy=greedy)
     breakers = _list("dry_sequence_breakers", dry_sequence_breakers)
     forms = {"choice": choice, "regex": regex, "json_schema": json_schema}
     processors = _list("logits_processors", logits_processors) + [
         _constraint(tokenizer, name, form) for name, form in forms.items() if form is not None
     ]
-    sampling = Sampling(
+    sampling = SamplingParams(
         **numbers,
         bad_words=tuple(ids for word in _list("bad_words", bad_words) for ids in _spellings(tokenizer, word)),
         dry_sequence_breakers=_holding(tokenizer, breakers) if numbers.get("dry_multiplier") else frozenset(),
@@ -200,7 +201,7 @@ def _stops(stop: Any) -> tuple[list[str], frozenset[int]]:
 
 
 def _constraint(tokenizer: Tokenizer, name: str, form: Any) -> PerText:
-    from .constrain import Constraint
+    from ..sampling.structured_output import Constraint
 
     return Constraint(tokenizer, name, form)
 

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from ..abi.layout import PAGE
+from ..engine.engine import Engine
+from ..engine.kv_cache import Sequence
+from ..engine.scheduler import Window, run
+from ..engine.speculation import in_common
+from ..formats import FormatError
+from ..formats.safetensors import Entry, create, read_header
+from ..weights import LAYOUT
 from .completion import Completion
-from .formats import FormatError
-from .formats.safetensors import Entry, create, read_header
-from .generation import Window, run
-from .kv_cache import Sequence
-from .layout import PAGE
-from .model import GPT2
 from .options import Options, check_names, settle
-from .speculative import in_common
 from .stream import Stream, Writer
-from .weights import LAYOUT
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .text import Model
+    from ..model import Model
 
 _FORMAT = "nbgpt session"
 _SAMPLE = 2048
@@ -73,7 +73,7 @@ class Session:
 
     def astream(self, prompt: str = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
         """Continue a prompt piece by piece without blocking asyncio's loop: see `Model.astream`."""
-        from .asynchronous import begin
+        from .aio import begin
 
         return begin(partial(self.stream, prompt, **options))
 
@@ -170,13 +170,13 @@ class Session:
 class _Past:
     """Ids that were read, and the sequence that holds them, which is freed with it. Neither is changed."""
 
-    def __init__(self, engine: GPT2, ids: list[int], sequence: Sequence) -> None:
+    def __init__(self, engine: Engine, ids: list[int], sequence: Sequence) -> None:
         self.ids = ids
         self.sequence = sequence
         weakref.finalize(self, engine.free, sequence).atexit = False
 
 
-def fingerprint(engine: GPT2) -> str:
+def fingerprint(engine: Engine) -> str:
     """Tells a model, as the cache sees it, from any other: a SHA-256 as hexadecimal digits.
 
     It covers the config, the type of the weights and of the cache, the layout of both, the checksum of the weights that
@@ -200,7 +200,7 @@ def _describe(model: Model) -> str:
     return f"{model.name} {model.dtype}, cache {model.engine.cache.memory.dtype}"
 
 
-def _kind(engine: GPT2) -> str:
+def _kind(engine: Engine) -> str:
     return _KINDS[str(engine.cache.memory.dtype)]
 
 

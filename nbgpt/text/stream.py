@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from threading import RLock
 
+from ..engine.engine import Engine
+from ..engine.scheduler import Generation, run
+from ..sampling.logprobs import TokenLogprob
+from ..tokenizer import Tokenizer
 from .completion import Completion, Usage
-from .generation import Generation, run
-from .logprobs import TokenLogprob
-from .model import GPT2
-from .stopping import StopTexts
-from .tokenizer import Tokenizer
+from .stop_strings import StopTexts
 
 
 class Writer:
@@ -66,7 +66,7 @@ class Writer:
 class _Batch:
     """Writers whose generations grow together."""
 
-    def __init__(self, model: GPT2, writers: list[Writer], batch_size: int) -> None:
+    def __init__(self, model: Engine, writers: list[Writer], batch_size: int) -> None:
         self._open = {id(writer.generation): writer for writer in writers}
         self._steps = run(model, [writer.generation for writer in writers], batch_size)
         self._error: Exception | None = None
@@ -108,7 +108,7 @@ class Stream(Iterator[str]):
         self._turn = turn or RLock()
 
     @classmethod
-    def together(cls, model: GPT2, writers: list[Writer], batch_size: int) -> list[Stream]:
+    def together(cls, model: Engine, writers: list[Writer], batch_size: int) -> list[Stream]:
         """Streams of generations that grow together, whichever of them is asked for a piece."""
         batch, turn = _Batch(model, writers, batch_size), RLock()
         return [cls(batch.step, writer, turn) for writer in writers]

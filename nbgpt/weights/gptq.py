@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .layout import GROUP_INT4
+from ..abi.layout import GROUP_INT4
 from .quantize import check_int4, fit_int4, round_int4
 
 DAMPING = 0.01

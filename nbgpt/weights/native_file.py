@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .buffers import aligned_zeros
-from .config import GPT2Config
-from .formats import FormatError
-from .formats.safetensors import Entry, read_header
-from .job import LAYER_TENSORS, MODEL_TENSORS
-from .layout import GROUP, HEAD_DTYPE, LANES, PANELS, padded
+from ..abi.job import LAYER_TENSORS, MODEL_TENSORS
+from ..abi.layout import GROUP, HEAD_DTYPE, LANES, PANELS, padded
+from ..backend.buffers import aligned_zeros
+from ..config import GPT2Config
+from ..formats import FormatError
+from ..formats.safetensors import Entry, read_header
 
 LAYOUT = "1"
 """Version of the layout, in the metadata of every native file."""
@@ -81,6 +81,11 @@ class Weights:
     entries: dict[str, Entry]
     layer_offsets: np.ndarray  # int64 [n_layer, len(LAYER_TENSORS)]
     model_offsets: np.ndarray  # int64 [len(MODEL_TENSORS)]
+
+    @property
+    def name(self) -> str:
+        """The model's name, as its file has it, else the file's."""
+        return self.metadata.get("name") or self.path.stem
 
     @property
     def tokenizer(self) -> bytes | None:

@@ -1,17 +1,9 @@
-"""Matrices as numbers of fewer bits, and the panels in which they lie in the native file.
+"""Matrices as numbers of fewer bits: the definition of int8 and int4.
 
 A matrix is float32 [n_out, n_in]: an output is a row. int8 keeps whole numbers from -127 to 127 and a scale for every
 output and every 64 inputs: w = q * scale. int4 keeps 0 to 15 and an offset besides, for every 32 inputs:
 w = q * scale + offset. Scales and offsets are float16. Every output is quantized by itself, so a large matrix can
 come in pieces.
-
-In the file a panel is 16 outputs side by side, and a matrix is padded with zeros to whole pairs of panels and whole
-groups of inputs:
-
-    float32, float16   [panels, n_in, 16]
-    int8               [panels, n_in / 4, 16, 4] bytes, q + 128
-    int4               [panels, n_in / 8, 16, 4] bytes, the first four of eight inputs in the lower halves
-    scales, offsets    [panels, groups, 16] float16
 """
 
 from __future__ import annotations
@@ -21,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .layout import GROUP_INT4, GROUP_INT8, LANES, PANELS, padded
+from ..abi.layout import GROUP_INT4, GROUP_INT8, padded
 
 FLOAT16_MAX = 65504.0
 _SMALLEST_SCALE = np.float32(2.0**-24)  # the least that float16 holds
@@ -30,9 +22,6 @@ _LARGEST_INT4 = 32768.0  # the offset, a bit outside of the weights, must fit fl
 _MARGINS = (-0.02, 0.01, 0.04, 0.07, 0.10)  # of a group's range that the search leaves out at either end
 _REFINEMENTS = 3
 _CHUNK = 1 << 16  # weights that are searched at a time: what stays in the second-level cache
-
-
-# --- Numbers ---------------------------------------------------------------------------------------------------------
 
 
 def quantize_int8(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +34,7 @@ def quantize_int8(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     q = np.empty((n_out, n_in), np.int8)
     scale = np.empty((n_out, padded(n_in, GROUP_INT8) // GROUP_INT8), np.float16)
     for rows in _chunks(n_out, n_in):
-        _check(w[rows], _LARGEST_INT8, "int8")
+        check_range(w[rows], _LARGEST_INT8, "int8")
         groups = _in_groups(w[rows], GROUP_INT8)
         largest = np.abs(groups).max(axis=-1)
         step = np.where(largest > 0, np.maximum(_as_float16(largest / np.float32(127)), _SMALLEST_SCALE), np.float32(0))
@@ -70,7 +59,7 @@ def quantize_int4(w: np.ndarray, importance: np.ndarray | None = None) -> tuple[
     check_int4(w)
     n_out, n_in = w.shape
     weight = np.ones(n_in, np.float32) if importance is None else importance.astype(np.float32)
-    weight = _padded_inputs(weight[None], GROUP_INT4).reshape(-1, GROUP_INT4)  # [groups, 32], 0 where no input is
+    weight = pad_inputs(weight[None], GROUP_INT4).reshape(-1, GROUP_INT4)  # [groups, 32], 0 where no input is
     q = np.empty((n_out, n_in), np.uint8)
     scale, offset = np.empty((2, n_out, len(weight)), np.float16)
     for rows in _chunks(n_out, n_in):
@@ -91,7 +80,7 @@ def dequantize_int4(q: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.
 def check_int4(w: np.ndarray) -> None:
     """Raise ValueError unless int4 can hold w."""
     for rows in _chunks(*w.shape):
-        _check(w[rows], _LARGEST_INT4, "int4")
+        check_range(w[rows], _LARGEST_INT4, "int4")
 
 
 def fit_int4(groups: np.ndarray, importance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -165,112 +154,10 @@ def equalize(gain: np.ndarray, bias: np.ndarray, w: np.ndarray) -> np.ndarray:
     return scale.astype(np.float32)
 
 
-# --- Panels ----------------------------------------------------------------------------------------------------------
-
-
-def encode(
-    w: np.ndarray, dtype: str, moments: np.ndarray | None = None, scale: np.ndarray | None = None
-) -> tuple[np.ndarray, ...]:
-    """w [n_out, n_in] as it lies in a native file: (values,), (values, scales) or (values, scales, offsets).
-
-    moments: second moments of the inputs, which int4 takes into account: float32 [n_in], the mean squares, to weigh
-    the rounding errors; or [n_in, n_in], X.T @ X, to balance them (see calibrate.py). scale: what the inputs are
-    multiplied by after the moments were taken, and w was divided by already.
-    Raises ValueError if weights are not finite or too large for the dtype.
-    """
-    if dtype in ("float32", "float16"):
-        return (pack_float(w, dtype),)
-    if dtype == "int8":
-        return pack_int8(*quantize_int8(w))
-    if moments is not None and scale is not None:
-        moments = moments * (scale * scale if moments.ndim == 1 else np.outer(scale, scale))
-    if moments is not None and moments.ndim == 2:
-        from . import calibrate  # needs fit_int4 from here
-
-        return pack_int4(*calibrate.quantize_int4(w, moments))
-    return pack_int4(*quantize_int4(w, moments))
-
-
-def decode(values: tuple[np.ndarray, ...], dtype: str, n_out: int, n_in: int) -> np.ndarray:
-    """The float32 [n_out, n_in] that `encode` made values of, as precisely as they have it."""
-    if dtype in ("float32", "float16"):
-        return unpack_float(values[0], n_out, n_in)
-    if dtype == "int8":
-        return dequantize_int8(*unpack_int8(values[0], values[1], n_out, n_in))
-    return dequantize_int4(*unpack_int4(values[0], values[1], values[2], n_out, n_in))
-
-
-def pad_vector(x: np.ndarray) -> np.ndarray:
-    """x [n] -> float32, with zeros to a whole pair of panels."""
-    out = np.zeros(padded(len(x), LANES * PANELS), np.float32)
-    out[: len(x)] = x
-    return out
-
-
-def pack_float(w: np.ndarray, dtype: str) -> np.ndarray:
-    """w [n_out, n_in] -> float32 or float16 [panels, n_in, 16]. Raises ValueError for what the dtype cannot hold."""
-    _check(w, FLOAT16_MAX if dtype == "float16" else float(np.finfo(np.float32).max), dtype)
-    return _pack_groups(w.astype(dtype))
-
-
-def unpack_float(values: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
-    """[panels, n_in, 16] -> float32 [n_out, n_in]."""
-    return _unpack_groups(values, n_out)[:, :n_in].astype(np.float32)
-
-
-def pack_int8(q: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """int8 [n_out, n_in], scales [n_out, groups] -> uint8 [panels, n_in / 4, 16, 4], float16 [panels, groups, 16]."""
-    values = _padded_inputs(q.astype(np.int16) + 128, GROUP_INT8, fill=128).astype(np.uint8)
-    values = _padded_outputs(values, fill=128).reshape(-1, LANES, values.shape[1] // 4, 4)
-    return np.ascontiguousarray(values.transpose(0, 2, 1, 3)), _pack_groups(scale)
-
-
-def unpack_int8(values: np.ndarray, scale: np.ndarray, n_out: int, n_in: int) -> tuple[np.ndarray, np.ndarray]:
-    """The inverse of `pack_int8`."""
-    q = values.transpose(0, 2, 1, 3).reshape(-1, 4 * values.shape[1])[:n_out, :n_in]
-    return (q.astype(np.int16) - 128).astype(np.int8), _unpack_groups(scale, n_out)
-
-
-def pack_int4(q: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """uint8 0..15 [n_out, n_in], scales and offsets [n_out, groups] -> uint8 [panels, n_in / 8, 16, 4], 2 x float16."""
-    nibbles = _padded_outputs(_padded_inputs(q, GROUP_INT4))
-    nibbles = nibbles.reshape(-1, LANES, nibbles.shape[1] // 8, 2, 4)
-    values = nibbles[..., 0, :] | nibbles[..., 1, :] << 4
-    return np.ascontiguousarray(values.transpose(0, 2, 1, 3)), _pack_groups(scale), _pack_groups(offset)
-
-
-def unpack_int4(
-    values: np.ndarray, scale: np.ndarray, offset: np.ndarray, n_out: int, n_in: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The inverse of `pack_int4`."""
-    bytes_ = values.transpose(0, 2, 1, 3)  # [panels, 16, n_in / 8, 4]
-    q = np.stack([bytes_ & 15, bytes_ >> 4], axis=3).reshape(-1, 8 * values.shape[1])[:n_out, :n_in]
-    return q, _unpack_groups(scale, n_out), _unpack_groups(offset, n_out)
-
-
-def _pack_groups(rows: np.ndarray) -> np.ndarray:
-    """[n_out, n] -> [panels, n, 16]."""
-    rows = _padded_outputs(rows)
-    return np.ascontiguousarray(rows.reshape(-1, LANES, rows.shape[1]).transpose(0, 2, 1))
-
-
-def _unpack_groups(panels: np.ndarray, n_out: int) -> np.ndarray:
-    """The inverse of `_pack_groups`."""
-    rows: np.ndarray = panels.transpose(0, 2, 1).reshape(-1, panels.shape[1])
-    return rows[:n_out]
-
-
-def _padded_outputs(rows: np.ndarray, fill: int = 0) -> np.ndarray:
-    n_out = rows.shape[0]
-    return np.pad(rows, ((0, padded(n_out, LANES * PANELS) - n_out), (0, 0)), constant_values=fill)
-
-
-def _padded_inputs(rows: np.ndarray, group: int, fill: int = 0) -> np.ndarray:
+def pad_inputs(rows: np.ndarray, group: int, fill: int = 0) -> np.ndarray:
+    """rows [n, n_in] with n_in padded to a multiple of the group."""
     n_in = rows.shape[1]
     return np.pad(rows, ((0, 0), (0, padded(n_in, group) - n_in)), constant_values=fill)
-
-
-# --- Groups ----------------------------------------------------------------------------------------------------------
 
 
 def _in_groups(w: np.ndarray, group: int) -> np.ndarray:
@@ -305,7 +192,8 @@ def _as_float16(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float16).astype(np.float32)
 
 
-def _check(w: np.ndarray, largest: float, dtype: str) -> None:
+def check_range(w: np.ndarray, largest: float, dtype: str) -> None:
+    """Raise ValueError for weights that are not finite, or too large for the dtype."""
     if not np.isfinite(w).all():
         raise ValueError(f"weights hold {w[~np.isfinite(w)][0]}: they are broken, fetch them again")
     if w.size and (reach := float(np.abs(w).max())) > largest:

@@ -9,7 +9,7 @@ import sys
 import llvmlite.binding as llvm
 import pytest
 
-from nbgpt.targets import SHIPPED, Target, current_target, described_host, host_target
+from nbgpt.abi.targets import SHIPPED, Target, current_target, described_host, host_target
 
 x86_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="the features of this test are those of x86-64")
 
@@ -140,7 +140,7 @@ llvm.initialize_all_asmprinters()
 for module in (llvm, targets):
     module.get_default_triple = module.get_process_triple = lambda: "aarch64-unknown-linux-gnu"
 
-from nbgpt.compiler import optimized
+from nbgpt.backend.compiler import optimized
 
 _, module, machine = optimized(sys.argv[1])
 print(*set(re.findall(r"^\\t([a-z0-9]+)\\b", machine.emit_assembly(module), re.M)))

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from models import config_of, random_params, write_native
 
-from nbgpt import benchmark, weights
-from nbgpt.benchmark import Limits, as_json, as_table, elapsed, flop_a_token, plan, run, step_bytes
-from nbgpt.benchmark import Test as Trial  # pytest would take a Test for tests of its own
-from nbgpt.cli import main
+from nbgpt import weights
+from nbgpt.abi.job import PROBE_FLOATS, PROBE_READ
+from nbgpt.analysis import benchmark
+from nbgpt.analysis.benchmark import Limits, as_json, as_table, elapsed, flop_a_token, plan, run, step_bytes
+from nbgpt.analysis.benchmark import Test as Trial  # pytest would take a Test for tests of its own
+from nbgpt.cli.main import main
 from nbgpt.config import OFFICIAL
-from nbgpt.job import PROBE_FLOATS, PROBE_READ
-from nbgpt.model import GPT2
+from nbgpt.engine.engine import Engine
 
 LLAMA_BENCH = {
     *("build_commit", "cpu_info", "model_filename", "model_type", "model_size", "model_n_params", "n_batch"),
@@ -102,7 +103,7 @@ def test_every_combination():
 )
 @pytest.mark.parametrize(("kv_dtype", "kv_bytes_a_number"), [("float32", 4), ("float16", 2)])
 def test_bytes_and_operations_against_counting_each_token(file, test, kv_dtype, kv_bytes_a_number):
-    model = GPT2(weights.load(file), 1, kv_dtype)
+    model = Engine(weights.load(file), 1, kv_dtype)
     config = model.config
     values_of_head = 48
     n = test.n_prompt or test.n_gen

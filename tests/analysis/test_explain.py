@@ -16,10 +16,10 @@ from folders import RECITED, TOKENIZER, text_config, write_text_model
 from models import random_params
 
 import nbgpt
-from nbgpt.cli import main
+from nbgpt.analysis.explain import MAX_TOKENS, page
+from nbgpt.analysis.trace import N_TOP, Trace
+from nbgpt.cli.main import main
 from nbgpt.config import OFFICIAL
-from nbgpt.explain import MAX_TOKENS, page
-from nbgpt.trace import N_TOP, Trace
 
 HOSTILE = (
     "</script><script>window.broken = 1</script><!-- <script> {{style}} \\u003c \\1 &lt; ' \" ` ${n} \0 \u202e \u2028"
@@ -149,7 +149,7 @@ def contrast(one, other):
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_contrast(scheme):
-    css, script = ((Path(nbgpt.__file__).parent / f"explain.{kind}").read_text() for kind in ("css", "js"))
+    css, script = ((Path(nbgpt.__file__).parent / "analysis" / f"explain.{kind}").read_text() for kind in ("css", "js"))
     found = [dict(re.findall(r"--(\w+): #(\w{6});", block)) for block in re.findall(r":root \{(.*?)\}", css, re.DOTALL)]
     of = {name: np.frombuffer(bytes.fromhex(value), np.uint8).astype(float) for name, value in found[scheme].items()}
     share = int(re.search(r"Math.round\((\d+) \* p\)", script)[1]) / 100

@@ -8,7 +8,7 @@ from models import random_params
 from test_explain import HOSTILE
 
 import nbgpt
-from nbgpt.explain import page
+from nbgpt.analysis.explain import page
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="no chromium with its chromedriver here: apt-get install chromium chromium-driver"

@@ -7,7 +7,7 @@ import pytest
 import reference
 from models import config_of, open_model, random_params, write_native
 
-from nbgpt.evaluation import perplexity, windows
+from nbgpt.analysis.perplexity import perplexity, windows
 
 N_CTX, N_VOCAB = 32, 61
 CONFIG = config_of(n_ctx=N_CTX, n_vocab=N_VOCAB, tied_embeddings=False)

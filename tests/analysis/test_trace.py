@@ -8,11 +8,11 @@ from models import VARIANTS, config_of, native_params, open_model, random_params
 
 import nbgpt
 from nbgpt import weights
-from nbgpt.convert import convert
+from nbgpt.analysis.trace import N_TOP, trace
+from nbgpt.conversion.convert import convert
+from nbgpt.engine.engine import Engine
 from nbgpt.formats import Checkpoint, Tensor
-from nbgpt.model import GPT2
-from nbgpt.text import Model
-from nbgpt.trace import N_TOP, trace
+from nbgpt.model import Model
 
 NUMBERS = ("norms", "added", "mean_before", "variance_before", "mean_after", "variance_after")
 
@@ -115,7 +115,7 @@ def test_the_last_prediction_is_that_of_the_plain_path(tmp_path, rng, dtype, kv_
     """Exactly: the same ids first, and their probabilities as near as a softmax in float32 can be."""
     config = config_of(n_vocab=300)
     path = write_native(tmp_path / "model.safetensors", random_params(config), config, dtype)
-    model = GPT2(weights.load(path), 2, kv_dtype)
+    model = Engine(weights.load(path), 2, kv_dtype)
     ids = rng.integers(0, config.n_vocab, 150).tolist()
     traced, logits = trace(model, TOKENIZER, ids), read(model, ids)
     order = np.argsort(-logits, axis=1, kind="stable")[:, :N_TOP]
@@ -223,7 +223,7 @@ def test_keys_that_are_rounded_in_the_cache(tmp_path, rng):
     q, k, _ = (np.split(one, config.n_head, axis=1) for one in np.split(qkv, 3, axis=1))
     attention = {}
     for dtype in ("float32", "float16"):
-        traced = trace(GPT2(weights.load(path), 2, dtype), TOKENIZER, ids)
+        traced = trace(Engine(weights.load(path), 2, dtype), TOKENIZER, ids)
         attention[dtype] = traced.attention[0]
         heads = (reference.attention(a, b.astype(dtype), np.eye(30), 16**-0.5) for a, b in zip(q, k, strict=True))
         np.testing.assert_allclose(traced.attention[0], list(heads), rtol=0, atol=2e-4)

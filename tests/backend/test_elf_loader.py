@@ -8,7 +8,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from nbgpt.linker import UnknownObjectError, link
+from nbgpt.backend.elf_loader import UnknownObjectError, link
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="its objects are those of x86-64")
 PROGRAM = """

@@ -15,9 +15,10 @@ import pytest
 from models import config_of, open_model, random_params, read, write_native
 
 import nbgpt
-from nbgpt import passes, runtime
-from nbgpt.runtime import KernelError, find_object, read_object
-from nbgpt.targets import SHIPPED, Target, current_target, host_target
+from nbgpt.abi.targets import SHIPPED, Target, current_target, host_target
+from nbgpt.backend import kernel_cache
+from nbgpt.backend.kernel_cache import KernelError, find_object, read_object
+from nbgpt.engine import model_runner
 
 DTYPE = "float32"
 CONFIG = config_of(n_layer=1)
@@ -27,10 +28,10 @@ PASS = """
 import hashlib, sys
 from pathlib import Path
 from nbgpt import weights
-from nbgpt.kv_cache import Sequence
-from nbgpt.model import GPT2
+from nbgpt.engine.kv_cache import Sequence
+from nbgpt.engine.engine import Engine
 
-model = GPT2(weights.load(Path(sys.argv[1])), n_threads=2)
+model = Engine(weights.load(Path(sys.argv[1])), n_threads=2)
 sequence = Sequence()
 logits = model.forward(range(60), [sequence] * 60, range(60))
 print(hashlib.sha256(logits.tobytes()).hexdigest(), *{"numba", "llvmlite"} & {*sys.modules})
@@ -71,13 +72,13 @@ def compilations(compiled, monkeypatch):
         asked.append(wanted.path.name)
         return compiled.path.read_bytes()
 
-    monkeypatch.setattr(runtime, "_compile", compile_again)
+    monkeypatch.setattr(kernel_cache, "_compile", compile_again)
     return asked
 
 
 def load():
     """As if no kernels had been loaded in this process."""
-    return runtime.load_kernels.__wrapped__(DTYPE)
+    return kernel_cache.load_kernels.__wrapped__(DTYPE)
 
 
 def start_pass(path, home, **environment):
@@ -94,15 +95,15 @@ def start_pass(path, home, **environment):
 
 
 def edited_digest(monkeypatch, package):
-    monkeypatch.setattr(runtime, "_HERE", package)
-    return runtime.source_digest.__wrapped__()
+    monkeypatch.setattr(kernel_cache, "_PACKAGE", package)
+    return kernel_cache.source_digest.__wrapped__()
 
 
 def test_an_edit_of_any_source_is_noticed(tmp_path, monkeypatch):
     package = Path(shutil.copytree(PACKAGE, tmp_path / "nbgpt"))
     digests = {edited_digest(monkeypatch, package)}
-    assert digests == {runtime.source_digest()}
-    listed = "import nbgpt.compiler, nbgpt.kernels.forward, sys; print(*sys.modules)"
+    assert digests == {kernel_cache.source_digest()}
+    listed = "import nbgpt.backend.compiler, nbgpt.kernels.forward, sys; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", listed], capture_output=True, text=True, check=True, cwd=tmp_path)
     names = [name for name in modules.stdout.split() if name.startswith("nbgpt.")]
     assert "nbgpt.kernels.matmul" in names
@@ -118,7 +119,7 @@ def test_an_edited_kernel_is_compiled_again(tmp_path, monkeypatch, compiled):
     package = Path(shutil.copytree(PACKAGE, tmp_path / "nbgpt"))
     (package / "kernels/gelu.py").write_text("# edited\n")
     digest = edited_digest(monkeypatch, package)
-    monkeypatch.setattr(runtime, "source_digest", lambda: digest)
+    monkeypatch.setattr(kernel_cache, "source_digest", lambda: digest)
     assert find_object(DTYPE).state == "to be compiled"
     assert find_object(DTYPE).path != compiled.path
 
@@ -158,15 +159,15 @@ def test_numbas_other_settings_do_not_reach_the_compiler(compiled, monkeypatch):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     monkeypatch.setattr(subprocess, "run", lambda *_, env, **__: given.append(env) or Mock(returncode=0))
     for target in (None, SHIPPED[0]):
-        runtime._compile(replace(compiled, target=target))
+        kernel_cache._compile(replace(compiled, target=target))
     host, shipped = ({name for name in env if name.startswith("NUMBA_")} for env in given)
     assert (host, shipped) == (set(), {"NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"})
 
 
 def test_a_compiler_that_fails_says_why(compiled, kept, monkeypatch):
     kept.unlink()
-    monkeypatch.setattr(runtime, "find_object", lambda dtype: replace(compiled, dtype="int3", path=kept))
-    monkeypatch.setattr(runtime, "_cached_object", runtime.find_object)
+    monkeypatch.setattr(kernel_cache, "find_object", lambda dtype: replace(compiled, dtype="int3", path=kept))
+    monkeypatch.setattr(kernel_cache, "_cached_object", kernel_cache.find_object)
     with pytest.raises(KernelError, match=r"^cannot compile the kernels for .*: .*invalid choice: 'int3'.*$"):
         load()
     assert list(kept.parent.iterdir()) == []
@@ -185,7 +186,7 @@ def test_nothing_is_left_when_a_process_ends_while_its_kernels_are_compiled(path
 def test_kernels_of_an_upgrade_are_not_run_by_a_process_from_before_it(kept, compilations, monkeypatch):
     """The compiler reads the sources that are on disk now, and writes the job of these into the header."""
     kept.unlink()
-    monkeypatch.setattr(runtime, "SLOT", {**runtime.SLOT, "n_layer": 0})
+    monkeypatch.setattr(kernel_cache, "SLOT", {**kernel_cache.SLOT, "n_layer": 0})
     with pytest.raises(KernelError, match=r"was nbgpt changed while it ran\?\): kernels of other sources"):
         load()
     assert not list(kept.parent.iterdir())
@@ -284,13 +285,13 @@ def test_a_file_of_another_user_is_not_loaded(kept, compilations, monkeypatch):
     assert compilations == [kept.name]
 
 
-@pytest.mark.skipif(not runtime.on_shipped_platform(), reason="elsewhere llvmlite links")
+@pytest.mark.skipif(not kernel_cache.on_shipped_platform(), reason="elsewhere llvmlite links")
 def test_both_linkers_give_the_same_bits(path, compiled, monkeypatch):
     expected = read(open_model(path), [1, 2, 3])
-    monkeypatch.setattr(runtime.linker, "_X86_64", 0)
+    monkeypatch.setattr(kernel_cache.elf_loader, "_X86_64", 0)
     enter = load()
     assert enter.engine
-    monkeypatch.setattr(passes, "load_kernels", lambda dtype: enter)
+    monkeypatch.setattr(model_runner, "load_kernels", lambda dtype: enter)
     assert np.array_equal(read(open_model(path), [1, 2, 3]), expected)
 
 
@@ -358,12 +359,12 @@ def wheel(tmp_path, monkeypatch):
     """An installation with objects for every shipped target, on a machine that could use the best."""
     monkeypatch.setenv("NBGPT_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("NUMBA_CPU_NAME", raising=False)
-    monkeypatch.setattr(runtime, "_HERE", tmp_path)
-    monkeypatch.setattr(runtime, "on_shipped_platform", lambda: True)
+    monkeypatch.setattr(kernel_cache, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(kernel_cache, "on_shipped_platform", lambda: True)
     (tmp_path / "objects").mkdir()
     for target in SHIPPED:
-        runtime._shipped_object(DTYPE, target, tmp_path / "objects").path.touch()
-    return lambda features: monkeypatch.setattr(runtime, "described_host", lambda: Target("some-cpu", features))
+        kernel_cache._shipped_object(DTYPE, target, tmp_path / "objects").path.touch()
+    return lambda features: monkeypatch.setattr(kernel_cache, "described_host", lambda: Target("some-cpu", features))
 
 
 def test_the_best_shipped_object_is_used(wheel):
@@ -392,7 +393,7 @@ def test_a_cpu_that_no_shipped_object_suits_compiles(wheel):
 
 def test_another_platform_compiles(wheel, monkeypatch):
     wheel(SHIPPED[0].features)
-    monkeypatch.setattr(runtime, "on_shipped_platform", lambda: False)
+    monkeypatch.setattr(kernel_cache, "on_shipped_platform", lambda: False)
     assert find_object(DTYPE).state == "to be compiled"
 
 
@@ -404,7 +405,7 @@ def test_a_chosen_cpu_compiles(wheel, monkeypatch):
 
 def test_an_installation_without_objects_compiles(wheel):
     wheel(SHIPPED[0].features)
-    shutil.rmtree(runtime._HERE / "objects")
+    shutil.rmtree(kernel_cache._PACKAGE / "objects")
     assert find_object(DTYPE).state == "to be compiled"
 
 
@@ -413,7 +414,7 @@ def test_a_shipped_object_is_loaded(tmp_path, compiled, kept, compilations, monk
     shipped = tmp_path / "shipped.o"
     shutil.copy(compiled.path, shipped)
     shipped.chmod(0o664)
-    monkeypatch.setattr(runtime, "find_object", lambda dtype: replace(compiled, path=shipped, state="shipped"))
+    monkeypatch.setattr(kernel_cache, "find_object", lambda dtype: replace(compiled, path=shipped, state="shipped"))
     kept.unlink()
     assert load()
     assert compilations == []

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from models import config_of, open_model, random_params, read, write_native
 
-from nbgpt import team
-from nbgpt.job import PARKED
-from nbgpt.kv_cache import Sequence
-from nbgpt.team import cpu_quota, default_threads, physical_cores
+from nbgpt.abi.job import PARKED
+from nbgpt.backend import thread_pool
+from nbgpt.backend.thread_pool import cpu_quota, default_threads, physical_cores
+from nbgpt.engine.kv_cache import Sequence
 
 CONFIG = config_of()
 TEXT = list(range(CONFIG.n_vocab))
@@ -95,8 +95,8 @@ def test_no_groups_no_quota(tmp_path):
 
 @pytest.mark.parametrize(("quota", "threads"), [(None, 8), (16.0, 8), (3.6, 4), (1.5, 2), (0.2, 1)])
 def test_default_threads_respect_the_quota(monkeypatch, quota, threads):
-    monkeypatch.setattr(team, "physical_cores", lambda cpus: 8)
-    monkeypatch.setattr(team, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(thread_pool, "physical_cores", lambda cpus: 8)
+    monkeypatch.setattr(thread_pool, "cpu_quota", lambda: quota)
     assert default_threads() == threads
 
 

@@ -12,10 +12,10 @@ from folders import RECITED, TOKENIZER, ballot, reciter, text_config, write_text
 from models import random_params
 
 import nbgpt
-from nbgpt.cli import main
-from nbgpt.options import Options, settle
-from nbgpt.runtime import load_kernels
-from nbgpt.terminal import shaded
+from nbgpt.backend.kernel_cache import load_kernels
+from nbgpt.cli.main import main
+from nbgpt.cli.terminal import shaded
+from nbgpt.text.options import Options, settle
 
 ESCAPE = re.compile(r"\x1b\[[\d;]*m")
 

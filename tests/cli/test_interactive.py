@@ -11,9 +11,9 @@ import time
 import pytest
 
 import nbgpt
-from nbgpt.cli import main
-from nbgpt.generation import Generation
-from nbgpt.repl import HELP, Repl, _value
+from nbgpt.cli.interactive import HELP, Repl, _value
+from nbgpt.cli.main import main
+from nbgpt.engine.scheduler import Generation
 
 OPENING = "It was a dark and stormy night"
 
@@ -107,7 +107,7 @@ def test_an_error_of_the_model_leaves_the_text(model, repl, capsys, monkeypatch,
 
 
 def test_a_reader_that_has_gone_ends_the_program(repl, monkeypatch):
-    monkeypatch.setattr("nbgpt.repl.write", lambda text: (_ for _ in ()).throw(BrokenPipeError))
+    monkeypatch.setattr("nbgpt.cli.interactive.write", lambda text: (_ for _ in ()).throw(BrokenPipeError))
     with pytest.raises(BrokenPipeError):
         repl.run(iter(["/text"]))
 

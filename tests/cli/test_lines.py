@@ -11,7 +11,7 @@ from folders import text_config, write_text_model
 from models import random_params
 
 import nbgpt
-from nbgpt.cli import main
+from nbgpt.cli.main import main
 
 LINES = ["It was a dark and stormy night.", "", "a", "Naïve café 😀", *(f"number {n}" for n in range(100))]
 

@@ -17,12 +17,13 @@ from folders import RECITED, TOKENIZER, ballot, reciter, text_config, write_fold
 from models import random_params
 
 import nbgpt
-from nbgpt import library, weights
-from nbgpt.cli import main
-from nbgpt.evaluation import perplexity
-from nbgpt.generation import Generation
-from nbgpt.runtime import load_kernels
-from nbgpt.stream import Writer
+from nbgpt import weights
+from nbgpt.analysis.perplexity import perplexity
+from nbgpt.backend.kernel_cache import load_kernels
+from nbgpt.cli.main import main
+from nbgpt.conversion import registry
+from nbgpt.engine.scheduler import Generation
+from nbgpt.text.stream import Writer
 
 COMMANDS = ["generate", "repl", "convert", "download", "info", "eval", "score", "embed", "explain", "bench", "warmup"]
 FIGURES = re.compile(
@@ -116,7 +117,7 @@ def test_quiet(run, recital):
 
 START = """
 import os, sys
-from nbgpt.cli import main
+from nbgpt.cli.main import main
 
 main(sys.argv[1:])
 slow = {"numba", "llvmlite", "importlib.metadata", "subprocess", "tempfile", "tqdm", "huggingface_hub"}
@@ -460,12 +461,12 @@ def test_other_failures(fails, monkeypatch, error, code, message):
     def open_model(*arguments):
         raise error
 
-    monkeypatch.setattr(library, "open_model", open_model)
+    monkeypatch.setattr(registry, "open_model", open_model)
     assert fails("info") == (code, message)
 
 
 def test_a_mistake_of_ours_is_not_hidden(run, monkeypatch):
-    monkeypatch.setattr(library, "open_model", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(registry, "open_model", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("info")
 
@@ -506,7 +507,7 @@ def test_info_of_a_file_with_a_hostile_name(run, folder):
 
 def test_convert(run, official, recital, tmp_path):
     source = official("mine")
-    default = library.models_folder() / "mine-int8.safetensors"
+    default = registry.models_folder() / "mine-int8.safetensors"
     assert run("convert", source) == (0, f"{default}\n", "")
     assert run("generate", "-q", "--model", "mine", "-n", 3)[0] == 0
 

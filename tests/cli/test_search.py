@@ -5,9 +5,9 @@ import json
 import pytest
 
 import nbgpt
-from nbgpt.beam import beam_search
-from nbgpt.cli import main
-from nbgpt.contrastive import contrastive_search
+from nbgpt.cli.main import main
+from nbgpt.decoding.beam_search import beam_search
+from nbgpt.decoding.contrastive_search import contrastive_search
 
 PROMPT = "It was a dark and stormy night"
 

@@ -4,9 +4,9 @@ import reference
 from folders import RECITED, reciter, text_config, write_folder
 from models import config_of, open_model, random_params, write_native
 
-from nbgpt import observe
-from nbgpt.cli import main
-from nbgpt.observe import Observer, cut, write_text
+from nbgpt.cli.main import main
+from nbgpt.conversion import calibration
+from nbgpt.conversion.calibration import Observer, cut, write_text
 from nbgpt.weights import load
 
 
@@ -56,7 +56,7 @@ def test_the_model_writes_the_same_texts_however_many_at_once(model, monkeypatch
     assert [len(text) for text in texts] == [70, 70, 70]
     assert all(text[0] == 5 and 0 <= min(text) <= max(text) < 61 for text in texts)
     assert len(set(map(tuple, texts))) == 3
-    monkeypatch.setattr(observe, "_KV_LIMIT", 1)
+    monkeypatch.setattr(calibration, "_KV_LIMIT", 1)
     assert write_text(model, 5, 200) == texts
 
 

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from nbgpt import paths, weights
-from nbgpt.convert import convert, n_bytes
+from nbgpt.conversion.convert import convert, n_bytes
 from nbgpt.formats import Checkpoint, FormatError, open_checkpoint
 from nbgpt.tokenizer import Tokenizer
 from nbgpt.weights import DTYPES
@@ -342,7 +342,7 @@ def test_a_folder_that_cannot_be_written():
 CHILD = """
 import sys
 from pathlib import Path
-from nbgpt.convert import convert
+from nbgpt.conversion.convert import convert
 from nbgpt.formats import open_checkpoint
 for dtype in sys.argv[3:]:
     convert(open_checkpoint(Path(sys.argv[1])), dtype, Path(sys.argv[2]))

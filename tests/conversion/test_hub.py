@@ -22,7 +22,7 @@ import pytest
 from hub_server import COMMIT, Hub
 from safetensors.numpy import load_file, save
 
-from nbgpt.download import RELEASES, DownloadError, Release, _hub_cache, fetch, locate
+from nbgpt.conversion.hub import RELEASES, DownloadError, Release, _hub_cache, fetch, locate
 
 pytest.importorskip("huggingface_hub", reason="the extra nbgpt[download] is not installed")
 
@@ -35,12 +35,12 @@ import json, sys, time
 time.sleep = lambda seconds: None
 from huggingface_hub import constants
 constants.DOWNLOAD_CHUNK_SIZE = 1024
-from nbgpt import download
+from nbgpt.conversion import hub
 name, releases = sys.argv[1], json.loads(sys.argv[2])
-download.RELEASES.update({short: download.Release(**release) for short, release in releases.items()})
+hub.RELEASES.update({short: hub.Release(**release) for short, release in releases.items()})
 try:
-    print(download.fetch(name))
-except download.DownloadError as error:
+    print(hub.fetch(name))
+except hub.DownloadError as error:
     sys.exit(f"DownloadError: {error}")
 """
 
@@ -261,7 +261,7 @@ def test_blob_in_the_store_that_repositories_share(client: Client, monkeypatch: 
     (snapshot / "config.json").write_bytes(SMALL_FILES["config.json"])
     blob.symlink_to(f"../../blobs/ab/{store.name}")
     (snapshot / "model.safetensors").symlink_to(f"../../blobs/{SHA256}")
-    monkeypatch.setattr("nbgpt.download._download", lambda release, present: present)
+    monkeypatch.setattr("nbgpt.conversion.hub._download", lambda release, present: present)
     with pytest.raises(DownloadError, match=f"expected SHA-256 {SHA256}, found "):
         fetch("me/tiny")
     assert not any(path.is_symlink() or path.exists() for path in (snapshot / "model.safetensors", blob, store))

@@ -9,9 +9,10 @@ import pytest
 from folders import reciter, text_config, write_folder, write_text_model
 from models import random_params
 
-from nbgpt import library, paths
+from nbgpt import paths
+from nbgpt.conversion import registry
+from nbgpt.conversion.registry import ModelNotFoundError, known, model_name, open_model
 from nbgpt.formats import FormatError
-from nbgpt.library import ModelNotFoundError, known, model_name, open_model
 from nbgpt.weights import DTYPES
 
 CONFIG, PARAMS = reciter("Hello")
@@ -84,10 +85,10 @@ def test_the_embedded_model(own_home, monkeypatch):
 
 
 def test_models_are_kept_in_the_home(own_home, monkeypatch):
-    assert library.models_folder() == own_home / "models"
+    assert registry.models_folder() == own_home / "models"
     monkeypatch.delenv("NBGPT_HOME")
     monkeypatch.setenv("XDG_CACHE_HOME", str(own_home))
-    assert library.models_folder() == own_home / "nbgpt" / "models"
+    assert registry.models_folder() == own_home / "nbgpt" / "models"
 
 
 # Names that stand for nothing

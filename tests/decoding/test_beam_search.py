@@ -7,8 +7,8 @@ import pytest
 import reference
 from models import config_of, open_model, random_params, write_native
 
-from nbgpt.beam import beam_search
-from nbgpt.generation import Generation, Sampling
+from nbgpt.decoding.beam_search import beam_search
+from nbgpt.engine.scheduler import Generation, SamplingParams
 
 N_VOCAB = 5
 CONFIG = config_of(n_vocab=N_VOCAB, n_ctx=80, tied_embeddings=False)  # tied, it would repeat what it reads
@@ -78,7 +78,7 @@ def test_it_finds_what_greedy_does_not(model):
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
 def test_one_beam_is_greedy(model, early_stopping):
     for prompt in ([token] for token in range(N_VOCAB)):
-        generation = Generation(model, prompt, 10, Sampling(temperature=0), frozenset({EOS}))
+        generation = Generation(model, prompt, 10, SamplingParams(temperature=0), frozenset({EOS}))
         ids = list(generation)
         [found] = beam_search(model, prompt, 1, 10, eos_id=EOS, early_stopping=early_stopping)
         assert (found.ids, found.finish_reason) == (ids, generation.finish_reason)

@@ -7,9 +7,9 @@ import pytest
 import reference
 from models import config_of, native_params, open_model, random_params, write_native
 
-from nbgpt.contrastive import contrastive_search
-from nbgpt.generation import Generation, Sampling
-from nbgpt.kv_cache import Sequence
+from nbgpt.decoding.contrastive_search import contrastive_search
+from nbgpt.engine.kv_cache import Sequence
+from nbgpt.engine.scheduler import Generation, SamplingParams
 
 CONFIG = config_of(n_ctx=180, tied_embeddings=False)  # tied, it would repeat what it reads
 PARAMS = random_params(CONFIG)
@@ -58,7 +58,7 @@ def test_over_borders_of_pages_and_passes(model, rng, n_prompt):
 
 @pytest.mark.parametrize(("alpha", "k"), [(0, 5), (0.6, 1)])
 def test_greedy_is_a_special_case(model, alpha, k):
-    greedy = list(Generation(model, PROMPT, 40, Sampling(temperature=0)))
+    greedy = list(Generation(model, PROMPT, 40, SamplingParams(temperature=0)))
     assert list(contrastive_search(model, PROMPT, 40, alpha=alpha, k=k)) == greedy
 
 

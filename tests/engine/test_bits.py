@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from models import config_of, open_model, random_params, read, write_native
 
-from nbgpt.job import MAX_TURNS
-from nbgpt.kv_cache import Sequence
-from nbgpt.layout import HEAD_DTYPE, PAGE
-from nbgpt.model import GPT2
-from nbgpt.targets import current_target
+from nbgpt.abi.job import MAX_TURNS
+from nbgpt.abi.layout import HEAD_DTYPE, PAGE
+from nbgpt.abi.targets import current_target
+from nbgpt.engine.engine import Engine
+from nbgpt.engine.kv_cache import Sequence
 from nbgpt.weights import load
 
 CONFIG = config_of(n_embd=60, n_inner=100)  # heads of 20: tails everywhere
@@ -68,7 +68,7 @@ def test_a_long_past_shared_by_threads(tmp_path, dtype, kv_dtype):
     """Single rows see their past span by span, many rows see it at once."""
     config = config_of(n_embd=60, n_ctx=600)
     path = write_native(tmp_path / "model.safetensors", random_params(config), config, dtype)
-    model = GPT2(load(path), 2, kv_dtype)
+    model = Engine(load(path), 2, kv_dtype)
     text = np.random.default_rng(8).integers(0, config.n_vocab, 600)
     whole = read(model, text)
     for start in (250, 509):
@@ -102,7 +102,7 @@ def test_turns_of_one_call_are_calls(path, n_threads):
 
 
 def test_a_half_float_cache_is_near_a_float_one(path, whole):
-    halves = GPT2(load(path), 2, "float16")
+    halves = Engine(load(path), 2, "float16")
     logits = read(halves, TEXT)
     difference = np.abs(logits - whole).max() / np.abs(whole).max()
     assert 0 < difference < 0.05
@@ -255,11 +255,11 @@ READ = """
 import sys
 from pathlib import Path
 import numpy as np
-from nbgpt.kv_cache import Sequence
-from nbgpt.model import GPT2
+from nbgpt.engine.kv_cache import Sequence
+from nbgpt.engine.engine import Engine
 from nbgpt.weights import load
 text = np.load(sys.argv[2]).tolist()
-logits = GPT2(load(Path(sys.argv[1])), 2).forward(text, [Sequence()] * len(text), range(len(text)))
+logits = Engine(load(Path(sys.argv[1])), 2).forward(text, [Sequence()] * len(text), range(len(text)))
 np.save(sys.argv[2], logits)
 """
 

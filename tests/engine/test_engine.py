@@ -7,7 +7,7 @@ import pytest
 import reference
 from models import VARIANTS, config_of, native_params, open_model, random_params, read, write_native
 
-from nbgpt.kv_cache import Sequence
+from nbgpt.engine.kv_cache import Sequence
 
 TOLERANCE = 1e-5  # of float32 logits, relative to the largest
 variants = pytest.mark.parametrize("config", [config_of(**changes) for changes in VARIANTS.values()], ids=VARIANTS)

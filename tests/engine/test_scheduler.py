@@ -11,14 +11,14 @@ import reference
 from folders import ballot
 from models import config_of, open_model, random_params, write_native
 
-from nbgpt.generation import Generation, run
-from nbgpt.kv_cache import Sequence
-from nbgpt.logprobs import measure
-from nbgpt.model import GPT2
-from nbgpt.sampling import Sampling
+from nbgpt.engine.engine import Engine
+from nbgpt.engine.kv_cache import Sequence
+from nbgpt.engine.scheduler import Generation, run
+from nbgpt.sampling.logprobs import measure
+from nbgpt.sampling.params import SamplingParams
 
 N_VOCAB, N_CTX = 61, 24
-GREEDY = Sampling(temperature=0)
+GREEDY = SamplingParams(temperature=0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def generate(model, prompt, max_tokens, sampling=GREEDY, **options):
     return list(Generation(model, prompt, max_tokens, sampling, **options))
 
 
-def next_greedy(model: GPT2, ids):
+def next_greedy(model: Engine, ids):
     """What follows ids, read from an empty cache."""
     return int(model.prefill(Sequence(), ids).argmax())
 
@@ -50,7 +50,7 @@ def test_greedy_takes_the_likeliest_of_the_uncached_logits(model):
 
 
 def test_a_seed_gives_the_same_ids_on_any_number_of_threads(file):
-    runs = [generate(open_model(file, n), [1, 2], 20, Sampling(3.0, 0, 1.0, seed=3)) for n in (1, 2, 3)]
+    runs = [generate(open_model(file, n), [1, 2], 20, SamplingParams(3.0, 0, 1.0, seed=3)) for n in (1, 2, 3)]
     assert runs[0] == runs[1] == runs[2]
     assert len(set(runs[0])) > 10
 
@@ -58,7 +58,7 @@ def test_a_seed_gives_the_same_ids_on_any_number_of_threads(file):
 @pytest.mark.parametrize("options", [{}, {"top_k": 9, "top_p": 0.8}, {"min_p": 0.02, "repetition_penalty": 1.3}])
 def test_cached_or_not_a_seed_gives_the_same_ids(file, options):
     """Each token again from an empty cache, on another number of threads."""
-    sampling = Sampling(**{"temperature": 3.0, "top_k": 0, "seed": 7, **options})
+    sampling = SamplingParams(**{"temperature": 3.0, "top_k": 0, "seed": 7, **options})
     cached = generate(open_model(file, 1), [1, 2], 20, sampling)
     model, uncached = open_model(file, 2), []
     for n in range(20):
@@ -69,14 +69,14 @@ def test_cached_or_not_a_seed_gives_the_same_ids(file, options):
 
 def test_another_seed_or_sample_gives_other_ids(model):
     places = [(seed, sample) for seed in (0, 1, 2**64 - 1) for sample in (0, 1)]
-    runs = [generate(model, [1], 20, Sampling(3.0, 0, 1.0, seed), sample=sample) for seed, sample in places]
+    runs = [generate(model, [1], 20, SamplingParams(3.0, 0, 1.0, seed), sample=sample) for seed, sample in places]
     assert len({tuple(run) for run in runs}) == len(places)
 
 
 def test_drawn_ids_have_the_models_distribution(tmp_path, rng):
     logits = rng.standard_normal(N_VOCAB).astype(np.float32) * 2
     path = write_native(tmp_path / "m.safetensors", *reversed(ballot(logits, n_layer=1, n_ctx=2000)), "float32")
-    ids = generate(open_model(path), [0], 1999, Sampling(1.0, 0, 1.0, seed=1))
+    ids = generate(open_model(path), [0], 1999, SamplingParams(1.0, 0, 1.0, seed=1))
     expected = len(ids) * reference.softmax(np.float64(logits))
     common = expected > 5
     counts = np.bincount(ids, minlength=N_VOCAB)
@@ -153,15 +153,15 @@ def test_the_smallest_contexts(tmp_path, n_ctx, overflow):
 
 # Many at once
 
-WILD = Sampling(3.0, 0, 1.0, seed=5)
+WILD = SamplingParams(3.0, 0, 1.0, seed=5)
 JOBS = [
     {"prompt": [1], "max_tokens": 20},
     {"prompt": [1, 2, 3, 4, 5, 6, 7, 8], "max_tokens": 16, "sample": 3},
     {"prompt": [9] * 23, "max_tokens": 1},
     {"prompt": [4, 4], "max_tokens": 40, "overflow": "truncate_left"},
     {"prompt": [4, 5], "max_tokens": 40, "overflow": "keep_first", "sampling": GREEDY},
-    {"prompt": [7, 1], "max_tokens": 9, "sampling": Sampling(3.0, 0, min_p=0.01, repetition_penalty=1.2, seed=1)},
-    {"prompt": [7, 1], "max_tokens": 9, "sampling": Sampling(3.0, 0, mirostat_tau=3.0, seed=1)},
+    {"prompt": [7, 1], "max_tokens": 9, "sampling": SamplingParams(3.0, 0, min_p=0.01, repetition_penalty=1.2, seed=1)},
+    {"prompt": [7, 1], "max_tokens": 9, "sampling": SamplingParams(3.0, 0, mirostat_tau=3.0, seed=1)},
     {"prompt": [5], "max_tokens": 20, "stop_ids": frozenset(range(0, N_VOCAB, 7))},
     {"prompt": [5, 6], "max_tokens": 12, "prefix": [50, 51, 52], "logprobs": 2, "echo": True},
     {"prompt": [8], "max_tokens": 12, "logprobs": 3},
@@ -210,7 +210,7 @@ def test_bursts_are_single_steps(model, monkeypatch):
     jobs = [{"prompt": [1, 2, 3], "max_tokens": 20, "sample": n, "stop_ids": frozenset({5})} for n in range(4)]
     bursts = made_of(model, jobs)
     assert all(run(model, bursts))
-    monkeypatch.setattr("nbgpt.generation.BURST_SECONDS", 0.0)
+    monkeypatch.setattr("nbgpt.engine.scheduler.BURST_SECONDS", 0.0)
     single = made_of(model, jobs)
     assert all(run(model, single))
     for burst, one in zip(bursts, single, strict=True):
@@ -262,7 +262,7 @@ def test_what_goes_wrong_in_one_frees_all(model):
         raise ZeroDivisionError
 
     jobs = [{"prompt": [1, 2], "max_tokens": 5}, {"prompt": list(range(20)), "max_tokens": 2}]
-    bad = {"prompt": list(range(20)), "max_tokens": 2, "sampling": Sampling(logits_processors=(fail,))}
+    bad = {"prompt": list(range(20)), "max_tokens": 2, "sampling": SamplingParams(logits_processors=(fail,))}
     with pytest.raises(ZeroDivisionError):
         list(run(model, made_of(model, [*jobs, bad])))
     assert model.cache.bytes_in_use == 0
@@ -314,14 +314,15 @@ def test_min_tokens(model):
     free = generate(model, [4], 20)
     ends = frozenset(free[2:4])
     assert generate(model, [4], 20, stop_ids=ends) == free[: min(map(free.index, ends))]
-    held = generate(model, [4], 20, Sampling(0, min_tokens=10), stop_ids=ends)
+    held = generate(model, [4], 20, SamplingParams(0, min_tokens=10), stop_ids=ends)
     assert len(held) >= 10
     assert not ends & set(held)
 
 
 def test_a_processor_that_does_nothing_changes_nothing(model):
     """What compiled code draws and what NumPy draws are the same ids."""
-    for sampling in (Sampling(3.0, 0, 1.0, 1), Sampling(2.0, 20, 1.0, 2), Sampling(2.0, 30, 0.7, 3), GREEDY):
+    drawn = (SamplingParams(3.0, 0, 1.0, 1), SamplingParams(2.0, 20, 1.0, 2), SamplingParams(2.0, 30, 0.7, 3))
+    for sampling in (*drawn, GREEDY):
         slow = replace(sampling, logits_processors=(lambda ids, logits: logits,))
         assert generate(model, [1, 2], 20, slow) == generate(model, [1, 2], 20, sampling)
 
@@ -373,18 +374,18 @@ def test_cancelled_before_it_begins(model):
     [
         ({"max_tokens": 2.5}, "max_tokens is 2.5; it must be a whole number from 1 on"),
         ({"prefix": [1, 2], "max_tokens": 2}, "tokens of prefix is 2; it must be a whole number below max_tokens, 2"),
-        ({"sampling": Sampling(min_tokens=2)}, "min_tokens is 2; it must be a whole number up to max_tokens, 1"),
+        ({"sampling": SamplingParams(min_tokens=2)}, "min_tokens is 2; it must be a whole number up to max_tokens, 1"),
         ({"max_time": 0}, "max_time is 0; it must be above 0 seconds"),
         ({"max_time": "1"}, "max_time is '1'; it must be above 0 seconds"),
         ({"sample": -1}, r"sample is -1; it must be a whole number from 0 to 2\^64 - 1"),
         ({"logprobs": -1}, "logprobs is -1; it must be a whole number from 0 to 61"),
         ({"stop_ids": {61}}, "token in stop is 61; it must be a whole number from 0 to 60"),
         (
-            {"sampling": Sampling(logit_bias={61: 1.0})},
+            {"sampling": SamplingParams(logit_bias={61: 1.0})},
             "logit_bias has token 61; it must be a whole number from 0 to 60",
         ),
         (
-            {"sampling": Sampling(bad_words=((1, -1),))},
+            {"sampling": SamplingParams(bad_words=((1, -1),))},
             "bad_words has token -1; it must be a whole number from 0 to 60",
         ),
         ({"prompt": []}, "the prompt has no tokens"),
@@ -425,7 +426,7 @@ def test_bad_requests(model, options, message):
 )
 def test_bad_sampling(name, value):
     with pytest.raises(ValueError, match=rf"{name} is {value!r}; it must be "):
-        Sampling(**{name: value})
+        SamplingParams(**{name: value})
 
 
 @pytest.mark.parametrize(
@@ -444,7 +445,7 @@ def test_bad_sampling(name, value):
 )
 def test_other_bad_sampling(options, message):
     with pytest.raises(ValueError, match=message):
-        Sampling(**options)
+        SamplingParams(**options)
 
 
 def test_a_token_outside_of_the_vocabulary_frees_what_it_took(model):
@@ -483,7 +484,7 @@ def test_what_was_abandoned_may_be_collected_in_the_middle_of_a_pass(model, monk
 
 def test_python_threads_get_what_they_would_get_alone(file):
     model = open_model(file, n_threads=2)
-    jobs = [([n, n + 1], Sampling(3.0, 0, 1.0, seed=n)) for n in range(6)]
+    jobs = [([n, n + 1], SamplingParams(3.0, 0, 1.0, seed=n)) for n in range(6)]
     alone = [generate(model, prompt, 20, sampling) for prompt, sampling in jobs]
     together: list[list[int]] = [[] for _ in jobs]
 

@@ -18,7 +18,7 @@ from folders import text_config, write_text_model
 from models import random_params
 
 import nbgpt
-from nbgpt.text import Model
+from nbgpt.model import Model
 from nbgpt.weights import in_memory
 
 PROMPTS = ["Once", "The Time Traveller", "", "It was a dark and stormy night", "9"]

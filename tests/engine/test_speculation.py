@@ -7,14 +7,14 @@ import pytest
 from models import config_of, open_model, random_params, write_native
 
 import nbgpt
-from nbgpt.generation import Generation, Sampling
-from nbgpt.kv_cache import Sequence
-from nbgpt.speculative import DEFAULT_MAX_DRAFT, ModelDraft, Pace, PromptLookup, Speculation, Statistics, verify
+from nbgpt.engine.kv_cache import Sequence
+from nbgpt.engine.scheduler import Generation, SamplingParams
+from nbgpt.engine.speculation import DEFAULT_MAX_DRAFT, ModelDraft, Pace, PromptLookup, Speculation, Statistics, verify
 
 N_VOCAB, N_CTX = 61, 100
 NEVER = N_VOCAB  # an end of text that no model draws
 PROMPT = [5, 6, 7]
-SAMPLINGS = [Sampling(temperature=0), *(Sampling(3.0, 20, 0.9, seed) for seed in range(3))]
+SAMPLINGS = [SamplingParams(temperature=0), *(SamplingParams(3.0, 20, 0.9, seed) for seed in range(3))]
 samplings = pytest.mark.parametrize("sampling", SAMPLINGS, ids=["greedy", "seed 0", "seed 1", "seed 2"])
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from nbgpt.formats import FormatError, open_checkpoint
 from nbgpt.formats.pytorch import read_tensors
 
-FIXTURES = Path(__file__).parent / "fixtures/pytorch"
+FIXTURES = Path(__file__).parents[1] / "fixtures/pytorch"
 EXPECTED = dict(np.load(FIXTURES / "expected.npz"))
 VIEWS = dict(np.load(FIXTURES / "views.npz"))
 MODELS = ("zip-float32", "legacy-float32", "legacy-bfloat16", "zip-bfloat16", "sharded-float16")

@@ -16,7 +16,7 @@ from nbgpt.formats import FormatError, open_checkpoint
 from nbgpt.formats.safetensors import read_header, read_tensors
 
 CONFIG = {"model_type": "gpt2", "n_layer": 2, "n_embd": 16, "n_head": 2, "vocab_size": 61, "n_positions": 24}
-EXPECTED = dict(np.load(Path(__file__).parent / "fixtures/pytorch/expected.npz"))
+EXPECTED = dict(np.load(Path(__file__).parents[1] / "fixtures/pytorch/expected.npz"))
 HEAD = np.flip(EXPECTED["wte.weight"], 0).copy()
 
 

@@ -16,7 +16,7 @@ from nbgpt.formats.leveldb import snappy_decompress, table_entries
 from nbgpt.formats.names import expected_shapes
 from nbgpt.formats.tensorflow import open_tensorflow
 
-FIXTURE = Path(__file__).parent / "fixtures" / "tensorflow"  # written by TensorFlow 2.21: make_tensorflow.py
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "tensorflow"  # written by TensorFlow 2.21: make_tensorflow.py
 INDEX, SHARD = "model.ckpt.index", "model.ckpt.data-00000-of-00001"
 MAGIC = bytes.fromhex("57fb808b247547db")
 

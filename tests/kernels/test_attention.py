@@ -8,8 +8,8 @@ import reference
 from numba import njit
 from reference import padded
 
+from nbgpt.abi.layout import LANES, PAGE, QUERY_TILE, attention_floats
 from nbgpt.kernels.attention import append_key, append_value, make_attend
-from nbgpt.layout import LANES, PAGE, QUERY_TILE, attention_floats
 from nbgpt.simd import at, data, put
 
 HEAD_DIMS = (8, 16, 20, 48, 64, 80, 128)

@@ -8,11 +8,11 @@ import reference
 from numba import njit, types
 from reference import Quantized, QuantizedHead, padded
 
+from nbgpt.abi.layout import LANES, PANELS, ROW_TILE
+from nbgpt.abi.targets import current_target
 from nbgpt.kernels.matmul import HEAD_MATMULS, MATMULS
-from nbgpt.layout import LANES, PANELS, ROW_TILE
 from nbgpt.simd import at, data
 from nbgpt.simd.dots import BYTES, NIBBLES
-from nbgpt.targets import current_target
 
 KINDS = {**MATMULS, "int8 head": HEAD_MATMULS["int8"]}
 SHAPES = [(1, 1), (3, 33), (32, 32), (65, 61), (100, 17), (200, 100)]  # n_in, n_out

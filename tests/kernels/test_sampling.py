@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
+from nbgpt.abi.layout import LANES, SAMPLING_BUCKETS, padded, sampling_floats
 from nbgpt.kernels.sampling import sample
-from nbgpt.layout import LANES, SAMPLING_BUCKETS, padded, sampling_floats
-from nbgpt.rng import uniform
+from nbgpt.sampling.rng import uniform
 from nbgpt.simd import at, data
 
 GREEDY = (0.0, 0, 1.0)

@@ -5,8 +5,8 @@ import pytest
 import reference
 from numba import njit
 
+from nbgpt.abi.layout import LANES
 from nbgpt.kernels.softmax import exp, softmax
-from nbgpt.layout import LANES
 from nbgpt.simd import data, load, store
 
 

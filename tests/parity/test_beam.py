@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_transformers import PROMPTS, STORY, needs_story, ours
 
-from nbgpt.beam import beam_search
+from nbgpt.decoding.beam_search import beam_search
 from nbgpt.tokenizer import Tokenizer
 
 torch = pytest.importorskip("torch", reason="the parity group needs torch and transformers: pip install nbgpt[parity]")

@@ -5,9 +5,9 @@ import pytest
 from test_transformers import PROMPTS, STORY, needs_story
 
 import nbgpt
-from nbgpt import processors as do
-from nbgpt.convert import convert
+from nbgpt.conversion.convert import convert
 from nbgpt.formats import open_checkpoint
+from nbgpt.sampling import logits_processors as do
 
 torch = pytest.importorskip("torch", reason="the parity group needs torch and transformers: pip install nbgpt[parity]")
 theirs = pytest.importorskip("transformers", reason="the parity group needs it: pip install nbgpt[parity]")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from test_transformers import PROMPTS, needs_story, story, torch  # noqa: F401  # story is a fixture
 
+from nbgpt.analysis.trace import N_TOP, trace
 from nbgpt.tokenizer import Tokenizer
-from nbgpt.trace import N_TOP, trace
 
 TOLERANCE = 1e-5  # relative to the largest number of a kind
 LIKELY = 5e-5  # of probabilities, which move as far as the scores do that they come from: numbers of tens

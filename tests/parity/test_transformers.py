@@ -12,9 +12,9 @@ import reference
 from models import open_model, random_params, read
 
 from nbgpt.config import GPT2Config
-from nbgpt.convert import convert
+from nbgpt.conversion.convert import convert
+from nbgpt.engine.kv_cache import Sequence
 from nbgpt.formats import open_checkpoint
-from nbgpt.kv_cache import Sequence
 from nbgpt.tokenizer import Tokenizer
 
 torch = pytest.importorskip("torch", reason="the parity group needs torch and transformers: pip install nbgpt[parity]")

@@ -5,7 +5,7 @@ import pytest
 from test_transformers import PROMPTS, STORY, TOLERANCE, check, needs_story, torch, transformers
 
 import nbgpt
-from nbgpt.convert import convert
+from nbgpt.conversion.convert import convert
 from nbgpt.formats import open_checkpoint
 
 pytestmark = needs_story

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbgpt import processors as do
+from nbgpt.sampling import logits_processors as do
 
 N_VOCAB = 9
 texts = st.lists(st.integers(0, N_VOCAB - 1), min_size=1, max_size=30)

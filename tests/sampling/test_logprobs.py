@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbgpt.logprobs import measure
+from nbgpt.sampling.logprobs import measure
 
 
 def log_softmax(logits):

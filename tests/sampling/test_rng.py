@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbgpt.rng import philox, uniform
+from nbgpt.sampling.rng import philox, uniform
 
 words = st.integers(0, 2**64 - 1)
 

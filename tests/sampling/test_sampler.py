@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import reference
 
-from nbgpt.chooser import Chooser
-from nbgpt.rng import uniform
-from nbgpt.sampling import Sampling
+from nbgpt.sampling.params import SamplingParams
+from nbgpt.sampling.rng import uniform
+from nbgpt.sampling.sampler import Sampler
 
 NEUTRAL = {"temperature": 1.0, "top_k": 0}
 LOGITS = np.array([2.0, 1.5, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0], np.float32)
@@ -18,7 +18,7 @@ N_PROMPT = 3
 
 
 def chooser_of(ends=(), sample=0, **options):
-    return Chooser(Sampling(**{**NEUTRAL, **options}), sample, N_PROMPT, frozenset(ends))
+    return Sampler(SamplingParams(**{**NEUTRAL, **options}), sample, N_PROMPT, frozenset(ends))
 
 
 def choose(chooser, logits=LOGITS, text=TEXT):
@@ -82,7 +82,7 @@ def test_the_distribution_is_exact(options, p):
 def test_compiled_code_draws_where_it_can():
     position = 5
     drawn = (0.7, 3, 0.9, uniform(4, 2, position))
-    assert Chooser(Sampling(0.7, 3, 0.9, 4), 2, N_PROMPT, frozenset({1})).options(position) == drawn
+    assert Sampler(SamplingParams(0.7, 3, 0.9, 4), 2, N_PROMPT, frozenset({1})).options(position) == drawn
     for name, value in {"min_p": 0.1, "repetition_penalty": 1.1, "logit_bias": {1: 1.0}, "mirostat_tau": 5.0}.items():
         assert chooser_of(**{name: value}).options(position) is None
     assert chooser_of(mirostat_eta=0.5, dry_base=2.0, dry_allowed_length=3).options(position)  # these alone ask nothing

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from models import random_params
 
 import nbgpt
-from nbgpt import constrain
-from nbgpt.constrain import Constraint
+from nbgpt.sampling import structured_output
+from nbgpt.sampling.structured_output import Constraint
 from nbgpt.tokenizer import Tokenizer
 
 WILD = {"temperature": 2.0, "top_k": 0}
@@ -173,13 +173,14 @@ def test_end_of_text_ignored(story):
 
 
 def test_two_constraints(story):
-    both = [constrain.regex(story, "[a-m]{5}"), constrain.regex(story, "[h-z]{3,9}")]
+    both = [structured_output.regex(story, "[a-m]{5}"), structured_output.regex(story, "[h-z]{3,9}")]
     assert re.fullmatch("[h-m]{5}", story.generate("Once", logits_processors=both, seed=1, **WILD).text)
 
 
 def test_one_constraint_for_many_texts(story):
     """Texts that grow together, and one after another, do not disturb each other."""
-    form, prompts = constrain.regex(story, " [a-z]{3,12} [0-9]{1,5}"), ["Once", "Once upon a time", "", "Is it so?"]
+    form = structured_output.regex(story, " [a-z]{3,12} [0-9]{1,5}")
+    prompts = ["Once", "Once upon a time", "", "Is it so?"]
     together = story.generate(prompts, n=3, logits_processors=[form], seed=1, **WILD)
     alone = [
         story.generate(prompt, sample=n, logits_processors=[form], seed=1, **WILD)
@@ -415,18 +416,18 @@ def test_without_the_library(model, monkeypatch):
     with pytest.raises(ImportError, match=message):
         model.generate("Once", regex="a")
     with pytest.raises(ImportError, match=message):
-        constrain.regex(model, "a")
+        structured_output.regex(model, "a")
 
 
 def test_vocabularies_go_with_their_tokenizers():
     gc.collect()
-    before = len(constrain._VOCABULARIES)
+    before = len(structured_output._VOCABULARIES)
     tokenizer = Tokenizer.shipped()
     Constraint(tokenizer, "regex", "a").for_text(0)(np.array([], np.int32), np.zeros(tokenizer.n_vocab, np.float32))
     Constraint(tokenizer, "regex", "b")
-    assert len(constrain._VOCABULARIES) == before + 1
+    assert len(structured_output._VOCABULARIES) == before + 1
     gone = weakref.ref(tokenizer)
     del tokenizer
     gc.collect()
     assert gone() is None
-    assert len(constrain._VOCABULARIES) == before
+    assert len(structured_output._VOCABULARIES) == before

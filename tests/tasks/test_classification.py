@@ -9,7 +9,7 @@ from folders import TOKENIZER, text_config, write_folder, write_text_model
 from models import random_params
 
 import nbgpt
-from nbgpt.convert import convert
+from nbgpt.conversion.convert import convert
 from nbgpt.formats import open_checkpoint
 
 TEXTS = ["It was a dark and stormy night.", "a", "", "Naïve café 😀 日本語", "It was " * 30] * 3

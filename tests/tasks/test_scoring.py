@@ -10,7 +10,7 @@ from folders import TOKENIZER, text_config, write_text_model
 from models import random_params
 
 import nbgpt
-from nbgpt.scoring import Score
+from nbgpt.tasks.scoring import Score
 
 CONFIG = text_config(n_ctx=150)
 PARAMS = random_params(CONFIG)

@@ -6,7 +6,7 @@ from folders import TOKENIZER, ballot, reciter, text_config, write_text_model
 from models import random_params
 
 import nbgpt
-from nbgpt.tasks import answer, answer_prompt, summarize, summary_prompt, translate, translation_prompt
+from nbgpt.tasks.zero_shot import answer, answer_prompt, summarize, summary_prompt, translate, translation_prompt
 
 PAIRS = [("sea otter", "loutre de mer"), ("I am cold.", "J'ai froid.")]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from folders import TOKENIZER
 
-from nbgpt.options import DRY_BREAKERS, Options, check_names, settle
+from nbgpt.text.options import DRY_BREAKERS, Options, check_names, settle
 
 SWITCHES = "greedy", "ignore_eos", "echo", "prompt_lookup"
 

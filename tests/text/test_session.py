@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 import nbgpt
 from nbgpt.formats.safetensors import create, read_header
-from nbgpt.session import fingerprint
+from nbgpt.text.session import fingerprint
 
 STORY = (
     "It was a dark and stormy night; the rain fell in torrents, except at occasional intervals, when it was checked by "

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbgpt.stopping import StopTexts
+from nbgpt.text.stop_strings import StopTexts
 
 
 def read(pieces, stops):

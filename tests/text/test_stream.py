@@ -9,7 +9,7 @@ from folders import RECITED, TOKENIZER, ballot, checkpoint_of, reciter, text_con
 from models import random_params
 
 import nbgpt
-from nbgpt.convert import convert
+from nbgpt.conversion.convert import convert
 
 WILD = {"temperature": 2.0, "top_k": 0, "seed": 5}
 

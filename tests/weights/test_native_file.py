@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from models import config_of, random_params, write_native
 from safetensors.numpy import save_file
 
+from nbgpt.abi.layout import HEAD_DTYPE
 from nbgpt.formats import FormatError
-from nbgpt.layout import HEAD_DTYPE
 from nbgpt.weights import DTYPES, LAYOUT, is_native, load, native_shapes
 
 

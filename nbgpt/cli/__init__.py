@@ -1,0 +1,5 @@
+"""The command line: `main.py` lists the subcommands, each a module that is imported when it runs.
+
+May import: everything but plugins.
+Start with `main.py`, then `generate.py`.
+"""

@@ -1,0 +1,34 @@
+"""What every reader returns, and the error that all of them raise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..config import GPT2Config
+
+
+class FormatError(ValueError):
+    """A file that is not what it should be: says which, what was expected, what was found and the cure."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor that still lies in its file."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]  # -> float16 or float32 [shape]; bfloat16 is widened to float32
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model in somebody else's format, ready to be converted."""
+
+    config: GPT2Config
+    tensors: dict[str, Tensor]
+    files: list[Path]  # the weight files, in the order in which they are hashed
+    tokenizer_files: dict[str, Path] = field(default_factory=dict)  # "vocab" and "merges", where the folder has them
+    labels: tuple[str, ...] = ()  # names of a classifier's labels in their order, if the folder gives them

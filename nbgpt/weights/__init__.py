@@ -1,0 +1,19 @@
+"""The native file of weights, and how float32 matrices become float16, int8 and int4.
+
+May import: backend, abi, formats, config.
+Start with `native_file.py`; `quantize.py` defines the types, `gptq.py` rounds with calibration.
+"""
+
+from .native_file import DTYPES, ITEM_BYTES, LAYOUT, Weights, in_memory, is_native, load, matrix_shapes, native_shapes
+
+__all__ = [
+    "DTYPES",
+    "ITEM_BYTES",
+    "LAYOUT",
+    "Weights",
+    "in_memory",
+    "is_native",
+    "load",
+    "matrix_shapes",
+    "native_shapes",
+]
