@@ -54,7 +54,7 @@ def checking(model: Engine, n: int) -> Callable[[], float]:
 
     def check() -> float:
         text = Sequence()
-        model.prefill(text, [0] * 16)
+        model.runner.append(text, [0] * 16)
         start = time.perf_counter()
         for _ in range(repeats):
             model.next_ids([text] * n, [0] * n, [GREEDY] * n)

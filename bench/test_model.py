@@ -22,7 +22,7 @@ def ids():
 def test_prefill(rate, model, ids):
     def prefill():
         sequence = Sequence()
-        model.prefill(sequence, ids)
+        model.runner.append(sequence, ids)
         model.free(sequence)
 
     rate(prefill, "tokens/s", len(ids))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 from numbers import Integral
 from operator import index
@@ -15,12 +14,11 @@ import numpy as np
 from .conversion.registry import open_model
 from .engine.engine import Engine
 from .engine.kv_cache import KVDtype
-from .engine.scheduler import DEFAULT_MAX_TOKENS, Generation, random_seed
-from .engine.speculation import ModelDraft, PromptLookup, Speculation
 from .formats import FormatError
 from .text.completion import Completion, Continuation
-from .text.options import Options, Settings, check_names, settle
-from .text.stream import Stream, Writer
+from .text.options import Options, parse
+from .text.prompts import Prompt, Prompts, as_prompts, new_writers
+from .text.stream import Stream
 from .tokenizer import Tokenizer
 from .validation import check
 from .weights import Weights
@@ -45,11 +43,17 @@ class Model:
     , I was a little
     """
 
-    def __init__(self, weights: Weights, n_threads: int | None = None, kv_dtype: KVDtype = "float32") -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        n_threads: int | None = None,
+        kv_dtype: KVDtype = "float32",
+        kv_memory: int | None = None,
+    ) -> None:
         self.weights = weights
         self.config = weights.config
         self.tokenizer = _tokenizer_of(weights)
-        self.engine = Engine(weights, n_threads, kv_dtype)
+        self.engine = Engine(weights, n_threads, kv_dtype, kv_memory)
 
     @property
     def name(self) -> str:
@@ -61,7 +65,7 @@ class Model:
 
     @property
     def n_threads(self) -> int:
-        return self.engine.team.n_threads
+        return self.engine.n_threads
 
     def encode(self, prompt: str, bos: bool | None = None) -> list[int]:
         """Ids of a prompt, after <|endoftext|> if bos (None: as the model's file says) or if there is no text.
@@ -71,14 +75,18 @@ class Model:
         return self.tokenizer.encode_prompt(prompt, bos)
 
     @overload
-    def generate(self, prompt: str = "", *, n: None = None, **options: Unpack[Options]) -> Completion: ...
+    def generate(self, prompt: str | Prompt = "", *, n: None = None, **options: Unpack[Options]) -> Completion: ...
 
     @overload
-    def generate(self, prompt: str = "", *, n: int, **options: Unpack[Options]) -> list[Completion]: ...
+    def generate(self, prompt: str | Prompt = "", *, n: int, **options: Unpack[Options]) -> list[Completion]: ...
 
     @overload
     def generate(
-        self, prompt: list[str] | tuple[str, ...], *, n: int | None = None, **options: Unpack[Options]
+        self,
+        prompt: Prompts,
+        *,
+        n: int | None = None,
+        **options: Unpack[Options],
     ) -> list[Completion]: ...
 
     def generate(self, prompt: Any = "", *, n: int | None = None, **options: Any) -> Completion | list[Completion]:
@@ -130,17 +138,21 @@ class Model:
         values out of range, for a text that does not fit and if every token is banned; TypeError for other options.
         """
         completions = [stream.finish() for stream in self._streams(prompt, n, options)]
-        return completions[0] if isinstance(prompt, str) and n is None else completions
+        return completions[0] if isinstance(prompt, (str, Prompt)) and n is None else completions
 
     @overload
-    def stream(self, prompt: str = "", *, n: None = None, **options: Unpack[Options]) -> Stream: ...
+    def stream(self, prompt: str | Prompt = "", *, n: None = None, **options: Unpack[Options]) -> Stream: ...
 
     @overload
-    def stream(self, prompt: str = "", *, n: int, **options: Unpack[Options]) -> list[Stream]: ...
+    def stream(self, prompt: str | Prompt = "", *, n: int, **options: Unpack[Options]) -> list[Stream]: ...
 
     @overload
     def stream(
-        self, prompt: list[str] | tuple[str, ...], *, n: int | None = None, **options: Unpack[Options]
+        self,
+        prompt: Prompts,
+        *,
+        n: int | None = None,
+        **options: Unpack[Options],
     ) -> list[Stream]: ...
 
     def stream(self, prompt: Any = "", *, n: int | None = None, **options: Any) -> Stream | list[Stream]:
@@ -149,47 +161,18 @@ class Model:
         Several streams grow together, whichever is asked for a piece.
         """
         streams = self._streams(prompt, n, options)
-        return streams[0] if isinstance(prompt, str) and n is None else streams
+        return streams[0] if isinstance(prompt, (str, Prompt)) and n is None else streams
 
-    def _streams(self, prompt: Any, n: int | None, options: dict[str, Any]) -> list[Stream]:
-        check_names(options)
+    def _streams(self, prompts: Any, n: int | None, options: Mapping[str, Any]) -> list[Stream]:
         check("n", 1 if n is None else n, Integral, lambda n: n >= 1, "from 1 on")
-        settings = settle(self.tokenizer, **options)
-        prompts: Iterable[Any] = (
-            [prompt] if isinstance(prompt, (str, bytes)) or not isinstance(prompt, Iterable) else prompt
-        )
-        writers = [writer for one in prompts for writer in self._writers(one, n or 1, settings)]
-        return Stream.together(self.engine, writers, settings.batch_size)
-
-    def _writers(self, prompt: str, n: int, settings: Settings) -> Iterator[Writer]:
-        """One for each of n samples of a prompt."""
-        ids, max_tokens, seed = self.encode(prompt, settings.bos), settings.max_tokens, settings.seed
-        if max_tokens is None:
-            room = self.config.n_ctx - len(ids) if settings.overflow == "error" else DEFAULT_MAX_TOKENS
-            max_tokens = max(1, min(DEFAULT_MAX_TOKENS, room))
-        sampling = replace(settings.sampling, seed=random_seed() if seed is None else seed)
-        for number in range(n):
-            generation = Generation(
-                self.engine,
-                ids,
-                max_tokens,
-                sampling,
-                settings.stop_ids,
-                settings.sample + number,
-                settings.overflow,
-                settings.prefix,
-                settings.max_time,
-                settings.logprobs,
-                settings.echo,
-                self._speculation(settings),
-            )
-            yield Writer(self.tokenizer, generation, settings.stop_texts, prompt if settings.echo else "")
-
-    def _speculation(self, settings: Settings) -> Speculation | None:
-        if settings.draft_model is not None:
-            check("draft_model", settings.draft_model, Model, allowed="a Model, as nbgpt.load gives it")
-            return Speculation(ModelDraft(settings.draft_model.engine, self.engine))
-        return Speculation(PromptLookup()) if settings.prompt_lookup else None
+        _, asked = parse(self.tokenizer, options)
+        own = {name: value for name, value in options.items() if name != "batch_size"}
+        writers = [
+            writer
+            for prompt in as_prompts(prompts)
+            for writer in new_writers(self.engine, self.tokenizer, prompt, own, n or 1)
+        ]
+        return Stream.together(self.engine, writers, asked.batch_size)
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Logits float32 [n, n_vocab] after each of the ids [n].
@@ -287,15 +270,15 @@ class Model:
         """A session, which reads only what is new in each of its texts."""
         from .text.session import Session
 
-        return Session(self)
+        return Session(self.engine, self.tokenizer)
 
     def load_session(self, path: str | Path) -> Session:
         """A session that goes on from a file: see `Session.save` and `Session.load`."""
         from .text.session import Session
 
-        return Session.load(self, path)
+        return Session.load(self.engine, self.tokenizer, path)
 
-    def astream(self, prompt: str = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
+    def astream(self, prompt: str | Prompt = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
         """Continue a prompt piece by piece without blocking asyncio's loop; options and errors as for `stream`.
 
         Several take turns. When its task is cancelled or nobody asks for more, the model stops within a burst.
@@ -305,14 +288,20 @@ class Model:
         return begin(partial(self.stream, prompt, **options))
 
     @overload
-    async def agenerate(self, prompt: str = "", *, n: None = None, **options: Unpack[Options]) -> Completion: ...
+    async def agenerate(
+        self, prompt: str | Prompt = "", *, n: None = None, **options: Unpack[Options]
+    ) -> Completion: ...
 
     @overload
-    async def agenerate(self, prompt: str = "", *, n: int, **options: Unpack[Options]) -> list[Completion]: ...
+    async def agenerate(self, prompt: str | Prompt = "", *, n: int, **options: Unpack[Options]) -> list[Completion]: ...
 
     @overload
     async def agenerate(
-        self, prompt: list[str] | tuple[str, ...], *, n: int | None = None, **options: Unpack[Options]
+        self,
+        prompt: Prompts,
+        *,
+        n: int | None = None,
+        **options: Unpack[Options],
     ) -> list[Completion]: ...
 
     async def agenerate(
@@ -327,7 +316,7 @@ class Model:
         async for _ in pieces_of(*streams):
             pass
         completions = [stream.completion for stream in streams]
-        return completions[0] if isinstance(prompt, str) and n is None else completions
+        return completions[0] if isinstance(prompt, (str, Prompt)) and n is None else completions
 
     def close(self) -> None:
         """Give memory and threads back. What then needs the model raises RuntimeError; streams under way do too.
@@ -348,7 +337,8 @@ class Model:
         path = self.weights.path.absolute()
         if not path.is_file():
             raise TypeError(f"model {self.name} has no file that another process could load: {path}")
-        return load, (str(path), None, self.n_threads, self.engine.cache.dtype)
+        cache = self.engine.cache
+        return load, (str(path), None, self.n_threads, cache.dtype, cache.memory.nbytes)
 
     def trace(self, text: str, *, bos: bool | None = None) -> Trace:
         """What each part of the model does to a text, as arrays: see `Trace`, and `explain.page` for a page of them.
@@ -375,14 +365,17 @@ def load(
     dtype: str | None = None,
     threads: int | None = None,
     kv_dtype: KVDtype = "float32",
+    kv_memory: int | None = None,
 ) -> Model:
     """A model by its file, folder or name; None: the one that comes with nbgpt.
 
     dtype: float32, float16, int8 or int4; official weights are converted to it (default int8) and kept.
     threads: None: as many as there are physical cores to use.
     kv_dtype: type of the keys and values that are kept; float16 halves them, and rounds them.
+    kv_memory: bytes that they may take; None: a quarter of what the machine or its control group has. Memory is taken
+    when it is needed; prompts and sessions that are not in use are dropped from it before a text has to wait.
     Raises ModelNotFoundError, FormatError, ValueError, OSError, KernelError.
     """
     if isinstance(threads, bool):
         raise ValueError(f"threads is {threads}; it must be a whole number, or None for all physical cores")
-    return Model(open_model(model, dtype), threads, kv_dtype)
+    return Model(open_model(model, dtype), threads, kv_dtype, kv_memory)

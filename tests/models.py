@@ -1,5 +1,6 @@
 """Small random models, as native files and as parameters of the reference."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from nbgpt.abi.layout import HEAD_DTYPE
 from nbgpt.config import GPT2Config
 from nbgpt.conversion.convert import convert
 from nbgpt.engine.engine import Engine
-from nbgpt.engine.kv_cache import Sequence
+from nbgpt.engine.kv_cache import KVDtype, Sequence
+from nbgpt.engine.request import Request
 from nbgpt.formats import Checkpoint, Tensor
 from nbgpt.formats.names import expected_shapes
+from nbgpt.sampling.params import SamplingParams
 
 _DTYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
 VARIANTS = {
@@ -96,22 +99,55 @@ def exact_weights(config: GPT2Config, dtype: str) -> weights.Weights:
     return weights.in_memory(config, dtype, "exact", fill)
 
 
-def open_model(path: Path, n_threads: int = 1) -> Engine:
-    return Engine(weights.load(path), n_threads)
+def open_model(path: Path, n_threads: int = 1, kv_dtype: KVDtype = "float32", kv_memory: int = 64 << 20) -> Engine:
+    return Engine(weights.load(path), n_threads, kv_dtype, kv_memory)
+
+
+def request_of(
+    engine: Engine, prompt: list[int], max_tokens: int = 200, params: SamplingParams | None = None, **options
+) -> Request:
+    """A request; options are those of `Request` and of `SamplingParams`, instead of what params say."""
+    of_request = {name: options.pop(name) for name in ("speculation", "kept") if name in options}
+    if "prefix" in options:
+        options["prefix"] = tuple(options["prefix"])
+    params = replace(params or SamplingParams(temperature=0), max_tokens=max_tokens, **options)
+    return Request(engine.config, prompt, params, **of_request)
+
+
+def run(engine: Engine, requests: list[Request], batch_size: int = 16):
+    """Let requests grow together -> after each step those that took part in it."""
+    for request in requests:
+        engine.add(request)
+    try:
+        while growing := [request for request in requests if not request.finish_reason][:batch_size]:
+            engine.advance(growing, lambda: False)
+            for request in growing:
+                if request.error:
+                    raise request.error
+            yield growing
+    finally:
+        engine.retire(requests)
+
+
+def generate(engine: Engine, prompt: list[int], max_tokens: int, params: SamplingParams | None = None, **options):
+    """The ids that continue a prompt."""
+    return list(engine.tokens(request_of(engine, prompt, max_tokens, params, **options)))
 
 
 def read(model: Engine, ids, sequence: Sequence | None = None, chunk: int = 512) -> np.ndarray:
     """Append ids to a sequence (a new one by default), some at a time -> logits [n, n_vocab] after every one."""
     sequence = Sequence() if sequence is None else sequence
     parts = [[int(token) for token in ids[start : start + chunk]] for start in range(0, len(ids), chunk)]
-    return np.concatenate([model.forward(part, [sequence] * len(part), range(len(part))).copy() for part in parts])
+    return np.concatenate(
+        [model.runner.forward(part, [sequence] * len(part), range(len(part))).copy() for part in parts]
+    )
 
 
 def read_together(model: Engine, texts) -> list[np.ndarray]:
     """Logits [n, n_vocab] of each text, all of them read in one pass."""
     tokens = [token for text in texts for token in text]
     rows = [sequence for text in texts for sequence in [Sequence()] * len(text)]
-    logits = model.forward(tokens, rows, range(len(tokens))).copy()
+    logits = model.runner.forward(tokens, rows, range(len(tokens))).copy()
     return np.split(logits, np.cumsum([len(text) for text in texts])[:-1])
 
 

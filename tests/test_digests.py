@@ -19,8 +19,8 @@ import pytest
 from models import config_of, exact_weights, read_together, whole_numbers
 
 import nbgpt
-from nbgpt.text.options import Options
 from nbgpt.abi.targets import current_target
+from nbgpt.text.options import Options
 
 FILE = Path(__file__).with_name("digests.json")
 DTYPES = ("float32", "float16", "int8", "int4")

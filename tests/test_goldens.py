@@ -52,7 +52,7 @@ def load(tmp_path_factory):
 def greedy(model, prompt, n_new):
     """The likeliest ids after those of a prompt."""
     sequence = Sequence()
-    logits = model.engine.prefill(sequence, prompt)
+    logits = model.engine.runner.append(sequence, prompt)
     ids = [int(logits.argmax())]
     while len(ids) < n_new:
         ids.append(int(model.engine.decode([sequence], ids[-1:])[0].argmax()))

@@ -80,16 +80,16 @@ def test_a_stream_that_is_stopped(recital):
     assert RECITED.startswith(completion.text)
     assert completion.text.startswith("".join(pieces))  # tokens come in bursts: more may have been made
     assert completion.finish_reason == ""
-    assert recital.engine.cache.bytes_in_use > 0
+    assert recital.engine.kv_bytes_in_use > 0
     assert "".join([*pieces, *stream]) == RECITED
     assert len(completion.text) < len(RECITED)  # is what it was
     stream = recital.stream(max_tokens=100)
     next(stream)
     del stream
-    assert recital.engine.cache.bytes_in_use == 0
+    assert recital.engine.kv_bytes_in_use == 0
     stream = recital.stream(max_tokens=100)
     assert "".join(stream) == RECITED
-    assert recital.engine.cache.bytes_in_use == 0  # though somebody holds it
+    assert recital.engine.kv_bytes_in_use == 0  # though somebody holds it
 
 
 def test_a_seed_gives_the_same_text_on_any_number_of_threads(random_file):
@@ -215,7 +215,7 @@ def test_bad_values_name_the_parameter(random_model):
             random_model.generate("a", **{name: value})
     with pytest.raises(ValueError, match=rf"logit_bias has token 99999; it must .* to {TOKENIZER.n_vocab - 1}"):
         random_model.generate("a", logit_bias={99999: 1.0})
-    assert random_model.engine.cache.bytes_in_use == 0
+    assert random_model.engine.kv_bytes_in_use == 0
 
 
 def test_threads_share_a_model(random_file):
@@ -234,7 +234,7 @@ def test_threads_share_a_model(random_file):
     for thread in threads:
         thread.join()
     assert list(together.values()) == alone
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0
 
 
 def test_logits(random_model):

@@ -35,7 +35,7 @@ class Engine(engine.Engine):
         self.sequences = [Sequence() for _ in range(batch)]
 
     def prompt(self, ids: list[int]) -> np.ndarray:
-        return self.model.prefill(self.sequences[0], ids)
+        return self.model.runner.append(self.sequences[0], ids)
 
     def generate(self, ids: list[list[int]]) -> np.ndarray:
         for step in zip(*ids, strict=True):

@@ -24,9 +24,8 @@ from .. import __version__
 from ..abi.job import PROBE_FLOATS, PROBE_MULTIPLY_ADD, PROBE_READ
 from ..backend.buffers import aligned_zeros
 from ..config import OFFICIAL, GPT2Config
-from ..engine.engine import MAX_ROWS, Engine
 from ..engine.kv_cache import KVDtype, Sequence
-from ..engine.model_runner import MAX_THREADS
+from ..engine.model_runner import MAX_ROWS, MAX_THREADS, ModelRunner
 from ..sampling.params import SamplingParams
 from ..weights import Weights, in_memory
 
@@ -220,15 +219,15 @@ def _best_seconds(run: Callable[[], object], tries: int) -> float:
     return best
 
 
-def measure_limits(model: Engine) -> Limits:
-    """Read bandwidth (512 MiB, best of 7) and float32 multiply-add peak of the model's team."""
+def measure_limits(runner: ModelRunner) -> Limits:
+    """Read bandwidth (512 MiB, best of 7) and float32 multiply-add peak of the runner's threads."""
     data = aligned_zeros((_READ_BYTES // 4,), "float32")
     data[:] = 1  # pages that were never touched are not memory yet
     items = len(data) // PROBE_FLOATS
-    read = _best_seconds(lambda: model.probe(PROBE_READ, items, data), _PROBE_TRIES)
-    items = 64 * model.team.n_threads
-    multiply_add = _best_seconds(lambda: model.probe(PROBE_MULTIPLY_ADD, items, data), _PROBE_TRIES)
-    return Limits(data.nbytes / read / 1e9, model.probe_flop * items / multiply_add / 1e9)
+    read = _best_seconds(lambda: runner.probe(PROBE_READ, items, data), _PROBE_TRIES)
+    items = 64 * runner.thread_pool.n_threads
+    multiply_add = _best_seconds(lambda: runner.probe(PROBE_MULTIPLY_ADD, items, data), _PROBE_TRIES)
+    return Limits(data.nbytes / read / 1e9, runner.probe_flop * items / multiply_add / 1e9)
 
 
 def weight_bytes(weights: Weights) -> int:
@@ -239,9 +238,10 @@ def weight_bytes(weights: Weights) -> int:
     return sum(entry.stop - entry.start for name, entry in weights.entries.items() if name not in skipped)
 
 
-def step_bytes(model: Engine, test: Test) -> float:
+def step_bytes(runner: ModelRunner, test: Test) -> float:
     """Bytes of weights and of keys and values that one step of decoding reads, on average."""
-    return weight_bytes(model.weights) + model.cache.bytes_a_position * test.mean_position * test.n_sequences
+    n_bytes: float = runner.cache.position_bytes * test.mean_position * test.n_sequences
+    return weight_bytes(runner.weights) + n_bytes
 
 
 def flop_a_token(config: GPT2Config, test: Test) -> float:
@@ -286,65 +286,65 @@ def _rows(
     weights: Weights, tests: list[Test], threads: list[int], repetitions: int, kv_dtype: KVDtype
 ) -> Iterator[Row]:
     for n_threads in threads:
-        model = Engine(weights, n_threads, kv_dtype)
+        runner = ModelRunner(weights, n_threads, kv_dtype)
         limits = None
         for test in tests:
-            row = measure(model, test, repetitions, limits)
+            row = measure(runner, test, repetitions, limits)
             limits = row.after
             yield row
 
 
-def measure(model: Engine, test: Test, repetitions: int, before: Limits | None = None) -> Row:
+def measure(runner: ModelRunner, test: Test, repetitions: int, before: Limits | None = None) -> Row:
     """A test so many times, after one to warm up. before: what the machine allowed just now; None: measure it too."""
-    before = before or measure_limits(model)
+    before = before or measure_limits(runner)
     began = datetime.now(timezone.utc)
     forget_peak()
-    samples = [elapsed(model, test, seed) for seed in range(repetitions + 1)][1:]
+    samples = [elapsed(runner, test, seed) for seed in range(repetitions + 1)][1:]
     peak = peak_memory()
     first_token = None
     if test.n_prompt:
-        first_token = statistics.median(elapsed(model, test, seed, draw=True) for seed in range(repetitions))
+        first_token = statistics.median(elapsed(runner, test, seed, draw=True) for seed in range(repetitions))
     return Row(
-        weights=model.weights,
-        n_threads=model.team.n_threads,
-        kv_dtype=model.cache.dtype,
+        weights=runner.weights,
+        n_threads=runner.thread_pool.n_threads,
+        kv_dtype=runner.cache.dtype,
         test=test,
         test_time=began.strftime("%Y-%m-%dT%H:%M:%SZ"),
         samples=samples,
         first_token=first_token,
-        bytes_a_step=step_bytes(model, test) if test.n_gen else 0.0,
-        flop_a_token=flop_a_token(model.config, test),
+        bytes_a_step=step_bytes(runner, test) if test.n_gen else 0.0,
+        flop_a_token=flop_a_token(runner.config, test),
         peak_memory=peak,
         before=before,
-        after=measure_limits(model),
+        after=measure_limits(runner),
     )
 
 
-def elapsed(model: Engine, test: Test, seed: int = 0, *, draw: bool = False) -> float:
+def elapsed(runner: ModelRunner, test: Test, seed: int = 0, *, draw: bool = False) -> float:
     """Seconds that a test takes once, from an empty cache. draw: and to draw the token that follows the prompt."""
     random = np.random.default_rng(seed)
 
     def ids(n: int) -> list[int]:
-        drawn: list[int] = random.integers(0, model.config.n_vocab, n).tolist()
+        drawn: list[int] = random.integers(0, runner.config.n_vocab, n).tolist()
         return drawn
 
     sequences = [Sequence() for _ in range(test.n_sequences)]
     try:
         for sequence in sequences:
             if test.n_depth:
-                model.prefill(sequence, ids(test.n_depth))
+                runner.append(sequence, ids(test.n_depth))
         prompt, steps = ids(test.n_prompt), [ids(test.n_sequences) for _ in range(test.n_gen)]
         start = time.perf_counter()
         if draw:
-            model.next_id(sequences[0], prompt, SamplingParams().options(0, 0))
+            runner.append(sequences[0], prompt, [SamplingParams().draw_params(0)])
         elif prompt:
-            model.prefill(sequences[0], prompt)
+            runner.append(sequences[0], prompt)
         for step in steps:
-            model.decode(sequences, step)
+            runner.decode(sequences, step)
         return time.perf_counter() - start
     finally:
         for sequence in sequences:
-            model.free(sequence)
+            runner.cache.truncate(sequence, 0)
 
 
 def peak_memory() -> int:

@@ -86,7 +86,7 @@ def perplexity(
         part = ids[start:stop]
         if bos_id is not None:
             part = [bos_id, *part[1:]]
-        scores.append(model.surprises(part, first - start))
+        scores.append(model.nll(part, first - start))
         progress(len(scores), len(places))
     nll = np.concatenate(scores)
     mean = float(nll.mean())

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import GPT2Config
-from ..engine.engine import MAX_LOGIT_ROWS, Engine
+from ..engine.engine import Engine
 from ..engine.kv_cache import KVDtype, Sequence
+from ..engine.model_runner import MAX_LOGIT_ROWS
 from ..tokenizer import Tokenizer
 
 N_TOP = 10
@@ -85,12 +86,14 @@ def trace(model: Engine, tokenizer: Tokenizer, ids: list[int]) -> Trace:
 def _run(
     model: Engine, ids: list[int], layers: tuple[int, int], stream: np.ndarray | None = None, logits: bool = False
 ) -> dict[str, np.ndarray]:
-    """`Engine.run_part` over a whole text, part by part."""
+    """`Engine.run_layers` over a whole text, part by part."""
     sequence, parts = Sequence(), []
     try:
         for start in range(0, len(ids), MAX_LOGIT_ROWS):
             rows = slice(start, start + MAX_LOGIT_ROWS)
-            parts.append(model.run_part(sequence, ids[rows], layers, None if stream is None else stream[rows], logits))
+            parts.append(
+                model.run_layers(sequence, ids[rows], layers, None if stream is None else stream[rows], logits)
+            )
     finally:
         model.free(sequence)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

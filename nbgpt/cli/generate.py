@@ -158,7 +158,7 @@ def _bias(text: str) -> tuple[int, float]:
 
 def _generate(options: argparse.Namespace) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy would start threads that spin beside those of the model
-    from ..engine.scheduler import random_seed
+    from ..engine.request import random_seed
 
     n = getattr(options, "num_samples", 1)
     if n < 1:

@@ -15,7 +15,9 @@ import numpy as np
 from ..abi.layout import PAGE
 from ..engine.engine import Engine
 from ..engine.kv_cache import Sequence
+from ..engine.model_runner import MAX_ROWS
 from ..formats import Checkpoint
+from ..sampling.params import DrawParams
 from ..sampling.rng import uniform
 from ..tokenizer import Tokenizer
 from ..weights import load
@@ -25,17 +27,25 @@ N_TOKENS = 16384
 """Of the text that calibration reads: more made no measurable difference (see bench/NOTES.md)."""
 _KV_LIMIT = 1 << 30  # bytes of KV cache that writing several texts at once may take
 
+_INPUTS = {
+    "attn.c_attn.weight": "ln_1",
+    "attn.c_proj.weight": "attended",
+    "mlp.c_fc.weight": "ln_2",
+    "mlp.c_proj.weight": "inner",
+}
+"""The buffer that each matrix of a layer reads."""
+
 Progress = Callable[[int], object]
 """Called with the number of tokens that were written or read since the last call."""
 
 
 def write_text(
-    model: Engine, bos_id: int, n_tokens: int = N_TOKENS, progress: Progress = lambda n: None
+    engine: Engine, bos_id: int, n_tokens: int = N_TOKENS, progress: Progress = lambda n: None
 ) -> list[list[int]]:
     """Texts that the model writes itself at temperature 1 from <|endoftext|>: whole contexts, at least n_tokens."""
-    n_ctx = model.config.n_ctx
+    n_ctx = engine.config.n_ctx
     n_texts = -(-n_tokens // n_ctx)
-    kv_bytes = model.cache.page_bytes * (n_ctx // PAGE + 1)
+    kv_bytes = engine.cache.page_bytes * (n_ctx // PAGE + 1)
     at_once = max(1, min(n_texts, _KV_LIMIT // kv_bytes))
     texts: list[list[int]] = []
     for first in range(0, n_texts, at_once):
@@ -43,13 +53,13 @@ def write_text(
         sequences = [Sequence() for _ in numbers]
         batch = [[bos_id] for _ in numbers]
         for position in range(n_ctx - 1):
-            options = [(1.0, 0.0, 1.0, uniform(0, number, position)) for number in numbers]
-            drawn = model.next_ids(sequences, [text[-1] for text in batch], options)
+            params = [DrawParams(1.0, 0.0, 1.0, uniform(0, number, position)) for number in numbers]
+            drawn = engine.next_ids(sequences, [text[-1] for text in batch], params)
             for text, token in zip(batch, drawn, strict=True):
                 text.append(token)
             progress(len(batch))
         for sequence in sequences:
-            model.free(sequence)
+            engine.free(sequence)
         texts += batch
     return texts
 
@@ -62,9 +72,9 @@ def cut(ids: list[int], n_ctx: int, n_tokens: int = N_TOKENS) -> list[list[int]]
 class Observer:
     """The second moments of each matrix's inputs, while the model reads some texts; asked for layer after layer."""
 
-    def __init__(self, model: Engine, texts: list[list[int]], progress: Progress = lambda n: None) -> None:
+    def __init__(self, engine: Engine, texts: list[list[int]], progress: Progress = lambda n: None) -> None:
         """texts: each as long as the context at most. progress: called with tokens read, in every layer."""
-        self.model = model
+        self.engine = engine
         self.texts = texts
         self.progress = progress
         self.layer = -1
@@ -79,7 +89,7 @@ class Observer:
 
     def _next_layer(self) -> None:
         self.layer += 1
-        matrices = self.model.config.matrices
+        matrices = self.engine.config.matrices
         self.moments = {name: np.zeros((n_in, n_in), np.float32) for name, (n_in, _) in matrices.items()}
         streams = []
         for number, text in enumerate(self.texts):
@@ -90,12 +100,13 @@ class Observer:
 
     def _read(self, text: list[int], before: np.ndarray | None) -> np.ndarray:
         """One layer over one text; returns the residual stream after it."""
-        sequence, after = Sequence(), []
-        for inputs, stream in self.model.run_layer(sequence, text, self.layer, before):
-            for name, x in inputs.items():
-                self.moments[name] += x.T @ x
-            after.append(stream)
-        self.model.free(sequence)
+        sequence, after, layers = Sequence(), [], (self.layer, self.layer + 1)
+        for start in range(0, len(text), MAX_ROWS):
+            rows = slice(start, start + MAX_ROWS)
+            seen = self.engine.run_layers(sequence, text[rows], layers, None if before is None else before[rows])
+            for matrix, source in _INPUTS.items():
+                self.moments[matrix] += seen[source].T @ seen[source]
+            after.append(seen["x"])
         return np.concatenate(after)
 
 
@@ -112,14 +123,14 @@ def observing(
         path = Path(scratch) / "float32.safetensors"
         convert(checkpoint, "float32", path)
         weights = load(path)
-        model, tokenizer = Engine(weights), Tokenizer.stored(weights.tokenizer)
+        engine, tokenizer = Engine(weights), Tokenizer.stored(weights.tokenizer)
         if text is None:
-            n_texts = -(-N_TOKENS // model.config.n_ctx)
-            with bar("writing a text", n_texts * (model.config.n_ctx - 1)) as progress:
-                texts = write_text(model, tokenizer.eos_id, N_TOKENS, progress)
+            n_texts = -(-N_TOKENS // engine.config.n_ctx)
+            with bar("writing a text", n_texts * (engine.config.n_ctx - 1)) as progress:
+                texts = write_text(engine, tokenizer.eos_id, N_TOKENS, progress)
         else:
-            texts = cut(tokenizer.encode(text), model.config.n_ctx)
+            texts = cut(tokenizer.encode(text), engine.config.n_ctx)
             if sum(map(len, texts)) < 2:
                 raise ValueError("the text to calibrate with has less than two tokens: give a longer one")
-        with bar("reading it, and rounding", sum(map(len, texts)) * model.config.n_layer) as progress:
-            yield Observer(model, texts, progress)
+        with bar("reading it, and rounding", sum(map(len, texts)) * engine.config.n_layer) as progress:
+            yield Observer(engine, texts, progress)

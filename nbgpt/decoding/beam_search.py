@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from ..engine.engine import MAX_ROWS, Engine
+from ..engine.engine import Engine
 from ..engine.kv_cache import Sequence
+from ..engine.model_runner import MAX_ROWS
 from ..validation import check
 
 Process = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -47,7 +48,7 @@ class _Step:
 
 
 def beam_search(
-    model: Engine,
+    engine: Engine,
     ids: list[int],
     num_beams: int,
     max_tokens: int,
@@ -68,19 +69,19 @@ def beam_search(
     Source: `_beam_search` of transformers 5 (generation/utils.py), for one prompt and without sampling. Raises
     ValueError that names the parameter, its value and what is allowed.
     """
-    model.check_room(ids, max_tokens)
+    engine.check_room(ids, max_tokens)
     _check(num_beams, num_return, length_penalty, early_stopping)
     beams, found = [_Beam(ids, 0.0, Sequence())], list[Hypothesis]()
     try:
         if len(ids) > 1:
-            model.prefill(beams[0].past, ids[:-1])
+            engine.append(beams[0].past, ids[:-1])
         for length in range(1, max_tokens + 1):
-            steps = _best_steps(model, beams, 2 * num_beams, process)
+            steps = _best_steps(engine, beams, 2 * num_beams, process)
             last = length == max_tokens
             ended = [step for step in steps[:num_beams] if last or step.token == eos_id]
             found += [_hypothesis(step, len(ids), length**length_penalty, eos_id) for step in ended]
             found = sorted(found, key=lambda hypothesis: -hypothesis.score)[:num_beams]
-            beams = _advance(model, beams, [step for step in steps if not last and step.token != eos_id][:num_beams])
+            beams = _advance(engine, beams, [step for step in steps if not last and step.token != eos_id][:num_beams])
             if not beams:
                 break
             if len(found) == num_beams:
@@ -90,7 +91,7 @@ def beam_search(
                     break
     finally:
         for beam in beams:
-            model.free(beam.past)
+            engine.free(beam.past)
     return found[:num_return]
 
 
@@ -104,9 +105,9 @@ def _check(num_beams: int, num_return: int, length_penalty: float, early_stoppin
         raise ValueError(f"early_stopping is {early_stopping!r}; choose False, True or 'never'")
 
 
-def _best_steps(model: Engine, beams: list[_Beam], n: int, process: Process | None) -> list[_Step]:
+def _best_steps(engine: Engine, beams: list[_Beam], n: int, process: Process | None) -> list[_Step]:
     """The n best continuations of all beams by a token, best first. The beams' pasts take in their last ids."""
-    logits, _ = model.outputs([beam.ids[-1] for beam in beams], [beam.past for beam in beams], range(len(beams)))
+    logits, _ = engine.outputs([beam.ids[-1] for beam in beams], [beam.past for beam in beams], range(len(beams)))
     steps = []
     for beam, row in zip(beams, logits, strict=True):
         log_probs = row - row.max()
@@ -124,13 +125,13 @@ def _hypothesis(step: _Step, n_prompt: int, divisor: float, eos_id: int | None) 
     return Hypothesis(ids, score, "stop") if step.token == eos_id else Hypothesis([*ids, step.token], score, "length")
 
 
-def _advance(model: Engine, beams: list[_Beam], steps: list[_Step]) -> list[_Beam]:
+def _advance(engine: Engine, beams: list[_Beam], steps: list[_Step]) -> list[_Beam]:
     """The beams that come of these steps. One step of a beam takes over its past, others have forks of it."""
     pasts = {beam: beam.past for beam in beams}
     advanced = []
     for step in steps:
-        past = pasts.pop(step.beam, None) or model.fork(step.beam.past, step.beam.past.length)
+        past = pasts.pop(step.beam, None) or engine.fork(step.beam.past, step.beam.past.length)
         advanced.append(_Beam([*step.beam.ids, step.token], step.log_prob, past))
     for past in pasts.values():
-        model.free(past)
+        engine.free(past)
     return advanced

@@ -7,13 +7,14 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from ..engine.engine import MAX_LOGIT_ROWS, Engine
+from ..engine.engine import Engine
 from ..engine.kv_cache import Sequence
+from ..engine.model_runner import MAX_LOGIT_ROWS
 from ..validation import check
 
 
 def contrastive_search(
-    model: Engine, ids: list[int], max_tokens: int, *, alpha: float, k: int, eos_id: int | None = None
+    engine: Engine, ids: list[int], max_tokens: int, *, alpha: float, k: int, eos_id: int | None = None
 ) -> Iterator[int]:
     """Ids that follow ids, one by one, until eos_id, which is left out, or max_tokens.
 
@@ -24,42 +25,42 @@ def contrastive_search(
     Source: Su et al. 2022, "A Contrastive Framework for Neural Text Generation", equation 5. Raises ValueError that
     names the parameter, its value and what is allowed.
     """
-    model.check_room(ids, max_tokens)
-    most = min(model.config.n_vocab, MAX_LOGIT_ROWS)
+    engine.check_room(ids, max_tokens)
+    most = min(engine.config.n_vocab, MAX_LOGIT_ROWS)
     check("alpha", alpha, Real, lambda x: 0 <= x <= 1, "from 0 to 1")
     check("k", k, Integral, lambda n: 1 <= n <= most, f"from 1 to {most}")
-    return _search(model, ids, max_tokens, alpha, k, eos_id)
+    return _search(engine, ids, max_tokens, alpha, k, eos_id)
 
 
-def _search(model: Engine, ids: list[int], max_tokens: int, alpha: float, k: int, eos_id: int | None) -> Iterator[int]:
-    states = np.empty((len(ids) + max_tokens, model.config.n_embd), np.float32)  # of the text, as unit vectors
+def _search(engine: Engine, ids: list[int], max_tokens: int, alpha: float, k: int, eos_id: int | None) -> Iterator[int]:
+    states = np.empty((len(ids) + max_tokens, engine.config.n_embd), np.float32)  # of the text, as unit vectors
     texts = [Sequence()]
     try:
-        logits = _read(model, texts[0], ids, states)
+        logits = _read(engine, texts[0], ids, states)
         for length in range(len(ids), len(ids) + max_tokens):
             candidates, p = _likeliest(logits, k)
-            texts += [model.fork(texts[0], length) for _ in range(1, k)]
-            logits_after, states_after = model.outputs(candidates, texts, range(k))
+            texts += [engine.fork(texts[0], length) for _ in range(1, k)]
+            logits_after, states_after = engine.outputs(candidates, texts, range(k))
             directions = _unit(states_after)
             degeneration = (directions @ states[:length].T).max(axis=1)
             best = int(((1 - alpha) * p - alpha * degeneration).argmax())
             texts[0], texts[best] = texts[best], texts[0]
             while len(texts) > 1:
-                model.free(texts.pop())
+                engine.free(texts.pop())
             if candidates[best] == eos_id:
                 return
             yield candidates[best]
             logits, states[length] = logits_after[best], directions[best]
     finally:
         for text in texts:
-            model.free(text)
+            engine.free(text)
 
 
-def _read(model: Engine, text: Sequence, ids: list[int], states: np.ndarray) -> np.ndarray:
+def _read(engine: Engine, text: Sequence, ids: list[int], states: np.ndarray) -> np.ndarray:
     """Read the prompt and note its states -> logits float32 [n_vocab] after it."""
     for start in range(0, len(ids), MAX_LOGIT_ROWS):
         part = ids[start : start + MAX_LOGIT_ROWS]
-        logits, rows = model.outputs(part, [text] * len(part), range(len(part)))
+        logits, rows = engine.outputs(part, [text] * len(part), range(len(part)))
         states[start : start + len(part)] = _unit(rows)
     last: np.ndarray = logits[-1]
     return last

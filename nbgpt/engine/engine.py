@@ -1,82 +1,179 @@
-"""A model, ids in and ids, logits or what lies between them out: every way of asking for passes."""
+"""The engine: a model runner, a scheduler and the lock that all calls share. Ids in; ids, logits or states out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ids
 from numbers import Integral
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
+from ..sampling.params import DrawParams
 from ..validation import check
-from .kv_cache import Sequence
-from .model_runner import ModelRunner, Options
+from ..weights import Weights
+from .kv_cache import KVDtype, Sequence
+from .model_runner import MAX_LOGIT_ROWS, MAX_ROWS, ModelRunner
+from .request import KeptText, Request
+from .scheduler import Scheduler
 
-MAX_ROWS = 512
-"""Rows of one pass; a longer prefill takes several."""
-MAX_LOGIT_ROWS = 128
-"""Rows of one pass when every one of them wants logits: 50257 numbers each."""
+_HAND_OVER = 1e-4
+"""Seconds in which a thread that waits for the lock gets it before the one that has just let it go."""
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
-class Engine(ModelRunner):
-    """Weights, a KV cache and a team of threads: ids in, logits out.
+def takes_turns(
+    method: Callable[Concatenate[Engine, _Arguments], _Result],
+) -> Callable[Concatenate[Engine, _Arguments], _Result]:
+    """A method of `Engine` under its lock, which any thread may call.
 
-    All but `prefill`, `decode` and `run_layer` may be called from several threads: passes take turns.
+    An exception or Ctrl-C may leave the accounts of the cache half done: the next call sets them right.
     """
 
-    def prefill(self, sequence: Sequence, ids: Ids[int]) -> np.ndarray:
-        """Append ids, at least one, to a sequence -> logits float32 [n_vocab] after the last, until the next pass."""
-        last: np.ndarray = self._append(sequence, ids)[0]
-        return last
+    @functools.wraps(method)
+    def call(self: Engine, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with self.lock:
+            is_nested_or_after_error = self.is_unsettled
+            if is_nested_or_after_error:
+                self.cache.recount()
+            self.is_unsettled = True
+            result = method(self, *args, **kwargs)
+            self.is_unsettled = False
+            return result
 
-    def decode(self, sequences: list[Sequence], ids: Ids[int]) -> np.ndarray:
-        """One more token for each sequence -> logits float32 [n, n_vocab], valid until the next pass."""
-        return self.forward(ids, sequences, range(len(ids)))
+    return cast("Callable[Concatenate[Engine, _Arguments], _Result]", call)
 
-    def next_id(self, sequence: Sequence, ids: Ids[int], options: Options) -> int:
-        """Append ids to a sequence and draw the id that follows."""
-        with self._lock:
-            self._append(sequence, ids, [options])
-            return int(self._sampled[0])
 
-    def next_ids(self, sequences: list[Sequence], ids: Ids[int], options: list[Options]) -> list[int]:
-        """One more token for each sequence, and the ids drawn to follow them."""
-        with self._lock:
-            self.forward(ids, sequences, range(len(ids)), options)
-            return [int(drawn) for drawn in self._sampled]
+class Engine:
+    """Weights, a KV cache and a thread pool, shared by all threads of the process: their calls take turns."""
 
-    def _append(self, sequence: Sequence, ids: Ids[int], sampling: Ids[Options] = ()) -> np.ndarray:
-        """Append ids part by part -> logits float32 [1, n_vocab] after the last, which sampling draws from."""
-        for start in range(0, len(ids), MAX_ROWS):
-            part = ids[start : start + MAX_ROWS]
-            last = [len(part) - 1] if start + MAX_ROWS >= len(ids) else []
-            result = self.forward(part, [sequence] * len(part), last, sampling if last else ())
-        return result
-
-    def read(
+    def __init__(
         self,
-        ids: Ids[int],
-        sequences: list[Sequence],
-        wants: Ids[int],
-        sampling: Ids[Options] = (),
-        kept: Ids[int] = (),
-    ) -> tuple[list[int], np.ndarray]:
-        """As `forward`, safe with several threads -> ids drawn, and a copy of logits float32 [len(kept), n_vocab].
+        weights: Weights,
+        n_threads: int | None = None,
+        kv_dtype: KVDtype = "float32",
+        kv_memory: int | None = None,
+    ) -> None:
+        """Arguments and errors as for `ModelRunner`."""
+        self.runner = ModelRunner(weights, n_threads, kv_dtype, kv_memory)
+        self.config, self.cache = self.runner.config, self.runner.cache
+        self.scheduler = Scheduler(self.runner)
+        self.lock = threading.RLock()  # reentrant: a logits processor may ask the model something
+        self.is_unsettled = False
+        self._asking: dict[object, Ids[Request]] = {}  # what each thread in `advance` waits for
+        _ENGINES.add(self)
 
-        kept: which of the rows of logits to copy.
+    @property
+    def weights(self) -> Weights:
+        return self.runner.weights
+
+    @property
+    def n_threads(self) -> int:
+        return self.runner.thread_pool.n_threads
+
+    @property
+    def kv_bytes_in_use(self) -> int:
+        """Bytes of keys and values, without those of old prompts, which anybody who needs memory may have."""
+        with self.lock:
+            if self.is_unsettled:
+                self.cache.recount()
+                self.is_unsettled = False
+            return (self.cache.n_used - self.scheduler.prefix_cache.n_idle) * self.cache.page_bytes
+
+    @takes_turns
+    def close(self) -> None:
+        """Give memory and threads back; what then needs the model raises RuntimeError."""
+        self.scheduler.prefix_cache.clear()
+        self.runner.close()
+
+    # --- Requests -----------------------------------------------------------------------------------------------------
+
+    def add(self, request: Request) -> None:
+        """Let a request take part in `advance`. Raises ValueError if the KV cache can never hold it."""
+        self.scheduler.add(request)
+
+    def advance(self, requests: Ids[Request], update: Callable[[], bool]) -> None:
+        """Let requests grow by a step, together with those that other threads wait for.
+
+        update: is called under the lock before the step and after it, and returns True if there is news of these
+        requests: a step of another thread may have brought it, and none is needed. Raises what ended the step.
         """
-        with self._lock:
-            logits = self.forward(ids, sequences, wants, sampling)
-            return self._sampled.tolist(), logits[list(kept)]
+        me = object()
+        try:
+            self._asking[me] = requests
+            self._advance(update)
+        finally:
+            self._asking.pop(me, None)
+        if self._asking:
+            time.sleep(_HAND_OVER)
 
+    @takes_turns
+    def _advance(self, update: Callable[[], bool]) -> None:
+        self.runner.check_open()
+        if not update():
+            self.scheduler.step({request: None for asked in list(self._asking.values()) for request in asked})
+            update()
+
+    def tokens(self, request: Request) -> Iterator[int]:
+        """The new ids of a request, as they are made."""
+        self.add(request)
+        seen: list[int] = []
+        try:
+            while not request.finish_reason:
+                self.advance([request], lambda: len(request.tokens) > len(seen))
+                if request.error:
+                    raise request.error
+                new = request.tokens[len(seen) :]
+                yield from new
+                seen.extend(new)
+        finally:
+            self.retire([request])
+
+    @takes_turns
+    def retire(self, requests: Ids[Request]) -> None:
+        """Take requests out of the batch, ended or not, and give their pages back."""
+        for request in requests:
+            self.scheduler.retire(request)
+
+    @takes_turns
+    def settle(self, kept: KeptText) -> None:
+        """Let a session's text be what its last request has read."""
+        self.scheduler.settle(kept)
+
+    # --- Passes -------------------------------------------------------------------------------------------------------
+
+    @takes_turns
+    def append(self, sequence: Sequence, ids: Ids[int]) -> None:
+        """Append ids to a sequence."""
+        self.runner.append(sequence, ids)
+
+    @takes_turns
+    def next_id(self, sequence: Sequence, ids: Ids[int], params: DrawParams) -> int:
+        """Append ids to a sequence and draw the id that follows."""
+        self.runner.append(sequence, ids, [params])
+        return int(self.runner.drawn[0])
+
+    @takes_turns
+    def next_ids(self, sequences: list[Sequence], ids: Ids[int], params: list[DrawParams]) -> list[int]:
+        """One more id for each sequence, and the ids drawn to follow them."""
+        self.runner.forward(ids, sequences, range(len(ids)), params)
+        drawn: list[int] = self.runner.drawn.tolist()
+        return drawn
+
+    @takes_turns
     def outputs(self, ids: Ids[int], sequences: list[Sequence], wants: Ids[int]) -> tuple[np.ndarray, np.ndarray]:
-        """`forward` for a caller that takes turns with others: copies of the rows in wants.
+        """A pass as `ModelRunner.forward` -> copies of the rows in wants.
 
         They are logits float32 [n, n_vocab] and the states that these are read from, after ln_f, float32 [n, n_embd].
         """
-        with self._lock:
-            logits = self.forward(ids, sequences, wants, is_observed=True).copy()
-            return logits, self._buffers["ln_2"][: len(wants), : self.config.n_embd].copy()
+        logits = self.runner.forward(ids, sequences, wants, is_observed=True).copy()
+        return logits, self.runner.buffers["ln_2"][: len(wants), : self.config.n_embd].copy()
 
     def check_room(self, ids: Ids[int], max_tokens: int) -> None:
         """Raise ValueError unless there is a prompt and it fits the context together with max_tokens new ids."""
@@ -93,73 +190,50 @@ class Engine(ModelRunner):
     def logits(self, ids: Ids[int]) -> Iterator[np.ndarray]:
         """Read ids from an empty context -> logits float32 [n, n_vocab] after each of them, part by part."""
         sequence = Sequence()
-        try:
-            for start in range(0, len(ids), MAX_LOGIT_ROWS):
-                part = ids[start : start + MAX_LOGIT_ROWS]
-                with self._lock:
-                    result = self.forward(part, [sequence] * len(part), range(len(part))).copy()
-                yield result
-        finally:
-            self.free(sequence)
+        for start in range(0, len(ids), MAX_LOGIT_ROWS):
+            part = ids[start : start + MAX_LOGIT_ROWS]
+            yield self._logits(part, [sequence] * len(part))
 
-    def surprises(self, ids: Ids[int], first: int = 1) -> np.ndarray:
+    @takes_turns
+    def _logits(self, ids: Ids[int], sequences: list[Sequence]) -> np.ndarray:
+        logits: np.ndarray = self.runner.forward(ids, sequences, range(len(ids))).copy()
+        return logits
+
+    @takes_turns
+    def _nll(self, ids: Ids[int], sequences: list[Sequence], targets: Ids[int]) -> np.ndarray:
+        """-log p(target) in nats after each of the first rows, float64 [len(targets)]."""
+        self.runner.forward(ids, sequences, range(len(targets)), targets=targets)
+        return self.runner.nll
+
+    def nll(self, ids: Ids[int], first: int = 1) -> np.ndarray:
         """-log p(id | the ids before it) in nats, float64 [len(ids) - first], of the ids from `first` >= 1 on."""
         sequence, parts = Sequence(), [np.empty(0)]
-        try:
-            start = 0
-            while start < len(ids) - 1:
-                unscored = max(0, first - 1 - start)
-                rows = min(MAX_ROWS, unscored) if unscored else min(MAX_LOGIT_ROWS, len(ids) - 1 - start)
-                targets = [] if unscored else ids[start + 1 : start + 1 + rows]
-                with self._lock:
-                    self.forward(ids[start : start + rows], [sequence] * rows, range(len(targets)), targets=targets)
-                    parts.append(self._surprises)
-                start += rows
-        finally:
-            self.free(sequence)
+        start = 0
+        while start < len(ids) - 1:
+            unscored = max(0, first - 1 - start)
+            rows = min(MAX_ROWS, unscored) if unscored else min(MAX_LOGIT_ROWS, len(ids) - 1 - start)
+            targets = [] if unscored else ids[start + 1 : start + 1 + rows]
+            parts.append(self._nll(ids[start : start + rows], [sequence] * rows, targets))
+            start += rows
         return np.concatenate(parts)
 
-    def surprises_of(self, texts: list[list[int]], shared: Ids[int] = ()) -> list[np.ndarray]:
+    def nll_of(self, texts: list[list[int]], shared: Ids[int] = ()) -> list[np.ndarray]:
         """-log p in nats of the ids of each text but its first, given those before them: float64 [len(text) - 1] each.
 
         shared: what stands before every text; it is read once.
         """
         past = Sequence()
-        try:
-            for start in range(0, len(shared), MAX_ROWS):
-                with self._lock:
-                    part = shared[start : start + MAX_ROWS]
-                    self.forward(part, [past] * len(part), [])
-            with self._lock:
-                sequences = [self.cache.fork(past) for _ in texts]
-        finally:
-            self.free(past)
+        if shared:
+            self.append(past, shared)
+        sequences = [self.fork(past, past.length) for _ in texts]
+        self.free(past)
         lengths = [len(text) - 1 for text in texts]
         ids = [token for text in texts for token in text[:-1]]
         targets = [token for text in texts for token in text[1:]]
         found = np.empty(len(targets))
         for rows, owners in self._in_passes(sequences, lengths, MAX_LOGIT_ROWS):
-            with self._lock:
-                self.forward(ids[rows], owners, range(len(owners)), targets=targets[rows])
-                found[rows] = self._surprises
+            found[rows] = self._nll(ids[rows], owners, targets[rows])
         return np.split(found, np.cumsum(lengths))[:-1]
-
-    def _in_passes(
-        self, sequences: list[Sequence], lengths: list[int], max_rows: int
-    ) -> Iterator[tuple[slice, list[Sequence]]]:
-        """So many rows of each sequence, cut into passes: which rows, and whose; a sequence is freed after its last."""
-        owners = [sequence for sequence, n in zip(sequences, lengths, strict=True) for _ in range(n)]
-        try:
-            for start in range(0, len(owners), max_rows):
-                stop = min(start + max_rows, len(owners))
-                yield slice(start, stop), owners[start:stop]
-                unfinished = owners[stop] if stop < len(owners) else None
-                for sequence in owners[start:stop]:
-                    if sequence is not unfinished:
-                        self.free(sequence)
-        finally:
-            for sequence in sequences:
-                self.free(sequence)
 
     def hidden(self, texts: list[list[int]], layer: int) -> Iterator[np.ndarray]:
         """Read texts, each from an empty context -> the residual stream after so many layers, before ln_f.
@@ -168,36 +242,29 @@ class Engine(ModelRunner):
         """
         ids = [token for text in texts for token in text]
         for rows, sequences in self._in_passes([Sequence() for _ in texts], list(map(len, texts)), MAX_ROWS):
-            with self._lock:
-                self.forward(ids[rows], sequences, [], layers=(0, layer))
-                part = self._buffers["x"][: len(sequences), : self.config.n_embd].copy()
-            yield part
+            yield self._hidden(ids[rows], sequences, layer)
 
-    def run_layer(
-        self, sequence: Sequence, ids: Ids[int], layer: int, stream: np.ndarray | None
-    ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-        """One layer over a text, part by part -> inputs of each matrix [n, n_in], the stream after it [n, n_embd].
+    @takes_turns
+    def _hidden(self, ids: Ids[int], sequences: list[Sequence], layer: int) -> np.ndarray:
+        self.runner.forward(ids, sequences, [], layers=(0, layer))
+        stream: np.ndarray = self.runner.buffers["x"][: len(ids), : self.config.n_embd].copy()
+        return stream
 
-        stream: the residual stream before the layer, float32 [len(ids), n_embd]; None: the embedding (layer 0).
-        Inputs are views that the next part overwrites.
-        """
-        n_embd, n_inner, buffers = self.config.n_embd, self.config.n_inner, self._buffers
-        for start in range(0, len(ids), MAX_ROWS):
-            part = ids[start : start + MAX_ROWS]
-            n = len(part)
-            self._reserve(n, 0)
-            if stream is not None:
-                buffers["x"][:n, :n_embd] = stream[start : start + n]
-            self.forward(part, [sequence] * n, [], layers=(layer, layer + 1))
-            inputs = {
-                "attn.c_attn.weight": buffers["ln_1"][:n, :n_embd],
-                "attn.c_proj.weight": buffers["attended"][:n, :n_embd],
-                "mlp.c_fc.weight": buffers["ln_2"][:n, :n_embd],
-                "mlp.c_proj.weight": buffers["inner"][:n, :n_inner],
-            }
-            yield inputs, buffers["x"][:n, :n_embd].copy()
+    def _in_passes(
+        self, sequences: list[Sequence], lengths: list[int], max_rows: int
+    ) -> Iterator[tuple[slice, list[Sequence]]]:
+        """So many rows of each sequence, cut into passes: which rows, and whose; a sequence is freed after its last."""
+        owners = [sequence for sequence, n in zip(sequences, lengths, strict=True) for _ in range(n)]
+        for start in range(0, len(owners), max_rows):
+            stop = min(start + max_rows, len(owners))
+            yield slice(start, stop), owners[start:stop]
+            unfinished = owners[stop] if stop < len(owners) else None
+            for sequence in owners[start:stop]:
+                if sequence is not unfinished:
+                    self.free(sequence)
 
-    def run_part(
+    @takes_turns
+    def run_layers(
         self,
         sequence: Sequence,
         ids: Ids[int],
@@ -205,18 +272,74 @@ class Engine(ModelRunner):
         stream: np.ndarray | None = None,
         logits: bool = False,
     ) -> dict[str, np.ndarray]:
-        """Some layers alone, as in `forward` -> copies of what they leave in x, qkv and projected, by these names.
+        """Some layers alone, as `ModelRunner.run_layers` -> copies of the buffers of all rows, by name.
 
-        layers: (0, 0) is the embedding alone; (n_layer, n_layer) with logits the head alone.
-        stream: the residual stream that a first layer above 0 starts from, float32 [len(ids), n_embd].
-        logits: of every row too, float32 [len(ids), n_vocab].
+        "x": the residual stream after the layers, "qkv", "projected" (what the MLP added, without its bias), and what
+        each matrix of the last layer read: "ln_1", "attended", "ln_2", "inner"; with logits "logits" [n, n_vocab].
         """
         n, n_embd = len(ids), self.config.n_embd
-        widths = {"x": n_embd, "qkv": 3 * n_embd, "projected": n_embd}
-        with self._lock:
-            self._reserve(n, n if logits else 0)
-            if stream is not None:
-                self._buffers["x"][:n, :n_embd] = stream
-            result = self.forward(ids, [sequence] * n, range(n) if logits else (), layers=layers)
-            copies = {name: self._buffers[name][:n, :width].copy() for name, width in widths.items()}
-            return {**copies, "logits": result.copy()} if logits else copies
+        widths = dict.fromkeys(("x", "projected", "ln_1", "attended", "ln_2"), n_embd)
+        widths |= {"qkv": 3 * n_embd, "inner": self.config.n_inner}
+        result = self.runner.run_layers(sequence, ids, layers, stream, logits)
+        copies = {name: self.runner.buffers[name][:n, :width].copy() for name, width in widths.items()}
+        return {**copies, "logits": result.copy()} if logits else copies
+
+    # --- Sequences ----------------------------------------------------------------------------------------------------
+
+    @takes_turns
+    def free(self, sequence: Sequence) -> None:
+        """Give the pages of a sequence back at once, whoever still holds it."""
+        self.cache.truncate(sequence, 0)
+
+    @takes_turns
+    def truncate(self, sequence: Sequence, length: int) -> None:
+        """Forget the positions of a sequence from length on."""
+        self.cache.truncate(sequence, length)
+
+    @takes_turns
+    def fork(self, sequence: Sequence, length: int) -> Sequence:
+        """Another sequence with the first `length` positions of this one."""
+        return self.cache.fork(sequence, length)
+
+    @takes_turns
+    def copy_pages(self, sequence: Sequence) -> np.ndarray:
+        """What the cache holds of a sequence: [n_pages, numbers of a page]."""
+        self.runner.check_open()
+        return self.cache.copy(sequence)
+
+    @takes_turns
+    def restore(self, pages: np.ndarray, length: int) -> Sequence:
+        """A sequence of so many positions with pages that `copy_pages` gave."""
+        self.runner.check_open()
+        return self.cache.restore(pages, length)
+
+
+_ENGINES = weakref.WeakSet[Engine]()
+_FORK = threading.RLock()
+_HELD: list[Engine] = []
+
+
+def _before_fork() -> None:
+    """Wait for the steps of other threads: the child would find them half done for ever."""
+    _FORK.acquire()
+    _HELD[:] = list(_ENGINES)
+    for engine in _HELD:
+        engine.lock.acquire()
+
+
+def _after_fork() -> None:
+    for engine in _HELD:
+        engine.lock.release()
+    _HELD.clear()
+    _FORK.release()
+
+
+def _after_fork_in_child() -> None:
+    """As in the parent; but the threads that waited are not here."""
+    for engine in _HELD:
+        engine._asking.clear()
+    _after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

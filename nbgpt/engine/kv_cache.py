@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable
 from typing import Literal, get_args
+from weakref import WeakSet
 
 import numpy as np
 
@@ -14,68 +16,141 @@ from ..config import GPT2Config
 KVDtype = Literal["float32", "float16"]
 
 
-@dataclass
-class Sequence:
-    """A text in the cache: the pages that hold its past, in order, and how many positions are filled."""
+class KVMemoryError(MemoryError):
+    """The KV cache is full, and nothing in it can be dropped."""
 
-    pages: list[int] = field(default_factory=list)
-    length: int = 0
+
+class Sequence:
+    """A text in the cache: the pages that hold its past, in order, and how many positions are filled.
+
+    Its pages return to the cache when nobody holds it any more.
+    """
+
+    def __init__(self) -> None:
+        self.pages: list[int] = []
+        self.length = 0
+        self.room = 0  # positions that it may write to: length, or more if a pass is being prepared
+        self.returned: deque[list[int]] | None = None  # where its cache finds the pages of sequences that are gone
+
+    def __del__(self) -> None:
+        """Leave the pages to the cache's next call. The collector may call this anywhere, so it takes no lock."""
+        pages, self.pages = self.pages, []
+        if self.returned is not None and pages:
+            self.returned.append(pages)
 
 
 class KVCache:
-    """Pages of keys and values of all layers; see kernels/attention.py for what a page holds."""
+    """Pages of keys and values of all layers; see kernels/attention.py for what a page holds.
 
-    def __init__(self, config: GPT2Config, dtype: KVDtype = "float32") -> None:
-        """Raise ValueError for another type than float32 and float16."""
+    The system backs memory when it is first written, so all of the limit is reserved at once and nothing is ever moved.
+    """
+
+    def __init__(self, config: GPT2Config, dtype: KVDtype, limit: int) -> None:
+        """limit: bytes that the pages may take. Raises ValueError for another dtype, or too little for one page."""
         if dtype not in get_args(KVDtype):
             raise ValueError(f"kv_dtype is {dtype!r}; choose one of {', '.join(get_args(KVDtype))}")
         head_dim = config.head_dim
         self.dtype = dtype
         self.page_size = config.n_layer * config.n_head * PAGE * (head_dim + padded(head_dim, LANES))
-        self.memory = np.zeros(0, dtype)  # [n_pages * page_size]
+        self.n_pages = limit // self.page_bytes
+        if not self.n_pages:
+            raise ValueError(f"kv_memory is {limit} bytes; a page of {PAGE} tokens takes {self.page_bytes}")
+        self.memory = aligned_zeros((self.n_pages * self.page_size,), dtype)
+        self.reclaim: Callable[[], bool] = lambda: False
+        """Called when all pages are taken: drops what can be read again, and returns False if there is nothing."""
         self._config = config
-        self._users: list[int] = []  # of each page, how many sequences hold it
+        self._users: list[int] = []  # of each page that was ever taken, how many sequences hold it
+        self._filled: list[int] = []  # and how many of its positions somebody has written, or is about to
         self._free: list[int] = []
+        self._returned: deque[list[int]] = deque()
+        self._sequences: WeakSet[Sequence] = WeakSet()
 
     @property
     def page_bytes(self) -> int:
-        return self.page_size * self.memory.itemsize
+        return self.page_size * np.dtype(self.dtype).itemsize
 
     @property
-    def bytes_a_position(self) -> int:
+    def position_bytes(self) -> int:
         """Keys and values of all layers, which a token reads for each position before it."""
         return self.page_bytes // PAGE
 
     @property
-    def bytes_in_use(self) -> int:
-        return self.page_bytes * (len(self._users) - len(self._free))
+    def n_used(self) -> int:
+        """Pages that sequences hold."""
+        self._collect()
+        return len(self._users) - len(self._free)
+
+    @property
+    def n_available(self) -> int:
+        """Pages that can be taken without dropping anything."""
+        return self.n_pages - self.n_used
+
+    def n_users(self, page: int) -> int:
+        """How many sequences hold the page."""
+        return self._users[page]
+
+    def close(self) -> None:
+        """Give the memory back to the system."""
+        self.memory = np.zeros(0, self.dtype)
+        self.n_pages = 0
+
+    def n_missing(self, sequence: Sequence, length: int) -> int:
+        """Pages that `extend` would take."""
+        n_new = -(-length // PAGE) - len(sequence.pages)
+        return max(0, n_new) + (length > sequence.room and self._must_copy(sequence))
 
     def extend(self, sequence: Sequence, length: int) -> None:
-        """Make room for positions up to length, the last page no longer shared if it is going to be written to."""
-        if sequence.length < length and sequence.length % PAGE and self._users[sequence.pages[-1]] > 1:
-            shared = sequence.pages.pop()
-            self._users[shared] -= 1
+        """Make room for positions up to length. Raises KVMemoryError if there is none.
+
+        The last page stays shared while this sequence alone goes on in it: the others read only what is before.
+        """
+        if length <= sequence.room:
+            return
+        self._adopt(sequence)
+        if self._must_copy(sequence):
             own = self._take()
+            last = sequence.room // PAGE
+            shared = sequence.pages[last]
             self._page(own)[:] = self._page(shared)
-            sequence.pages.append(own)
+            sequence.pages[last] = own
+            self._release(shared)
         while len(sequence.pages) * PAGE < length:
             sequence.pages.append(self._take())
+        for page in sequence.pages[sequence.room // PAGE :]:
+            self._filled[page] = PAGE
+        self._filled[sequence.pages[-1]] = length - (len(sequence.pages) - 1) * PAGE
+        sequence.room = length
 
-    def fork(self, sequence: Sequence) -> Sequence:
-        """Another sequence with the same past, which costs nothing until one of them goes on."""
-        for page in sequence.pages:
+    def fork(self, sequence: Sequence, length: int) -> Sequence:
+        """Another sequence with the first `length` positions, which costs nothing until it goes on."""
+        return self._share(sequence.pages[: -(-length // PAGE)], length)
+
+    def page_of(self, sequence: Sequence, number: int, length: int) -> Sequence:
+        """The first `length` positions of one page of a sequence, as a sequence to keep it by."""
+        return self._share([sequence.pages[number]], length)
+
+    def join(self, pages: list[Sequence], length: int) -> Sequence:
+        """A sequence of so many positions from what `page_of` gave."""
+        return self._share([page.pages[0] for page in pages], length)
+
+    def _share(self, pages: list[int], length: int) -> Sequence:
+        sequence = Sequence()
+        self._adopt(sequence)
+        for page in pages:
             self._users[page] += 1
-        return Sequence(list(sequence.pages), sequence.length)
+            sequence.pages.append(page)
+        sequence.length = sequence.room = length
+        return sequence
 
     def truncate(self, sequence: Sequence, length: int) -> None:
         """Forget the positions from length on."""
         keep = -(-length // PAGE)
-        for page in sequence.pages[keep:]:
-            self._users[page] -= 1
-            if not self._users[page]:
-                self._free.append(page)
+        dropped = sequence.pages[keep:]
         del sequence.pages[keep:]
         sequence.length = min(sequence.length, length)
+        sequence.room = sequence.length
+        for page in dropped:
+            self._release(page)
 
     def copy(self, sequence: Sequence) -> np.ndarray:
         """The pages of a sequence [n_pages, numbers of a page]; beyond its end, where others may have been, zeros."""
@@ -96,21 +171,57 @@ class KVCache:
         sequence.length = length
         return sequence
 
+    def recount(self) -> None:
+        """Set the accounts right from the sequences that are alive, after a call that did not come to its end."""
+        alive = list(self._sequences)
+        self._returned.clear()
+        self._users[:] = [0] * len(self._users)
+        for sequence in alive:
+            for page in sequence.pages:
+                self._users[page] += 1
+        self._filled += [0] * (len(self._users) - len(self._filled))
+        self._free[:] = [page for page, users in enumerate(self._users) if not users]
+
+    def _must_copy(self, sequence: Sequence) -> bool:
+        """True if going on would overwrite what others read: somebody else has gone on in the last page."""
+        n_filled = sequence.room % PAGE
+        if not n_filled:
+            return False
+        page = sequence.pages[sequence.room // PAGE]
+        return self._users[page] > 1 and self._filled[page] != n_filled
+
+    def _adopt(self, sequence: Sequence) -> None:
+        if sequence.returned is None:
+            sequence.returned = self._returned
+            self._sequences.add(sequence)
+
     def _page(self, page: int) -> np.ndarray:
         return self.memory[page * self.page_size : (page + 1) * self.page_size]
 
     def _take(self) -> int:
+        self._collect()
+        while not self._free and len(self._users) == self.n_pages:
+            if not self.reclaim():
+                raise KVMemoryError(
+                    f"the KV cache is full: {self.n_pages * self.page_bytes} bytes in {self.n_pages} pages of {PAGE} "
+                    "tokens; close sessions, ask for less at once, or load the model with a larger kv_memory"
+                )
+            self._collect()
         if not self._free:
-            self._grow()
+            self._users.append(0)
+            self._filled.append(0)
+            self._free.append(len(self._users) - 1)
         page = self._free.pop()
         self._users[page] = 1
         return page
 
-    def _grow(self) -> None:
-        n_pages = len(self._users)
-        wanted = max(16, 2 * n_pages)
-        memory = aligned_zeros((wanted * self.page_size,), self.dtype)
-        memory[: len(self.memory)] = self.memory
-        self.memory = memory
-        self._users += [0] * (wanted - n_pages)
-        self._free += range(wanted - 1, n_pages - 1, -1)
+    def _release(self, page: int) -> None:
+        self._users[page] -= 1
+        if not self._users[page]:
+            self._free.append(page)
+
+    def _collect(self) -> None:
+        """Take back the pages of sequences that are gone."""
+        while self._returned:
+            for page in self._returned.popleft():
+                self._release(page)

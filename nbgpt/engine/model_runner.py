@@ -1,14 +1,11 @@
-"""One forward pass over rows: each row is a token with its place in a sequence, and some rows want logits.
+"""One forward pass over rows: each row is a token with its position in a sequence, and some rows want logits.
 
-Prefill is many rows of one sequence, decoding one row of each, a batch rows of several: it is all the same pass, and a
-row's bits do not depend on its company.
+Prefill is many rows of one sequence, decode one row of each, a batch rows of several: all are the same pass, and a
+row's bits do not depend on the other rows.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
 from collections import Counter
 from collections.abc import Sequence as Ids
 from dataclasses import replace
@@ -36,52 +33,62 @@ from ..backend.buffers import aligned_zeros
 from ..backend.kernel_cache import load_kernels
 from ..backend.thread_pool import ThreadPool, default_threads
 from ..config import ACTIVATIONS
+from ..sampling.params import DrawParams
 from ..weights import Weights
 from .kv_cache import KVCache, KVDtype, Sequence
+from .memory import default_kv_memory
 
-Options = tuple[float, float, float, float]
-"""Temperature, top_k, top_p and a uniform number in [0, 1): see kernels/sampling.py."""
+MAX_ROWS = 512
+"""Rows of one pass; a longer prefill takes several."""
+MAX_LOGIT_ROWS = 128
+"""Rows of one pass when every one of them wants logits: 50257 numbers each."""
 MAX_THREADS = 512
 """More than a machine has cores is slower, and systems refuse to start very many."""
 
 
 class ModelRunner:
-    """Weights, a KV cache and a team of threads: what runs passes, one at a time.
+    """Weights, a KV cache, buffers and a thread pool: what runs passes, one at a time.
 
-    `grow`, `fork`, `truncate` and `free` may be called from several threads; `forward` needs the lock.
+    Nothing here takes a lock: `Engine` calls it under its own.
     """
 
-    def __init__(self, weights: Weights, n_threads: int | None = None, kv_dtype: KVDtype = "float32") -> None:
-        """Raises KernelError if the kernels cannot be compiled, ValueError for n_threads or kv_dtype out of range."""
+    def __init__(
+        self,
+        weights: Weights,
+        n_threads: int | None = None,
+        kv_dtype: KVDtype = "float32",
+        kv_memory: int | None = None,
+    ) -> None:
+        """kv_memory: bytes that the KV cache may take; None: a share of the machine's, see memory.py.
+
+        Raises KernelError if the kernels cannot be compiled, ValueError for another value that is out of range.
+        """
         if n_threads is not None and not (isinstance(n_threads, int) and 1 <= n_threads <= MAX_THREADS):
             raise ValueError(f"threads is {n_threads}; it must be from 1 to {MAX_THREADS}")
         self.weights = weights
         self.config = weights.config
-        self.cache = KVCache(self.config, kv_dtype)
-        self.team = ThreadPool(load_kernels(weights.dtype), n_threads or default_threads())
-        self._buffers: dict[str, np.ndarray] = {}
-        self._lock = threading.RLock()  # the collector may free a sequence in the middle of this thread's pass
+        self.cache = KVCache(self.config, kv_dtype, default_kv_memory() if kv_memory is None else kv_memory)
+        self.thread_pool = ThreadPool(load_kernels(weights.dtype), n_threads or default_threads())
+        self.buffers: dict[str, np.ndarray] = {}
+        self.drawn = np.empty(0, np.int32)  # ids that the last pass drew
+        self.nll = np.empty(0)  # negative log-likelihoods of the last pass's targets, in nats
         self._jobs = (Job * MAX_TURNS)()
         self._job = self._jobs[0]
         self._logit_planes = LOGIT_PLANES[HEAD_DTYPE[weights.dtype]]
         self._set_model()
         self._capacity = self._logit_capacity = 0
         self._is_closed = False
-        _ENGINES.add(self)
 
     def close(self) -> None:
-        """Send the threads home and let go of the weights, the cache and all buffers; a pass then raises RuntimeError.
+        """Send the threads home and let go of weights, cache and buffers; a pass then raises RuntimeError."""
+        self._is_closed = True
+        self.thread_pool.dismiss()
+        self.buffers.clear()
+        self.cache.close()
+        self.weights = replace(self.weights, block=np.zeros(0, np.uint8))
 
-        Waits for the pass that is under way.
-        """
-        with self._lock:
-            self._is_closed = True
-            self.team.dismiss()
-            self._buffers.clear()
-            self.cache.memory = np.zeros(0, self.cache.memory.dtype)
-            self.weights = replace(self.weights, block=np.zeros(0, np.uint8))
-
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise RuntimeError if the model is closed."""
         if self._is_closed:
             raise RuntimeError("this model is closed: load it again")
 
@@ -90,7 +97,7 @@ class ModelRunner:
         ids: Ids[int],
         sequences: list[Sequence],
         wants: Ids[int],
-        sampling: Ids[Options] = (),
+        sampling: Ids[DrawParams] = (),
         targets: Ids[int] = (),
         layers: tuple[int, int] | None = None,
         is_observed: bool = False,
@@ -98,52 +105,100 @@ class ModelRunner:
         """Append each row's id to its sequence -> logits float32 [len(wants), n_vocab] of the rows in wants.
 
         Rows of one sequence stand in their order. The result is a view of a buffer that the next pass overwrites.
-        sampling: options for the first rows of logits, which draw an id each.
-        targets: the ids that came next, for the first rows of logits, which say how surprising they were.
+
+        sampling: for the first rows of logits, how to draw the id that follows; the ids are left in `drawn`.
+        targets: for the first rows of logits, the id that followed; its negative log-likelihood is left in `nll`.
         layers: run these alone, first and last exclusive, on what the pass before left in the residual stream.
         is_observed: fill all buffers for the caller to look at, as a pass over some layers does.
+
         Raises ValueError for an id or a position that the model does not have, RuntimeError if it is closed.
         """
         positions = self._place(ids, sequences)
         self._set_rows(ids, positions, sequences, wants)
-        job, options, self._sampled = self._job, np.array(sampling, np.float64), np.empty(len(sampling), np.int32)
-        job.n_sampled, job.sampling, job.sampled = len(sampling), options.ctypes.data, self._sampled.ctypes.data
-        next_ids, self._surprises = np.array(targets, np.int32), np.empty(len(targets), np.float64)
-        job.n_targets, job.targets, job.surprises = len(targets), next_ids.ctypes.data, self._surprises.ctypes.data
+        job, params, self.drawn = self._job, np.array(sampling, np.float64), np.empty(len(sampling), np.int32)
+        job.n_sampled, job.sampling, job.sampled = len(sampling), params.ctypes.data, self.drawn.ctypes.data
+        next_ids, self.nll = np.array(targets, np.int32), np.empty(len(targets), np.float64)
+        job.n_targets, job.targets, job.surprises = len(targets), next_ids.ctypes.data, self.nll.ctypes.data
         job.first_layer, job.last_layer = layers or (0, self.config.n_layer)
         job.is_observed = is_observed or layers is not None
-        self.team.run(self._jobs)
+        self.thread_pool.run(self._jobs)
         planes = self._logit_planes
-        return self._buffers["logits"][: planes * len(wants) : planes, : self.config.n_vocab]
+        return self.buffers["logits"][: planes * len(wants) : planes, : self.config.n_vocab]
 
-    def grow(self, sequences: list[Sequence], ids: Ids[int], options: np.ndarray) -> np.ndarray:
-        """Several tokens for each sequence in one call: append ids [n] and what is drawn after them, but for the last.
+    def decode_steps(self, sequences: list[Sequence], ids: Ids[int], params: np.ndarray) -> np.ndarray:
+        """Multi-step decode: append ids [n], draw what follows, append that, and so on, in one call of compiled code.
 
-        options float64 [turns, n, 4] as for `next_ids`, turns up to MAX_TURNS -> ids drawn, int32 [turns, n].
-        The sequences differ. The ids are those that as many calls of `next_ids` would give.
+        params float64 [n_steps, n, 4]: `DrawParams` of each draw, n_steps up to MAX_TURNS -> ids drawn, int32
+        [n_steps, n]; the last of them are not appended. The sequences differ. The ids are those of as many passes.
         """
-        options = np.ascontiguousarray(options, np.float64)
-        turns, n = options.shape[:2]
-        with self._lock:
-            starts = np.array(self._place(ids, sequences, turns), np.int32)
-            positions = starts + np.arange(turns, dtype=np.int32)[:, None]
-            self._set_rows(ids, positions[0], sequences, range(n))
-            drawn = np.empty((turns, n), np.int32)
-            self._job.n_sampled, self._job.n_targets = n, 0
-            self._job.first_layer, self._job.last_layer, self._job.is_observed = 0, self.config.n_layer, False
-            for turn, job in enumerate(self._jobs[:turns]):
-                if turn > 0:
-                    self._jobs[turn] = self._job
-                    job.ids, job.positions = drawn[turn - 1].ctypes.data, positions[turn].ctypes.data
-                job.sampling, job.sampled = options[turn].ctypes.data, drawn[turn].ctypes.data
-            self.team.run(self._jobs, turns)
+        params = np.ascontiguousarray(params, np.float64)
+        n_steps, n = params.shape[:2]
+        starts = np.array(self._place(ids, sequences, n_steps), np.int32)
+        positions = starts + np.arange(n_steps, dtype=np.int32)[:, None]
+        self._set_rows(ids, positions[0], sequences, range(n))
+        drawn = np.empty((n_steps, n), np.int32)
+        self._job.n_sampled, self._job.n_targets = n, 0
+        self._job.first_layer, self._job.last_layer, self._job.is_observed = 0, self.config.n_layer, False
+        for step, job in enumerate(self._jobs[:n_steps]):
+            if step > 0:
+                self._jobs[step] = self._job
+                job.ids, job.positions = drawn[step - 1].ctypes.data, positions[step].ctypes.data
+            job.sampling, job.sampled = params[step].ctypes.data, drawn[step].ctypes.data
+        self.thread_pool.run(self._jobs, n_steps)
         return drawn
 
+    def append(self, sequence: Sequence, ids: Ids[int], sampling: Ids[DrawParams] = ()) -> np.ndarray:
+        """Append ids, at least one, in as many passes as it takes -> logits float32 [n_vocab] after the last.
+
+        They are valid until the next pass. sampling: as for `forward`, for what follows the last.
+        """
+        for start in range(0, len(ids), MAX_ROWS):
+            part = ids[start : start + MAX_ROWS]
+            last = [len(part) - 1] if start + MAX_ROWS >= len(ids) else []
+            logits = self.forward(part, [sequence] * len(part), last, sampling if last else ())
+        after_last: np.ndarray = logits[0]
+        return after_last
+
+    def decode(self, sequences: list[Sequence], ids: Ids[int]) -> np.ndarray:
+        """One more id for each sequence -> logits float32 [n, n_vocab], valid until the next pass."""
+        return self.forward(ids, sequences, range(len(ids)))
+
+    def read(
+        self,
+        ids: Ids[int],
+        sequences: list[Sequence],
+        wants: Ids[int],
+        sampling: Ids[DrawParams] = (),
+        copied: Ids[int] = (),
+    ) -> tuple[list[int], np.ndarray]:
+        """As `forward` -> ids drawn, and a copy of some rows of logits, float32 [len(copied), n_vocab]."""
+        logits = self.forward(ids, sequences, wants, sampling)
+        return self.drawn.tolist(), logits[list(copied)]
+
+    def run_layers(
+        self,
+        sequence: Sequence,
+        ids: Ids[int],
+        layers: tuple[int, int],
+        stream: np.ndarray | None = None,
+        logits: bool = False,
+    ) -> np.ndarray:
+        """Some layers alone, at most MAX_ROWS rows, as in `forward`; what they compute is left in `buffers`.
+
+        layers: (0, 0) is the embedding alone; (n_layer, n_layer) with logits the head alone.
+        stream: the residual stream that a first layer above 0 starts from, float32 [len(ids), n_embd].
+        """
+        n = len(ids)
+        self._reserve(n, n if logits else 0)
+        if stream is not None:
+            self.buffers["x"][:n, : self.config.n_embd] = stream
+        return self.forward(ids, [sequence] * n, range(n) if logits else (), layers=layers)
+
     def probe(self, kind: int, items: int, data: np.ndarray) -> None:
-        """Let the team read `data` or compute on it instead of running the model: see kernels/limits.py."""
+        """Let the threads read `data` or compute on it instead of running the model: see kernels/limits.py."""
         self._job.probe, self._job.probe_items, self._job.probe_data = kind, items, data.ctypes.data
         try:
-            self.team.run(self._jobs)
+            self.thread_pool.run(self._jobs)
         finally:
             self._job.probe = 0
 
@@ -151,35 +206,6 @@ class ModelRunner:
     def probe_flop(self) -> int:
         """Floating-point operations of an item of the last probe."""
         return int(self._job.probe_flop)
-
-    def free(self, sequence: Sequence) -> None:
-        """Give the pages of a sequence back."""
-        with self._lock:
-            self.cache.truncate(sequence, 0)
-
-    def truncate(self, sequence: Sequence, length: int) -> None:
-        """Forget the positions of a sequence from length on."""
-        with self._lock:
-            self.cache.truncate(sequence, length)
-
-    def fork(self, sequence: Sequence, length: int) -> Sequence:
-        """Another sequence with the first `length` positions of this one's past."""
-        with self._lock:
-            fork = self.cache.fork(sequence)
-            self.cache.truncate(fork, length)
-            return fork
-
-    def copy_pages(self, sequence: Sequence) -> np.ndarray:
-        """What the cache holds of a sequence: [n_pages, numbers of a page]."""
-        with self._lock:
-            self._check_open()
-            return self.cache.copy(sequence)
-
-    def restore(self, pages: np.ndarray, length: int) -> Sequence:
-        """A sequence of so many positions with pages that `copy_pages` gave."""
-        with self._lock:
-            self._check_open()
-            return self.cache.restore(pages, length)
 
     def _set_rows(
         self, ids: Ids[int], positions: Ids[int] | np.ndarray, sequences: list[Sequence], wants: Ids[int]
@@ -206,20 +232,20 @@ class ModelRunner:
         job.n_rows, job.n_logits = len(ids), len(wants)
         job.pages, job.kv_halves = self.cache.memory.ctypes.data, self.cache.dtype == "float16"
 
-    def _place(self, ids: Ids[int], sequences: list[Sequence], turns: int = 1) -> list[int]:
-        """Positions of the rows; their sequences grow by them, and by as many in each further turn."""
-        self._check_open()
+    def _place(self, ids: Ids[int], sequences: list[Sequence], n_steps: int = 1) -> list[int]:
+        """Positions of the rows in the first of n_steps passes; their sequences grow by n_steps for each row."""
+        self.check_open()
         n_vocab, n_ctx = self.config.n_vocab, self.config.n_ctx
         if len(ids) and not 0 <= min(ids) <= max(ids) < n_vocab:
             raise ValueError(f"token {max(ids) if min(ids) >= 0 else min(ids)} is not in 0..{n_vocab - 1}")
         rows = Counter(map(id, sequences))
-        if any(sequence.length + rows[id(sequence)] * turns > n_ctx for sequence in sequences):
+        if any(sequence.length + rows[id(sequence)] * n_steps > n_ctx for sequence in sequences):
             raise ValueError(f"the text is longer than {n_ctx} tokens, the context of this model")
         positions = []
         for sequence in sequences:
-            self.cache.extend(sequence, sequence.length + turns)
+            self.cache.extend(sequence, sequence.length + n_steps)
             positions.append(sequence.length)
-            sequence.length += turns
+            sequence.length += n_steps
         return positions
 
     def _set_model(self) -> None:
@@ -242,7 +268,7 @@ class ModelRunner:
         self._capacity = rows = max(padded(n_rows, ROW_TILE), self._capacity)
         self._logit_capacity = max(n_logits, self._logit_capacity)
         logits = self._logit_capacity * self._logit_planes
-        config, n_threads = self.config, self.team.n_threads
+        config, n_threads = self.config, self.thread_pool.n_threads
         copies = FEW_ROWS * n_threads  # each thread has its own few rows
         n_embd, n_inner = padded(config.n_embd, STRIDE), padded(config.n_inner, STRIDE)
         widest = max(n_embd, n_inner)
@@ -269,30 +295,6 @@ class ModelRunner:
             "packed_scales": (groups,),
         }
         for name, shape in shapes.items():
-            if name not in self._buffers or self._buffers[name].shape != shape:  # x outlives a pass over some layers
-                self._buffers[name] = aligned_zeros(shape, "float32")
-                setattr(self._job, name, self._buffers[name].ctypes.data)
-
-
-_ENGINES = weakref.WeakSet[ModelRunner]()
-_FORK = threading.RLock()
-_HELD: list[ModelRunner] = []
-
-
-def _before_fork() -> None:
-    """Wait for the passes of other threads: the child would find them half done for ever."""
-    _FORK.acquire()
-    _HELD[:] = list(_ENGINES)
-    for engine in _HELD:
-        engine._lock.acquire()
-
-
-def _after_fork() -> None:
-    for engine in _HELD:
-        engine._lock.release()
-    _HELD.clear()
-    _FORK.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+            if name not in self.buffers or self.buffers[name].shape != shape:  # x outlives a pass over some layers
+                self.buffers[name] = aligned_zeros(shape, "float32")
+                setattr(self._job, name, self.buffers[name].ctypes.data)

@@ -1,389 +1,337 @@
-"""Ids in, ids out: prompts are read, then each text grows by a token a step, all of them in one pass."""
+"""Continuous batching: requests join and leave between steps, and each step is one pass over rows of many of them.
+
+A step reads one id of every text that is being continued, and fills what is left of its budget of rows with prompts
+that are being read, so that a long prompt holds nobody up (chunked prefill). A row's logits do not depend on the other
+rows, so none of this changes a bit of any text.
+"""
 
 from __future__ import annotations
 
-import os
 import time
-from array import array
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
-from math import inf
-from numbers import Integral, Real
-from typing import Literal
+from collections.abc import Iterable
+from weakref import WeakSet, WeakValueDictionary, ref
 
 import numpy as np
 
-from ..abi.job import MAX_TURNS
-from ..sampling.logprobs import TokenLogprob, measure
-from ..sampling.params import SamplingParams
-from ..sampling.sampler import Sampler
-from ..validation import check
-from .engine import MAX_LOGIT_ROWS, MAX_ROWS, Engine
-from .kv_cache import Sequence
-from .model_runner import Options
-from .speculation import Speculation, in_common, verify
+from ..abi.layout import PAGE
+from .kv_cache import KVMemoryError
+from .model_runner import MAX_LOGIT_ROWS, MAX_ROWS, ModelRunner
+from .prefix_cache import LEAST_SHARED, PrefixCache, n_in_common
+from .request import NO_LOGITS, KeptText, Request, State
+from .speculation import verify
 
-Overflow = Literal["error", "truncate_left", "keep_first"]
-OVERFLOWS: tuple[Overflow, ...] = ("error", "truncate_left", "keep_first")
-FinishReason = Literal["", "stop", "length", "time", "cancelled"]
-DEFAULT_MAX_TOKENS = 200
-BATCH_SIZE = 16
-"""Texts that grow together; the rest wait until there is room. Each needs a cache of its own."""
-BURST_SECONDS = 0.03
-"""Tokens come in bursts of about so long: too short to be noticed, and long beside what the interpreter takes."""
-LEAST_SHARED = 16
-"""Ids that two texts must have in common to make it worth a pass of its own."""
-_NO_LOGITS = np.empty(0, np.float32)
+MAX_RUNNING = MAX_LOGIT_ROWS
+"""Requests that run at once: one pass has room for the logits of all of them."""
+ROW_BUDGET = 48
+"""Rows of a step in which texts are continued while prompts are read: see bench/NOTES.md."""
+PREFIX_CONTEXTS = 2
+"""Pages of the prefix cache, in whole contexts."""
 
 
-def random_seed() -> int:
-    """A seed that nobody knows beforehand, short enough to be typed again."""
-    return int.from_bytes(os.urandom(4), "little")
+class Scheduler:
+    """Decides which rows of which requests the next pass reads, and whose pages go when memory is short.
 
-
-@dataclass
-class Timing:
-    """What a generation has cost so far, in tokens and seconds; those of a batch count the same seconds."""
-
-    prompt_tokens: int = 0
-    new_tokens: int = 0
-    prefill_seconds: float = 0.0
-    decode_seconds: float = 0.0
-
-    @property
-    def prefill_speed(self) -> float:
-        """Tokens a second."""
-        return self.prompt_tokens / self.prefill_seconds if self.prefill_seconds else 0.0
-
-    @property
-    def decode_speed(self) -> float:
-        """Tokens a second; the first token comes with the prefill and does not count."""
-        return (self.new_tokens - 1) / self.decode_seconds if self.decode_seconds else 0.0
-
-
-class Window:
-    """The part of a text that the model sees, and the sequence of the cache that holds all of it but the end.
-
-    When the text outgrows the context, the first n_keep ids stay and of the rest the later half. Positions are learned,
-    so keys cannot move: what is left is read anew. llama.cpp calls this context shift.
+    Nothing here takes a lock: `Engine` calls it under its own. Requests are not kept alive: one that nobody holds any
+    more is gone, and so are its pages.
     """
 
-    def __init__(self, ids: list[int], n_ctx: int, n_keep: int) -> None:
-        self.ids = ids if len(ids) <= n_ctx else ids[:n_keep] + ids[n_keep - n_ctx :]
-        self.sequence = Sequence()
-        self.n_ctx, self._n_keep = n_ctx, n_keep
+    def __init__(self, runner: ModelRunner, max_running: int = MAX_RUNNING) -> None:
+        self._runner, self._cache = runner, runner.cache
+        me = ref(self)  # the cache must not keep the scheduler alive
+        self._cache.reclaim = lambda: (scheduler := me()) is not None and scheduler._reclaim()
+        n_pages = -(-runner.config.n_ctx // PAGE) * PREFIX_CONTEXTS
+        self.prefix_cache = PrefixCache(runner.cache, min(n_pages, runner.cache.n_pages // 2))
+        self.kept: WeakSet[KeptText] = WeakSet()
+        self.n_preemptions = 0
+        self._max_running = max_running
+        self._arrivals: deque[ref[Request]] = deque()
+        self._requests: WeakValueDictionary[int, Request] = WeakValueDictionary()  # by order of arrival
+        self._n_arrived = 0
 
-    def slide(self, model: Engine) -> bool:
-        """Make the ids fit the context; True if some had to be forgotten."""
-        if len(self.ids) <= self.n_ctx:
+    def add(self, request: Request) -> None:
+        """Let a request take part in steps; any thread may call this.
+
+        Raises ValueError if the KV cache has not enough memory for it, whoever else leaves.
+        """
+        n_tokens = min(len(request.window.ids) + request.params.max_tokens, request.window.n_ctx)
+        wanted, limit = -(-n_tokens // PAGE), self._cache.n_pages
+        if wanted > limit and limit:
+            raise ValueError(
+                f"{n_tokens} tokens take {wanted * self._cache.page_bytes} bytes of keys and values, kv_memory is "
+                f"{limit * self._cache.page_bytes}: shorten the text or load the model with a larger kv_memory"
+            )
+        self._arrivals.append(ref(request))
+
+    def abort(self, request: Request) -> None:
+        """End a request before the next step; any thread may call this."""
+        request.cancel()
+
+    def step(self, wanted: Iterable[Request] | None = None) -> list[Request]:
+        """Let requests grow by a step -> those that grew, ended or failed.
+
+        wanted: the requests that take part, and None all; the others are paused. An error of one request ends it alone;
+        an error of the pass ends all that take part, and is raised.
+        """
+        start = time.perf_counter()
+        self._welcome()
+        alive = self._alive() if wanted is None else [one for one in wanted if one.state is not State.FINISHED]
+        alive.sort(key=lambda request: request.number)
+        going_on = [request for request in alive if not request.end_early()]
+        self._admit(going_on)
+        running = [request for request in going_on if request.state is State.RUNNING]
+        try:
+            if running:
+                self._advance(running, has_waiting=len(running) < len(going_on), start=start)
+        except BaseException as error:
+            for request in running:
+                request.fail(error if isinstance(error, Exception) else RuntimeError("interrupted in a step"))
+            raise
+        finally:
+            for request in alive:
+                if request.finish_reason or request.error:
+                    self.retire(request)
+        return alive
+
+    def retire(self, request: Request) -> None:
+        """Take a request out, whether it has ended or not, and give its pages back or leave them to its session."""
+        request.state = State.FINISHED
+        if request.is_retired:
+            return
+        request.is_retired = True
+        self._requests.pop(request.number, None)
+        if request.kept is not None and not request.error:
+            request.kept.ended.append(request.window)
+            self.settle(request.kept)
+        else:
+            self._cache.truncate(request.window.sequence, 0)
+        if request.speculation:
+            request.speculation.end()
+
+    def settle(self, kept: KeptText) -> None:
+        """Let a session's text be what the request that ended last has read; its pages are the session's now."""
+        while kept.ended:
+            window = kept.ended.popleft()
+            if window.sequence is kept.sequence or not window.sequence.length:  # settled before, or never begun
+                continue
+            self._cache.truncate(window.sequence, len(window.ids))
+            self._cache.truncate(kept.sequence, 0)
+            kept.ids, kept.sequence = window.ids[: window.sequence.length], window.sequence
+            kept.last_used = time.monotonic()
+
+    # --- Who takes part -----------------------------------------------------------------------------------------------
+
+    def _welcome(self) -> None:
+        while self._arrivals:
+            request = self._arrivals.popleft()()
+            if request is not None:
+                request.number = self._n_arrived
+                if request.kept is not None:
+                    self.kept.add(request.kept)
+                self._requests[request.number] = request
+                self._n_arrived += 1
+
+    def _alive(self) -> list[Request]:
+        return list(self._requests.values())
+
+    def _admit(self, requests: list[Request]) -> None:
+        """Let waiting requests run while there is room for them, the oldest first."""
+        running = [request for request in requests if request.state is State.RUNNING]
+        for request in requests:
+            if len(running) == self._max_running:
+                return
+            if request.state is State.WAITING and not self._should_wait(request, running):
+                self._begin(request)
+                running.append(request)
+
+    def _should_wait(self, request: Request, running: list[Request]) -> bool:
+        """True while there is no memory for the prompt, or another request is reading what it begins with."""
+        if not running:
             return False
-        model.free(self.sequence)
-        self.ids = self.ids[: self._n_keep] + self.ids[-max(1, (self.n_ctx - self._n_keep) // 2) :]
+        ids = request.window.ids[: request.first_wanted]
+        n_known = self.prefix_cache.n_known(ids)
+        for other in running:
+            if not other.is_decoding:
+                prompt = other.window.ids[: other.first_wanted]
+                if n_in_common(ids, prompt) >= n_known + LEAST_SHARED:
+                    return True
+        n_missing = -(-(len(request.window.ids) - n_known) // PAGE)
+        return n_missing > self._cache.n_available + self._n_reclaimable(running)
+
+    def _n_reclaimable(self, running: list[Request]) -> int:
+        """Pages that can be had without taking them from a request that runs."""
+        paused = [one for one in self._alive() if one not in running and one.state is State.RUNNING]
+        sequences = [one.window.sequence for one in paused] + [kept.sequence for kept in self.kept]
+        return self.prefix_cache.n_idle + sum(len(sequence.pages) for sequence in sequences)
+
+    def _begin(self, request: Request) -> None:
+        """Give a request the pages that hold the beginning of its prompt already."""
+        request.state = State.RUNNING
+        window, first = request.window, request.first_wanted
+        if window.is_shifted and window.sequence.length:
+            return
+        ids, kept = window.ids[:first], request.kept
+        if kept:
+            self.settle(kept)
+        n_kept = n_in_common(kept.ids, ids) if kept else 0
+        if kept and n_kept >= self.prefix_cache.n_known(ids):
+            window.sequence = self._cache.fork(kept.sequence, n_kept)
+            self._cache.truncate(kept.sequence, n_kept)
+            del kept.ids[n_kept:]
+        else:
+            window.sequence = self.prefix_cache.lend(ids)
+        if not request.timing.new_tokens and not request.timing.prefill_seconds:
+            request.timing.prompt_tokens -= window.sequence.length
+
+    # --- One step -----------------------------------------------------------------------------------------------------
+
+    def _advance(self, running: list[Request], has_waiting: bool, start: float) -> None:
+        for request in running:
+            self._shift(request)
+        grown = running
+        was_decoding = {request.number for request in running if request.timing.new_tokens}
+        n_steps = 1 if has_waiting or self._arrivals else min(request.n_steps() for request in running)
+        if len(running) == 1 and running[0].speculation and running[0].is_drawn_by_kernels and not has_waiting:
+            self._speculate(running[0])
+        elif n_steps > 1 and all(self._reserve(request, n_steps, running) for request in running):
+            self._decode_steps(running, n_steps)
+        else:
+            rows = self._plan([request for request in running if request.state is State.RUNNING])
+            grown = list(dict.fromkeys(request for request, _ in rows))
+            self._read(rows)
+        spent = time.perf_counter() - start
+        for request in grown:
+            if request.number in was_decoding:
+                request.timing.decode_seconds += spent
+            else:
+                request.timing.prefill_seconds += spent
+
+    def _shift(self, request: Request) -> None:
+        """Shift the window of a text that has outgrown the context."""
+        if request.window.shift():
+            self._cache.truncate(request.window.sequence, 0)
+            request.speculation = None  # it knows the text by its places
+            request.first_wanted = len(request.window.ids) - 1
+
+    def _plan(self, running: list[Request]) -> list[tuple[Request, int]]:
+        """The rows of a pass, each a place in a request's window: texts that are continued first, then prompts.
+
+        Raises KVMemoryError if there is no memory for any row.
+        """
+        decoding = [request for request in running if request.is_decoding]
+        reading = [request for request in running if not request.is_decoding]
+        budget = max(ROW_BUDGET, len(decoding)) if decoding else MAX_ROWS
+        rows: list[tuple[Request, int]] = []
+        planned: list[Request] = []
+        n_logits = 0
+        for request in [*decoding, *reading]:
+            first = request.window.sequence.length
+            unwanted = max(0, request.first_wanted - first)
+            n = min(request.window.n_pending, budget - len(rows), unwanted + MAX_LOGIT_ROWS - n_logits)
+            if request.state is State.RUNNING and n > 0 and self._reserve(request, n, planned):
+                rows += [(request, place) for place in range(first, first + n)]
+                planned.append(request)
+                n_logits += max(0, n - unwanted)
+        if not rows:
+            raise KVMemoryError(
+                f"the KV cache of {self._cache.n_pages} pages is full of what cannot be dropped; close sessions and "
+                "searches, or load the model with a larger kv_memory"
+            )
+        return rows
+
+    def _read(self, rows: list[tuple[Request, int]]) -> None:
+        """One pass. The kernels draw where they can; where they cannot, or to measure, logits are copied."""
+        ids = [request.window.ids[place] for request, place in rows]
+        sequences = [request.window.sequence for request, _ in rows]
+        wanted = [(i, one.draw_params(place)) for i, (one, place) in enumerate(rows) if place >= one.first_wanted]
+        drawing = [(i, params) for i, params in wanted if params]
+        wants = [i for i, _ in drawing] + [i for i, params in wanted if not params]
+        copied = [at for at, i in enumerate(wants) if at >= len(drawing) or rows[i][0].params.logprobs is not None]
+        was_reading = {request for request, _ in rows if not request.is_decoding}
+        drawn, logits = self._runner.read(ids, sequences, wants, [params for _, params in drawing], copied)
+        for request in was_reading:
+            if not request.window.n_pending and not request.window.is_shifted:
+                self.prefix_cache.put(request.window.ids, request.window.sequence)
+        drawn_after = dict(zip(wants, drawn, strict=False))
+        logits_after = dict(zip((wants[at] for at in copied), logits, strict=True))
+        for i, _ in wanted:
+            request, place = rows[i]
+            if not request.error:
+                self._take(request, place, drawn_after.get(i), logits_after.get(i, NO_LOGITS))
+
+    def _take(self, request: Request, place: int, drawn: int | None, logits: np.ndarray) -> None:
+        try:
+            request.take(place, drawn, logits)
+        except Exception as error:  # of a logits processor, or of constraints that leave nothing: this text's alone
+            request.fail(error)
+
+    def _decode_steps(self, running: list[Request], n: int) -> None:
+        """Multi-step decode: n tokens for each text in one call, so that the interpreter is away for less."""
+        params = np.array([request.draws(n) for request in running])
+        last = [request.window.ids[-1] for request in running]
+        drawn = self._runner.decode_steps([one.window.sequence for one in running], last, params.swapaxes(0, 1))
+        for request, ids in zip(running, drawn.T.tolist(), strict=True):
+            request.take_all(ids)
+
+    def _speculate(self, request: Request) -> None:
+        """Check a draft in one pass; or add a few tokens without, where none pays or there is no good guess."""
+        assert request.speculation is not None
+        start = time.perf_counter()
+        ids, sequence = request.window.ids, request.window.sequence
+        before = len(request.tokens) - len(ids)  # from a place in the window to the number of a new token
+        room = min(request.params.max_tokens - len(request.tokens), request.window.n_ctx - sequence.length)
+        draft = request.speculation.draft(ids, room - 1, lambda place: request.params.draw_params(place + before))
+        if draft and self._reserve(request, len(draft) + 1, []):
+            drawn = verify(self._runner, sequence, ids, draft, lambda place: request.params.draw_params(place + before))
+            n_drawn = len(drawn)
+            request.take_all(drawn)
+        else:
+            draft, n_drawn = [], max(1, min(request.n_steps(), request.speculation.rest))
+            if not self._reserve(request, n_drawn, []):
+                n_drawn = 1
+            self._decode_steps([request], n_drawn)
+        request.speculation.note(len(draft), n_drawn, time.perf_counter() - start)
+
+    # --- Memory -------------------------------------------------------------------------------------------------------
+
+    def _reserve(self, request: Request, n: int, planned: list[Request]) -> bool:
+        """Pages for the next n positions of a request; False if only requests before it could give them.
+
+        Taken from what can be read again: prompts of the past, idle sessions, paused requests, and younger requests
+        that are not planned in this pass.
+        """
+        sequence = request.window.sequence
+        length = sequence.length + n
+        victims = [one for one in self._alive() if one not in planned and one.number > request.number]
+        while self._cache.n_missing(sequence, length) > self._cache.n_available:
+            if not (self._drop_idle() or self._preempt(victims)):
+                return False
+        self._cache.extend(sequence, length)
         return True
 
+    def _reclaim(self) -> bool:
+        """Let go of some pages for a call that is no request: a search, a score, a trace."""
+        return self._drop_idle() or self._preempt(self._alive())
 
-@dataclass(eq=False)
-class Generation:
-    """One text that grows until something ends it. Iterate over it for its new ids, or let `run` grow several.
+    def _drop_idle(self) -> bool:
+        """Drop pages that nobody uses now: of the prefix cache, then of the session that was used least recently."""
+        if self.prefix_cache.drop_oldest():
+            return True
+        idle = [kept for kept in self.kept if kept.sequence.pages]
+        if not idle:
+            return False
+        kept = min(idle, key=lambda kept: kept.last_used)
+        self._cache.truncate(kept.sequence, 0)
+        kept.ids = []
+        return True
 
-    stop_ids end the text and are no part of it. prefix: ids that the new text begins with, as if they had been chosen.
-    max_time: seconds since `run` began. logprobs: None, or how many of the likeliest to note besides the chosen one,
-    with echo for the prompt too. overflow: "error" refuses a text that will not fit the context, "truncate_left"
-    forgets its beginning, "keep_first" forgets what follows the prompt, or the first quarter of the context if the
-    prompt takes more than half of it.
-    """
-
-    model: Engine
-    prompt: list[int]
-    max_tokens: int
-    sampling: SamplingParams
-    stop_ids: frozenset[int] = frozenset()
-    sample: int = 0
-    overflow: Overflow = "error"
-    prefix: list[int] = field(default_factory=list)
-    max_time: float = inf
-    logprobs: int | None = None
-    echo: bool = False
-    speculation: Speculation | None = None  # drafts ids, if only one text grows and compiled code draws them all
-
-    finish_reason: FinishReason = field(default="", init=False)
-    timing: Timing = field(default_factory=Timing, init=False)
-    tokens: list[int] = field(init=False)  # the new ones, prefix first
-    measured: list[TokenLogprob] = field(default_factory=list, init=False)  # of tokens; with echo, after the prompt's
-
-    def __post_init__(self) -> None:
-        """Raise ValueError that names the parameter, its value and what is allowed."""
-        self._check()
-        n_ctx, n_prompt = self.model.config.n_ctx, len(self.prompt)
-        n_keep = 0 if self.overflow == "truncate_left" else n_prompt if 2 * n_prompt <= n_ctx else n_ctx // 4
-        text = [*self.prompt, *self.prefix]
-        self.tokens = list(self.prefix)
-        self.window = Window(text.copy(), n_ctx, n_keep)
-        self._text = array("i", text)
-        self._chooser = Sampler(self.sampling, self.sample, n_prompt, self.stop_ids)
-        self._cancelled = False
-        self.statistics = self.speculation.statistics if self.speculation else None
-        self.timing.prompt_tokens = len(self.window.ids)
-        self.first_wanted = len(self.window.ids) - 1  # where in the window logits begin to be wanted
-        if self.logprobs is not None:
-            self._measure_given(text, n_keep)
-
-    def _measure_given(self, text: list[int], n_keep: int) -> None:
-        """Want the logits before each id of the prefix, with echo of the prompt too; of some ids there are none."""
-        n_forgotten = len(text) - len(self.window.ids)
-        start = 0 if self.echo else len(self.prompt)
-        self.first_wanted = max(n_keep if n_forgotten else 0, start - 1 - n_forgotten)
-        self.measured = [TokenLogprob(token, None) for token in text[start : n_forgotten + self.first_wanted + 1]]
-
-    def _check(self) -> None:
-        n_ctx, n_vocab, most = self.model.config.n_ctx, self.model.config.n_vocab, self.max_tokens
-        if self.overflow not in OVERFLOWS:
-            raise ValueError(f"overflow is {self.overflow!r}; choose {', '.join(map(repr, OVERFLOWS))}")
-        if not self.prompt:
-            raise ValueError("the prompt has no tokens; begin with the model's end of text")
-        check("max_tokens", most, Integral, lambda n: n >= 1, "from 1 on")
-        check("min_tokens", self.sampling.min_tokens, Integral, lambda n: n <= most, f"up to max_tokens, {most}")
-        check("tokens of prefix", len(self.prefix), Integral, lambda n: n < most, f"below max_tokens, {most}")
-        check("max_time", self.max_time, Real, lambda seconds: seconds > 0, "above 0 seconds")
-        check("sample", self.sample, Integral, lambda n: 0 <= n < 1 << 64, "from 0 to 2^64 - 1")
-        if self.logprobs is not None:
-            check("logprobs", self.logprobs, Integral, lambda n: 0 <= n <= n_vocab, f"from 0 to {n_vocab}")
-        self.sampling.check_ids(n_vocab)
-        for token in self.stop_ids:
-            check("token in stop", token, Integral, lambda n: 0 <= n < n_vocab, f"from 0 to {n_vocab - 1}")
-        if self.overflow == "error" and len(self.prompt) + most > n_ctx:
-            raise ValueError(
-                f"prompt of {len(self.prompt)} tokens and {most} new ones make {len(self.prompt) + most}; this model's "
-                f"context is {n_ctx}: shorten one of them or choose overflow 'truncate_left' or 'keep_first'"
-            )
-
-    def __iter__(self) -> Iterator[int]:
-        n_seen = 0
-        for _ in run(self.model, [self]):
-            yield from self.tokens[n_seen:]
-            n_seen = len(self.tokens)
-
-    def release(self) -> None:
-        """Give the pages of its past back."""
-        self.model.free(self.window.sequence)
-        if self.speculation:
-            self.speculation.end()
-
-    def cancel(self) -> None:
-        """End it before the next pass. Any thread may ask for it."""
-        self._cancelled = True
-
-    def stop_after(self, n_tokens: int) -> None:
-        """End it as if it had stopped after so many new tokens."""
-        del self.measured[len(self.measured) - (len(self.tokens) - n_tokens) :]
-        del self.tokens[n_tokens:]
-        self.finish_reason = "stop"
-
-    def end_early(self, seconds: float) -> bool:
-        """End it if it was cancelled or has taken too long; True if it has ended, in whichever way."""
-        if not self.finish_reason and (self._cancelled or seconds >= self.max_time):
-            self.finish_reason = "cancelled" if self._cancelled else "time"
-        return bool(self.finish_reason)
-
-    def pending(self) -> range:
-        """Places in the window that are still to be read."""
-        if self.window.slide(self.model):
-            self.speculation = None  # it knows the text by its places
-            self.first_wanted = len(self.window.ids) - 1
-        return range(self.window.sequence.length, len(self.window.ids))
-
-    def options(self, place: int) -> Options | None:
-        """What compiled code needs to draw what follows this place; None if it is known or needs the logits."""
-        return self._chooser.options(len(self.tokens)) if place == len(self.window.ids) - 1 else None
-
-    @property
-    def is_drawn(self) -> bool:
-        """Is one id to be read, and what follows it to be drawn by compiled code?"""
-        is_plain = self.logprobs is None and self.options(len(self.window.ids) - 1) is not None
-        return is_plain and len(self.pending()) == 1
-
-    def turns(self) -> int:
-        """How many tokens one call may add: several if compiled code draws them all, and none comes first."""
-        seconds = self.timing.decode_seconds
-        if not (self.is_drawn and seconds):
-            return 1
-        room = self.window.n_ctx - self.window.sequence.length
-        at_once = int(BURST_SECONDS * (self.timing.new_tokens - 1) / seconds)
-        return max(1, min(MAX_TURNS, at_once, room, self.max_tokens - len(self.tokens)))
-
-    def draws(self, turns: int) -> list[Options]:
-        """What compiled code needs to draw so many tokens."""
-        n = len(self.tokens)
-        return [self.sampling.options(self.sample, position) for position in range(n, n + turns)]
-
-    def speculate(self) -> None:
-        """Check a draft in one pass; or add a few tokens without, where none pays or there is no good guess."""
-        assert self.speculation is not None
-        start = time.perf_counter()
-        ids, sequence = self.window.ids, self.window.sequence
-        before = len(self.tokens) - len(ids)  # from a place in the window to the number of a new token
-
-        def options(place: int) -> Options:
-            return self.sampling.options(self.sample, place + before)
-
-        most = min(self.max_tokens - len(self.tokens), self.window.n_ctx - sequence.length) - 1
-        draft = self.speculation.draft(ids, most, options)
-        if draft:
-            drawn = verify(self.model, sequence, ids, draft, options)
-            n_drawn = len(drawn)
-            self.take_all(drawn)
-        else:
-            n_drawn = min(self.turns(), self.speculation.rest)
-            _grow(self.model, [self], n_drawn)
-        self.speculation.note(len(draft), n_drawn, time.perf_counter() - start)
-
-    def take_all(self, drawn: list[int]) -> None:
-        """Go on with ids that were drawn one after the other, as far as the text goes."""
-        for token in drawn:
-            self.take(len(self.window.ids) - 1, token, _NO_LOGITS)
-            if self.finish_reason:
-                self.model.truncate(self.window.sequence, len(self.window.ids))
-                return
-
-    def take(self, place: int, drawn: int | None, logits: np.ndarray) -> None:
-        """Go on from a place that was read: with the id drawn after it, or by its logits float32 [n_vocab]."""
-        ids = self.window.ids
-        if place < len(ids) - 1:  # what follows was given
-            self._measure(logits, ids[place + 1])
-            return
-        token = self._choose(logits) if drawn is None else drawn
-        self.timing.new_tokens += 1
-        if token in self.stop_ids:
-            self.finish_reason = "stop"
-            return
-        self._measure(logits, token)
-        self.tokens.append(token)
-        ids.append(token)
-        self._text.append(token)
-        if len(self.tokens) == self.max_tokens:
-            self.finish_reason = "length"
-
-    def _choose(self, logits: np.ndarray) -> int:
-        own = logits.copy() if self.logprobs is not None else logits
-        return self._chooser.choose(np.array(self._text), own)
-
-    def _measure(self, logits: np.ndarray, token: int) -> None:
-        if self.logprobs is not None:
-            self.measured.append(measure(logits, token, self.logprobs))
-
-
-def run(
-    model: Engine, generations: Iterable[Generation], batch_size: int = BATCH_SIZE
-) -> Generator[list[Generation], None, None]:
-    """Grow several texts, each by a token a step -> after each step those that grew or ended.
-
-    Whoever asks for the steps may end a text between them by its `finish_reason`. A text's ids do not depend on its
-    company. Those that wait take the places of those that end; neighbours that begin alike read their beginning once.
-    """
-    waiting, growing = deque(generations), list[Generation]()
-    beginning = _Beginning(model)
-    start = time.perf_counter()
-    try:
-        while waiting or growing:
-            before = time.perf_counter()
-            while waiting and len(growing) < batch_size:
-                growing.append(waiting.popleft())
-                beginning.give(growing[-1], waiting[0] if waiting else None)
-            if alive := [one for one in growing if not one.end_early(before - start)]:
-                _step(model, alive, before)
-            yield growing
-            for one in growing:
-                if one.finish_reason:
-                    one.release()
-            growing = [one for one in growing if not one.finish_reason]
-    finally:
-        beginning.forget()
-        for one in growing:
-            one.release()
-
-
-def _step(model: Engine, growing: list[Generation], start: float) -> None:
-    """Read what each text has pending, and let each take what follows."""
-    begun = [one.timing.new_tokens > 0 for one in growing]
-    if len(growing) == 1 and growing[0].speculation and growing[0].is_drawn:
-        growing[0].speculate()
-    elif (turns := min(one.turns() for one in growing)) > 1:
-        _grow(model, growing, turns)
-    else:
-        for part in _passes([(one, place) for one in growing for place in one.pending()]):
-            if all(one.end_early(0) for one in growing):
-                return
-            _read(model, part)
-    spent = time.perf_counter() - start
-    for one, decodes in zip(growing, begun, strict=True):
-        if decodes:
-            one.timing.decode_seconds += spent
-        else:
-            one.timing.prefill_seconds += spent
-
-
-def _grow(model: Engine, growing: list[Generation], turns: int) -> None:
-    """Several tokens for each text in one call, so that the interpreter and its lock are away for less."""
-    options = np.array([one.draws(turns) for one in growing])
-    last = [one.window.ids[-1] for one in growing]
-    drawn = model.grow([one.window.sequence for one in growing], last, options.swapaxes(0, 1))
-    for one, ids in zip(growing, drawn.T.tolist(), strict=True):
-        one.take_all(ids)
-
-
-def _passes(rows: list[tuple[Generation, int]]) -> Iterator[list[tuple[Generation, int]]]:
-    """Cut rows, each a place in a text's window, into what one pass has room for."""
-    part: list[tuple[Generation, int]] = []
-    n_wanted = 0
-    for one, place in rows:
-        is_wanted = place >= one.first_wanted
-        if len(part) == MAX_ROWS or n_wanted + is_wanted > MAX_LOGIT_ROWS:
-            yield part
-            part, n_wanted = [], 0
-        part.append((one, place))
-        n_wanted += is_wanted
-    yield part
-
-
-def _read(model: Engine, rows: list[tuple[Generation, int]]) -> None:
-    """One pass. Compiled code draws where it can; where it cannot, or to measure, logits are copied."""
-    ids = [one.window.ids[place] for one, place in rows]
-    sequences = [one.window.sequence for one, _ in rows]
-    wanted = [(i, one.options(place)) for i, (one, place) in enumerate(rows) if place >= one.first_wanted]
-    drawing = [(i, options) for i, options in wanted if options]
-    wants = [i for i, _ in drawing] + [i for i, options in wanted if not options]
-    kept = [at for at, i in enumerate(wants) if at >= len(drawing) or rows[i][0].logprobs is not None]
-    drawn, logits = model.read(ids, sequences, wants, [options for _, options in drawing], kept)
-    drawn_after = dict(zip(wants, drawn, strict=False))
-    logits_after = dict(zip((wants[at] for at in kept), logits, strict=True))
-    for i, _ in wanted:
-        one, place = rows[i]
-        one.take(place, drawn_after.get(i), logits_after.get(i, _NO_LOGITS))
-
-
-class _Beginning:
-    """What a text and the next one begin with: read once, and forked for each."""
-
-    def __init__(self, model: Engine) -> None:
-        self._model = model
-        self._ids: list[int] = []
-        self._sequence = Sequence()
-
-    def give(self, one: Generation, following: Generation | None) -> None:
-        """Let a text begin with as much as has been read, and read first what the following one can use too."""
-        ids = one.window.ids[: one.first_wanted]
-        if following is not None:
-            shared = in_common(ids, following.window.ids[: following.first_wanted])
-            if shared >= LEAST_SHARED and self._ids[:shared] != ids[:shared]:
-                self.forget()
-                self._ids = ids[:shared]
-                for start in range(0, shared, MAX_ROWS):
-                    part = self._ids[start : start + MAX_ROWS]
-                    self._model.read(part, [self._sequence] * len(part), [])
-        if (n := in_common(ids, self._ids)) >= LEAST_SHARED:
-            one.window.sequence = self._model.fork(self._sequence, n)
-
-    def forget(self) -> None:
-        self._model.free(self._sequence)
-        self._ids = []
+    def _preempt(self, victims: list[Request]) -> bool:
+        """Take the pages of the youngest request that has some; its text is read again later, and is the same."""
+        victims = [one for one in victims if one.state is State.RUNNING and one.window.sequence.pages]
+        if not victims:
+            return False
+        youngest = max(victims, key=lambda request: request.number)
+        youngest.put_back()
+        self._cache.truncate(youngest.window.sequence, 0)
+        self.n_preemptions += 1
+        return True

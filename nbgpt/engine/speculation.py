@@ -14,94 +14,29 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import cycle, islice
 from statistics import median
 from typing import Protocol
 
-from .engine import MAX_LOGIT_ROWS, Engine
+from ..sampling.params import DrawParams
 from .kv_cache import Sequence
-from .model_runner import Options
+from .model_runner import MAX_LOGIT_ROWS, ModelRunner
+from .prefix_cache import n_in_common
 
-OptionsAt = Callable[[int], Options]
-"""What to draw by the id at a place of a text, its prompt included."""
+DrawParamsAt = Callable[[int], DrawParams]
+"""How to draw the id at a place of a text, its prompt included."""
 DEFAULT_MAX_DRAFT = 15
 
 
 class Drafter(Protocol):
     """Guesses how a text goes on; of one text at a time, which only grows until `reset`."""
 
-    def propose(self, ids: list[int], n: int, options: OptionsAt) -> list[int]:
+    def propose(self, ids: list[int], n: int, params: DrawParamsAt) -> list[int]:
         """Up to n ids that may follow ids, none if there is no good guess; ids of the vocabulary."""
         ...
 
     def reset(self) -> None:
         """Forget the text and give its memory back."""
         ...
-
-
-class PromptLookup:
-    """Guesses that what followed the last few ids before will follow them again: the latest time, the longest match."""
-
-    def __init__(self, max_ngram: int = 4, min_ngram: int = 2) -> None:
-        """Matches are of min_ngram to max_ngram ids. Raises ValueError if that is no range above 0."""
-        if min_ngram < 1:
-            raise ValueError(f"min_ngram is {min_ngram}; it must be at least 1")
-        if max_ngram < min_ngram:
-            raise ValueError(f"max_ngram is {max_ngram}; it must be at least min_ngram, {min_ngram}")
-        self._sizes = range(min_ngram, max_ngram + 1)
-        self.reset()
-
-    def reset(self) -> None:
-        self._next_place: dict[tuple[int, ...], int] = {}  # of each n-gram that something follows, where that stands
-        self._n_indexed = 0
-
-    def propose(self, ids: list[int], n: int, options: OptionsAt) -> list[int]:
-        for place in range(self._n_indexed, len(ids)):
-            for size in self._sizes:
-                if size <= place:
-                    self._next_place[tuple(ids[place - size : place])] = place
-        self._n_indexed = len(ids)
-        for size in reversed(self._sizes):
-            place = self._next_place.get(tuple(ids[-size:]), 0)
-            if place:
-                return list(islice(cycle(ids[place : place + n]), n))  # a loop goes round and round
-        return []
-
-
-class ModelDraft:
-    """A smaller model of the same vocabulary guesses, with the random numbers that will be drawn with."""
-
-    def __init__(self, draft: Engine, target: Engine) -> None:
-        """Raises ValueError if the two have different vocabularies."""
-        if draft.config.n_vocab != target.config.n_vocab or draft.weights.tokenizer != target.weights.tokenizer:
-            sizes = f"{draft.config.n_vocab} tokens, the model's {target.config.n_vocab}"
-            raise ValueError(f"the draft's vocabulary has {sizes}; both must have the same")
-        self._model = draft
-        self._text = Sequence()
-        self._ids: list[int] = []  # of the text
-
-    def reset(self) -> None:
-        self._model.free(self._text)
-        self._ids = []
-
-    def propose(self, ids: list[int], n: int, options: OptionsAt) -> list[int]:
-        n = min(n, self._model.config.n_ctx + 1 - len(ids))
-        if n < 1:
-            return []
-        n_known = in_common(self._ids, ids[:-1])
-        self._model.truncate(self._text, n_known)
-        pending, draft = ids[n_known:], list[int]()
-        for place in range(len(ids), len(ids) + n):
-            draft.append(self._model.next_id(self._text, pending, options(place)))
-            pending = draft[-1:]
-        self._ids = [*ids, *draft[:-1]]
-        return draft
-
-
-def in_common(a: list[int], b: list[int]) -> int:
-    """With how many equal ids both begin."""
-    different = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
-    return next(different, min(len(a), len(b)))
 
 
 @dataclass
@@ -213,10 +148,10 @@ class Speculation:
         self._max_draft = max_draft
         self._pace = Pace()
 
-    def draft(self, ids: list[int], most: int, options: OptionsAt) -> list[int]:
+    def draft(self, ids: list[int], most: int, params: DrawParamsAt) -> list[int]:
         """Up to `most` ids that may follow ids; none where that would not pay, or if there is no good guess."""
         n = self._pace.length(min(self._max_draft, most))
-        draft = self._drafter.propose(ids, n, options)[:n] if n else []
+        draft = self._drafter.propose(ids, n, params)[:n] if n else []
         if n and not draft:
             self._pace.note_nothing()
         return draft
@@ -239,13 +174,14 @@ class Speculation:
         self._drafter.reset()
 
 
-def verify(model: Engine, past: Sequence, ids: list[int], draft: list[int], options: OptionsAt) -> list[int]:
+def verify(runner: ModelRunner, past: Sequence, ids: list[int], draft: list[int], params: DrawParamsAt) -> list[int]:
     """One pass over the last id and the draft -> the ids of the draft that are right, and the one drawn after them.
 
     past holds all of ids but the last; afterwards it holds them all, and the part of the draft that is right.
     """
     rows = [ids[-1], *draft]
-    drawn = model.next_ids([past] * len(rows), rows, [options(len(ids) + i) for i in range(len(rows))])
-    n_right = in_common(draft, drawn)
-    model.truncate(past, len(ids) + n_right)
+    runner.forward(rows, [past] * len(rows), range(len(rows)), [params(len(ids) + i) for i in range(len(rows))])
+    drawn: list[int] = runner.drawn.tolist()
+    n_right = n_in_common(draft, drawn)
+    runner.cache.truncate(past, len(ids) + n_right)
     return drawn[: n_right + 1]

@@ -8,7 +8,7 @@ from functools import cached_property
 from math import inf
 from numbers import Integral, Real
 from operator import index
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from .rng import uniform
 
 LogitsProcessor = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From ids int32 [n] of the text so far and logits float32 [n_vocab], both its own to change, to logits."""
+Overflow = Literal["error", "truncate_left", "keep_first"]
+OVERFLOWS: tuple[Overflow, ...] = ("error", "truncate_left", "keep_first")
 _LARGEST = 10**9
 """Of penalties and the like: far beyond any use, and few of them together still are numbers in float32."""
 
@@ -35,6 +37,13 @@ def _number(default: float, allowed: str, holds: Callable[[Any], bool]) -> Any:
 
 def _whole(default: int, allowed: str, holds: Callable[[Any], bool]) -> Any:
     return field(default=default, metadata={"kind": Integral, "holds": holds, "allowed": allowed})
+
+
+class DrawParams(NamedTuple):
+    temperature: float
+    top_k: float
+    top_p: float
+    uniform: float
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,14 @@ class SamplingParams:
     bad_words: tuple[tuple[int, ...], ...] = ()
     min_tokens: int = _whole(0, "of tokens, 0 for none", lambda n: n >= 0)
     logits_processors: tuple[LogitsProcessor | PerText, ...] = ()
+    max_tokens: int = 200
+    stop_ids: frozenset[int] = frozenset()
+    sample: int = 0
+    overflow: Overflow = "error"
+    prefix: tuple[int, ...] = ()
+    max_time: float = inf
+    logprobs: int | None = None
+    echo: bool = False
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -75,6 +92,14 @@ class SamplingParams:
                 check(setting.name, value, **setting.metadata)
                 if setting.metadata["kind"] is Integral:  # one of NumPy's would overflow where Python's grow
                     object.__setattr__(self, setting.name, index(value))
+        most = self.max_tokens
+        if self.overflow not in OVERFLOWS:
+            raise ValueError(f"overflow is {self.overflow!r}; choose {', '.join(map(repr, OVERFLOWS))}")
+        check("max_tokens", most, Integral, lambda n: n >= 1, "from 1 on")
+        check("min_tokens", self.min_tokens, Integral, lambda n: n <= most, f"up to max_tokens, {most}")
+        check("tokens of prefix", len(self.prefix), Integral, lambda n: n < most, f"below max_tokens, {most}")
+        check("max_time", self.max_time, Real, lambda seconds: seconds > 0, "above 0 seconds")
+        check("sample", self.sample, Integral, lambda n: 0 <= n < 1 << 64, "from 0 to 2^64 - 1")
         check("logit_bias", self.logit_bias, Mapping, allowed="a mapping from token ids to what to add")
         for token, bias in self.logit_bias.items():
             allowed = "from -10^9 to 10^9, or -inf to ban the token"
@@ -86,8 +111,12 @@ class SamplingParams:
             if not callable(processor) and not isinstance(processor, PerText):
                 raise ValueError(f"logits_processors has {processor!r}; each must be callable with ids and logits")
 
-    def check_ids(self, n_vocab: int) -> None:
+    def check_vocabulary(self, n_vocab: int) -> None:
         """Raise ValueError if an id is not in the model's vocabulary."""
+        if self.logprobs is not None:
+            check("logprobs", self.logprobs, Integral, lambda n: 0 <= n <= n_vocab, f"from 0 to {n_vocab}")
+        for token in self.stop_ids:
+            check("token in stop", token, Integral, lambda n: 0 <= n < n_vocab, f"from 0 to {n_vocab - 1}")
         named = {"logit_bias": self.logit_bias, "bad_words": [token for word in self.bad_words for token in word]}
         for name, ids in named.items():
             for token in ids:
@@ -102,7 +131,7 @@ class SamplingParams:
         forbids = self.no_repeat_ngram_size or self.dry_multiplier or self.logit_bias or self.bad_words
         return not (truncates or penalizes or forbids or self.logits_processors)
 
-    def options(self, sample: int, position: int) -> tuple[float, float, float, float]:
+    def draw_params(self, position: int) -> DrawParams:
         """What the sampling kernel reads for one position of one sample; greedy choice asks for no random number."""
-        chance = uniform(self.seed, sample, position) if self.temperature else 0.0
-        return self.temperature, self.top_k, self.top_p, chance
+        chance = uniform(self.seed, self.sample, position) if self.temperature else 0.0
+        return DrawParams(self.temperature, self.top_k, self.top_p, chance)

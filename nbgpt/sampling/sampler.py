@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import logits_processors as do
-from .params import LogitsProcessor, PerText, SamplingParams
+from .params import DrawParams, LogitsProcessor, PerText, SamplingParams
 
 _STEEPEST = 1e30  # what a temperature of almost 0 multiplies by: no difference of logits becomes infinite
 
@@ -23,12 +23,11 @@ class Sampler:
     one draw. Temperature 0 takes the largest score that the first eight have left, the first among equals.
     """
 
-    def __init__(self, sampling: SamplingParams, sample: int, n_prompt: int, ends: frozenset[int]) -> None:
+    def __init__(self, sampling: SamplingParams, n_prompt: int) -> None:
         """Take the number of the sample, how many ids were not written but given, and the ids that end the text."""
         self.sampling = s = sampling
-        self.sample = sample
         self._n_prompt = n_prompt
-        self._ends = sorted(ends)
+        self._ends = sorted(sampling.stop_ids)
         self._ban_words = do.BannedWords(s.bad_words)
         self._processors = [_for_text(processor, n_prompt) for processor in s.logits_processors]
         self._most_bits = 2 * s.mirostat_tau  # what Basu et al. call mu
@@ -42,11 +41,11 @@ class Sampler:
         )
         self._truncations: list[tuple[Any, float]] = [(keep, amount) for asked, keep, amount in truncations if asked]
 
-    def options(self, position: int) -> tuple[float, float, float, float] | None:
+    def draw_params(self, position: int) -> DrawParams | None:
         """What compiled code needs to draw new token number `position`; None if it cannot and `choose` must."""
         s = self.sampling
         if s.is_plain and (position >= s.min_tokens or not self._ends):
-            return s.options(self.sample, position)
+            return s.draw_params(position)
         return None
 
     def choose(self, ids: np.ndarray, logits: np.ndarray) -> int:
@@ -59,7 +58,7 @@ class Sampler:
         if not -np.inf < top < np.inf:
             what = "every token is banned" if top == -np.inf else f"the largest logit is {top}"
             raise ValueError(f"{what}: check {_BANS}, which together may leave nothing")
-        temperature, *_, uniform = self.sampling.options(self.sample, len(ids) - self._n_prompt)
+        temperature, *_, uniform = self.sampling.draw_params(len(ids) - self._n_prompt)
         if temperature == 0:
             return int(scores.argmax())
         with np.errstate(over="ignore"):  # what is so far below the top is as good as banned

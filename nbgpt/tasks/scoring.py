@@ -46,7 +46,7 @@ def score(model: Model, text: str, *, bos: bool | None = None) -> Score:
 def score_batch(model: Model, texts: Sequence[str], *, bos: bool | None = None) -> list[Score]:
     """`score` of each text, to the bit, with many texts in one pass."""
     ids = encode_batch(model, texts, bos, room=model.config.n_ctx + 1)  # the last token need not be read
-    surprises = model.engine.surprises_of(ids)
+    surprises = model.engine.nll_of(ids)
     scores = []
     for read, found in zip(ids, surprises, strict=True):
         has_bos = read[0] == model.tokenizer.eos_id  # text is never encoded to it
@@ -85,7 +85,7 @@ def rank(
             raise ValueError(
                 f"the text and choice {choice!r:.60} make {n_tokens} tokens; this model's context is {n_ctx}"
             )
-    surprises = model.engine.surprises_of([[ids[-1], *continuation] for continuation in continuations], ids[:-1])
+    surprises = model.engine.nll_of([[ids[-1], *continuation] for continuation in continuations], ids[:-1])
     logprobs = [-float(found.mean() if normalize else found.sum()) for found in surprises]
     return sorted(zip(choices, logprobs, strict=True), key=lambda ranked: -ranked[1])
 

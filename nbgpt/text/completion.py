@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..engine.scheduler import Timing
+from ..engine.request import Timing
 from ..engine.speculation import Statistics
 from ..sampling.logprobs import TokenLogprob
 

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from ..engine.scheduler import BATCH_SIZE, Overflow
-from ..sampling.params import LogitsProcessor, PerText, SamplingParams
+from ..sampling.params import LogitsProcessor, Overflow, PerText, SamplingParams
 from ..tokenizer import Tokenizer
 from ..validation import check
 
 if TYPE_CHECKING:
-    from ..model import Model
+    from ..model import Model  # interim
 
+BATCH_SIZE = 16
+DEFAULT_MAX_TOKENS = 200
 Stop = str | int | Iterable[str | int]
 DRY_BREAKERS = ("\n", ":", '"', "*")
 
@@ -82,21 +83,13 @@ def check_names(options: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class Settings:
+class TextOptions:
     """Options as the loop needs them: defaults filled in and texts as ids."""
 
-    sampling: SamplingParams
-    seed: int | None
-    sample: int
-    max_tokens: int | None
-    stop_texts: list[str]
-    stop_ids: frozenset[int]
-    max_time: float
-    overflow: Overflow
+    stop: tuple[str, ...]
     bos: bool | None
-    prefix: list[int]
-    logprobs: int | None
-    echo: bool
+    has_max_tokens: bool
+    has_seed: bool
     batch_size: int
     prompt_lookup: bool
     draft_model: Model | None
@@ -120,7 +113,7 @@ def settle(
     prompt_lookup: bool = False,
     draft_model: Model | None = None,
     **choice: Any,
-) -> Settings:
+) -> tuple[SamplingParams, TextOptions]:
     """Raises ValueError for values that are never allowed, whatever the prompt."""
     _check_switches(ignore_eos=ignore_eos, echo=echo, prompt_lookup=prompt_lookup)
     check("prefix", prefix, str, allowed="a text")
@@ -129,24 +122,34 @@ def settle(
     if prompt_lookup and draft_model is not None:
         raise ValueError("prompt_lookup and draft_model are given; choose one")
     stop_texts, stop_ids = _stops(stop)
-    sampling = _sampling(tokenizer, seed=0 if seed is None else seed, **choice)
-    return Settings(
-        sampling=sampling,
-        seed=None if seed is None else sampling.seed,
-        sample=index(sample),
-        max_tokens=max_tokens,
-        stop_texts=stop_texts,
+    params = _sampling(
+        tokenizer,
+        seed=0 if seed is None else seed,
+        max_tokens=DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens,
         stop_ids=stop_ids if ignore_eos else stop_ids | {tokenizer.eos_id},
-        max_time=max_time,
+        sample=index(sample),
         overflow=overflow,
-        bos=bos,
-        prefix=tokenizer.encode(prefix),
+        prefix=tuple(tokenizer.encode(prefix)),
+        max_time=max_time,
         logprobs=logprobs,
         echo=echo,
+        **choice,
+    )
+    return params, TextOptions(
+        stop=tuple(stop_texts),
+        bos=bos,
+        has_max_tokens=max_tokens is not None,
+        has_seed=seed is not None,
         batch_size=batch_size,
         prompt_lookup=prompt_lookup,
         draft_model=draft_model,
     )
+
+
+def parse(tokenizer: Tokenizer, options: Mapping[str, Any]) -> tuple[SamplingParams, TextOptions]:
+    """Check."""
+    check_names(options)
+    return settle(tokenizer, **options)
 
 
 def _sampling(

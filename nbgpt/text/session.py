@@ -5,29 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import weakref
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from ..abi.layout import PAGE
 from ..engine.engine import Engine
-from ..engine.kv_cache import Sequence
-from ..engine.scheduler import Window, run
-from ..engine.speculation import in_common
+from ..engine.request import KeptText
 from ..formats import FormatError
 from ..formats.safetensors import Entry, create, read_header
+from ..tokenizer import Tokenizer
 from ..weights import LAYOUT
 from .completion import Completion
-from .options import Options, check_names, settle
-from .stream import Stream, Writer
+from .options import Options
+from .prompts import Prompt, new_writers
+from .stream import Batch, Stream
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from ..model import Model
 
 _FORMAT = "nbgpt session"
 _SAMPLE = 2048
@@ -41,35 +39,35 @@ class Session:
 
     It keeps what the cache holds of its last text; the next one shares the longest common beginning, to the token. The
     text that comes out is the same as without. Several threads may use one: what is kept is that of the one that ends
-    last. Its memory is given back when it is closed or nobody holds it any more.
+    last. Its memory is given back when it is closed or nobody holds it any more; if others need the memory meanwhile,
+    the text is dropped, and read again when the session goes on.
     """
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self._past = _Past(model.engine, [], Sequence())
+    def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._kept = KeptText()
         self._closed = False
 
     def __len__(self) -> int:
         """How many tokens it keeps."""
-        return len(self._past.ids)
+        return len(self._settled().ids)
 
-    def generate(self, prompt: str = "", **options: Unpack[Options]) -> Completion:
+    def generate(self, prompt: str | Prompt = "", **options: Unpack[Options]) -> Completion:
         """Continue a prompt; options and errors as for `Model.generate`. `timing.prompt_tokens` counts what was read.
 
         Raises RuntimeError if the session is closed.
         """
-        stream = self.stream(prompt, **options)
-        for _ in stream:
-            pass
-        return stream.completion
+        return self.stream(prompt, **options).finish()
 
-    def stream(self, prompt: str = "", **options: Unpack[Options]) -> Stream:
+    def stream(self, prompt: str | Prompt = "", **options: Unpack[Options]) -> Stream:
         """Continue a prompt piece by piece; options and errors as for `Model.stream`."""
         self._check_open()
-        check_names(options)
-        asked: dict[str, Any] = {**options}
-        writer = next(self.model._writers(prompt, 1, settle(self.model.tokenizer, **asked)))
-        return Stream(partial(next, self._grow(writer), False), writer)
+        (writer,) = new_writers(self._engine, self._tokenizer, prompt, options, kept=self._kept)
+        batch = Batch(self._engine, [writer], 1)
+        # what a stream that nobody holds any more has read is kept; the collector may call this, so it takes no lock
+        weakref.finalize(batch, self._kept.ended.append, writer.request.window).atexit = False
+        return Stream(batch, writer)
 
     def astream(self, prompt: str = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
         """Continue a prompt piece by piece without blocking asyncio's loop: see `Model.astream`."""
@@ -80,12 +78,12 @@ class Session:
     def reset(self) -> None:
         """Forget the text."""
         self._check_open()
-        self._past = _Past(self.model.engine, [], Sequence())
+        self._forget()
 
     def close(self) -> None:
         """Forget the text and refuse others."""
         self._closed = True
-        self._past = _Past(self.model.engine, [], Sequence())
+        self._forget()
 
     def __enter__(self) -> Session:
         return self
@@ -103,12 +101,12 @@ class Session:
         that say of which model they are. Texts of others that lie in the same pages are left out.
         """
         self._check_open()
-        past, engine = self._past, self.model.engine
-        pages = engine.copy_pages(past.sequence)
-        ids = np.array(past.ids, np.int32)
+        kept, engine = self._settled(), self._engine
+        pages = engine.copy_pages(kept.sequence)
+        ids = np.array(kept.ids, np.int32)
         metadata = {
             "format": _FORMAT,
-            "model": _describe(self.model),
+            "model": _describe(engine),
             "fingerprint": fingerprint(engine),
             "sha256": _checksum(ids, pages),
         }
@@ -117,63 +115,30 @@ class Session:
             file.write(pages.data)
 
     @classmethod
-    def load(cls, model: Model, path: str | Path) -> Session:
+    def load(cls, engine: Engine, tokenizer: Tokenizer, path: str | Path) -> Session:
         """A session that goes on from a file.
 
         Raises FormatError if the file is damaged or none that `save` has written, ValueError if it was with another
         model or another type of cache, OSError. On another kind of CPU the last bits of its numbers may differ from
         those that would be computed there.
         """
-        ids, pages = _read(Path(path), model)
-        session = cls(model)
-        session._past = _Past(model.engine, ids, model.engine.restore(pages, len(ids)))
+        ids, pages = _read(Path(path), engine)
+        session = cls(engine, tokenizer)
+        session._kept.ids, session._kept.sequence = ids, engine.restore(pages, len(ids))
         return session
 
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("this session is closed: open another one")
 
-    def _grow(self, writer: Writer) -> Iterator[bool]:
-        """Let a text grow by a token a step, from what it has in common with the one before."""
-        engine, generation, before = self.model.engine, writer.generation, self._past
-        window = generation.window
-        n_shared = in_common(before.ids, window.ids[: generation.first_wanted])
-        window.sequence = engine.fork(before.sequence, n_shared)
-        generation.timing.prompt_tokens -= n_shared
-        self._keep(before.ids[:n_shared], before.sequence)
-        del before
-        steps = run(engine, [generation])  # frees the window when it ends or is dropped, so not before it is kept
-        try:
-            for _ in steps:
-                writer.update()
-                if generation.finish_reason:
-                    break
-                yield True
-        except GeneratorExit:  # nobody asks for more
-            self._keep_read(window)
-            raise
-        else:
-            self._keep_read(window)
-        finally:  # after an error what was shared is left, and nothing of half a step
-            engine.free(window.sequence)
-        yield True
+    def _settled(self) -> KeptText:
+        self._engine.settle(self._kept)
+        return self._kept
 
-    def _keep_read(self, window: Window) -> None:
-        self._keep(window.ids[: window.sequence.length], window.sequence)
-
-    def _keep(self, ids: list[int], sequence: Sequence) -> None:
-        """Keep a text that stands at the beginning of a sequence, instead of the one before."""
-        if not self._closed:
-            self._past = _Past(self.model.engine, ids, self.model.engine.fork(sequence, len(ids)))
-
-
-class _Past:
-    """Ids that were read, and the sequence that holds them, which is freed with it. Neither is changed."""
-
-    def __init__(self, engine: Engine, ids: list[int], sequence: Sequence) -> None:
-        self.ids = ids
-        self.sequence = sequence
-        weakref.finalize(self, engine.free, sequence).atexit = False
+    def _forget(self) -> None:
+        kept = self._settled()
+        self._engine.free(kept.sequence)
+        self._kept = KeptText()
 
 
 def fingerprint(engine: Engine) -> str:
@@ -196,12 +161,12 @@ def fingerprint(engine: Engine) -> str:
     return digest.hexdigest()
 
 
-def _describe(model: Model) -> str:
-    return f"{model.name} {model.dtype}, cache {model.engine.cache.memory.dtype}"
+def _describe(engine: Engine) -> str:
+    return f"{engine.weights.name} {engine.weights.dtype}, cache {engine.cache.dtype}"
 
 
 def _kind(engine: Engine) -> str:
-    return _KINDS[str(engine.cache.memory.dtype)]
+    return _KINDS[engine.cache.dtype]
 
 
 def _checksum(ids: np.ndarray, pages: np.ndarray) -> str:
@@ -210,27 +175,27 @@ def _checksum(ids: np.ndarray, pages: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, model: Model) -> tuple[list[int], np.ndarray]:
+def _read(path: Path, engine: Engine) -> tuple[list[int], np.ndarray]:
     """Ids and pages of a file that `Session.save` has written. Raises as `Session.load`."""
     entries, metadata = read_header(path)
     if metadata.get("format") != _FORMAT:
         raise FormatError(f"{path} is no session: expected a file that `Session.save` has written")
-    if metadata.get("fingerprint") != fingerprint(model.engine):
+    if metadata.get("fingerprint") != fingerprint(engine):
         saved = metadata.get("model", "another one")
         raise ValueError(
-            f"{path} is a session of {saved}, and this model is {_describe(model)}: load that model for it"
+            f"{path} is a session of {saved}, and this model is {_describe(engine)}: load that model for it"
         )
-    cache, config = model.engine.cache, model.config
+    cache, config = engine.cache, engine.config
     ids_at, pages_at = (entries.get(name, Entry("", (0,), 0, 0)) for name in ("ids", "pages"))
     n = ids_at.shape[0] if ids_at.shape else -1
-    expected = ("I32", (n,)), (_kind(model.engine), (-(-n // PAGE), cache.page_size))
+    expected = ("I32", (n,)), (_kind(engine), (-(-n // PAGE), cache.page_size))
     if (ids_at[:2], pages_at[:2]) != expected or n > config.n_ctx:
         raise FormatError(f"{path}: ids {ids_at[:2]} and pages {pages_at[:2]} are not those of a text: save it again")
     with path.open("rb") as file:
         file.seek(ids_at.start)
         ids = np.frombuffer(file.read(ids_at.stop - ids_at.start), "<i4")
         file.seek(pages_at.start)
-        pages = np.frombuffer(file.read(pages_at.stop - pages_at.start), cache.memory.dtype)
+        pages = np.frombuffer(file.read(pages_at.stop - pages_at.start), cache.dtype)
     if _checksum(ids, pages) != metadata.get("sha256"):
         raise FormatError(f"{path}: damaged, its checksum is another: save it again")
     if n and not 0 <= ids.min() <= ids.max() < config.n_vocab:

@@ -1,14 +1,13 @@
-"""From the ids of a generation to its text, piece by piece."""
+"""From the ids of requests to text, piece by piece."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
-from threading import RLock
 
 from ..engine.engine import Engine
-from ..engine.scheduler import Generation, run
+from ..engine.request import Request
 from ..sampling.logprobs import TokenLogprob
 from ..tokenizer import Tokenizer
 from .completion import Completion, Usage
@@ -16,43 +15,43 @@ from .stop_strings import StopTexts
 
 
 class Writer:
-    """The text of one generation as it grows, up to a stop text."""
+    """The text of one request as it grows, up to a stop string."""
 
-    def __init__(self, tokenizer: Tokenizer, generation: Generation, stops: Collection[str], opening: str = "") -> None:
-        """Take the texts that end it, and what to write first."""
-        self.generation = generation
+    def __init__(self, tokenizer: Tokenizer, request: Request, stops: Collection[str], opening: str = "") -> None:
+        """stops: strings that end the text. opening: what to write before it."""
+        self.request = request
         self.pieces: deque[str] = deque()  # written and not yet asked for
         self.text: list[str] = []
         self.logprobs: list[TokenLogprob] = []
         self.is_closed = False
         self._tokenizer = tokenizer
         self._stops = StopTexts(stops)
-        self._n_free = generation.sampling.min_tokens  # as many are no part of a stop text
+        self._n_free = request.params.min_tokens  # tokens that are no part of a stop string
         self._opening = opening
         prompt, eos_id = tokenizer.stream(), tokenizer.eos_id  # where a text begins nothing is written
-        given = generation.prompt if generation.echo else ()
+        given = request.prompt if request.params.echo else ()
         self._given = ["" if token == eos_id else prompt.push(token) for token in given]
         self._decoder = tokenizer.stream()
         self._said: list[str] = []  # what each new token completes
 
     def update(self) -> None:
-        """Write what the generation has added, and end it after a stop text."""
-        generation = self.generation
+        """Write what the request has added, and end it after a stop string."""
+        request = self.request
         self._write(self._opening)
         self._opening = ""
-        for token in generation.tokens[len(self._said) :]:
+        for token in request.tokens[len(self._said) :]:
             said = self._decoder.push(token) if token < self._tokenizer.n_vocab else ""  # beyond it is padding
             self._said.append(said)
             self._write(said if len(self._said) <= self._n_free else self._stops.push(said))
             if self._stops.found:
-                generation.stop_after(len(self._said))
+                request.stop_after(len(self._said))
                 break
-        for one in generation.measured[len(self.logprobs) :]:
+        for one in request.measured[len(self.logprobs) :]:
             at = len(self.logprobs) - len(self._given)
             said = self._said[at] if at >= 0 else self._given[at]
             octets = self._tokenizer.tokens[one.token] if one.token < self._tokenizer.n_vocab else b""
             self.logprobs.append(replace(one, text=said, bytes=octets))
-        if generation.finish_reason and not self.is_closed:
+        if request.finish_reason and not self.is_closed:
             self.is_closed = True
             if not self._stops.found:
                 self._write(self._stops.push(self._decoder.finish()) + self._stops.finish())
@@ -63,34 +62,50 @@ class Writer:
             self.text.append(piece)
 
 
-class _Batch:
-    """Writers whose generations grow together."""
+class Batch:
+    """Writers whose requests grow together."""
 
-    def __init__(self, model: Engine, writers: list[Writer], batch_size: int) -> None:
-        self._open = {id(writer.generation): writer for writer in writers}
-        self._steps = run(model, [writer.generation for writer in writers], batch_size)
+    def __init__(self, engine: Engine, writers: list[Writer], batch_size: int) -> None:
+        """batch_size: how many of them grow at a time."""
+        self._engine = engine
+        self._open = list(writers)
+        self._batch_size = batch_size
         self._error: Exception | None = None
+        for writer in writers:
+            engine.add(writer.request)
 
-    def step(self) -> bool:
-        """Let each grow; False if none can. An error in one ends them all: whoever asks is told."""
+    def advance(self, writer: Writer) -> bool:
+        """Let the requests grow by a step; False if this writer has come to its end.
+
+        An error in one ends them all, and whoever asks for a piece of any is told.
+        """
         if self._error is not None:
             raise self._error
+        if writer.is_closed or not self._open:
+            return False
+        growing = [one.request for one in self._open[: self._batch_size]]
         try:
-            return self._step()
-        except Exception as error:
-            self._error = error
+            self._engine.advance(growing, lambda: self._update(writer))
+        except BaseException as error:
+            self._error = error if isinstance(error, Exception) else None
+            unfinished, self._open = self._open, []
+            self._engine.retire([one.request for one in unfinished])
             raise
+        return True
 
-    def _step(self) -> bool:
-        grown = next(self._steps, None)
-        for generation in grown or ():
-            writer = self._open[id(generation)]
-            writer.update()
-            if writer.is_closed:
-                del self._open[id(generation)]
-        if not self._open:
-            self._steps.close()  # gives the memory back
-        return grown is not None
+    def _update(self, writer: Writer) -> bool:
+        """Write what is new; True if there is some of this writer's."""
+        growing = self._open[: self._batch_size]
+        for one in growing:
+            if one.request.error:
+                raise one.request.error
+            one.update()
+        if any(one.is_closed for one in growing):
+            for one in growing:
+                if one.is_closed:
+                    self._engine.scheduler.retire(one.request)
+            self._open = [one for one in self._open if not one.is_closed]
+        return bool(writer.pieces) or writer.is_closed
 
 
 class Stream(Iterator[str]):
@@ -101,25 +116,23 @@ class Stream(Iterator[str]):
     made together, for pieces: they take turns.
     """
 
-    def __init__(self, step: Callable[[], bool], writer: Writer, turn: RLock | None = None) -> None:
-        """Take what lets the writer's generation grow, and says whether it could; and who else takes turns at it."""
-        self._step = step
+    def __init__(self, batch: Batch, writer: Writer) -> None:
+        self._batch = batch
         self._writer = writer
-        self._turn = turn or RLock()
 
     @classmethod
-    def together(cls, model: Engine, writers: list[Writer], batch_size: int) -> list[Stream]:
-        """Streams of generations that grow together, whichever of them is asked for a piece."""
-        batch, turn = _Batch(model, writers, batch_size), RLock()
-        return [cls(batch.step, writer, turn) for writer in writers]
+    def together(cls, engine: Engine, writers: list[Writer], batch_size: int) -> list[Stream]:
+        """Streams of requests that grow together, whichever of them is asked for a piece."""
+        batch = Batch(engine, writers, batch_size)
+        return [cls(batch, writer) for writer in writers]
 
     def __next__(self) -> str:
-        with self._turn:
-            while not self._writer.pieces:
-                if self._writer.is_closed or not self._step():
-                    self._step = lambda: False  # lets the memory go, whoever still holds the stream
-                    raise StopIteration
-            return self._writer.pieces.popleft()
+        while True:
+            try:
+                return self._writer.pieces.popleft()
+            except IndexError:
+                if not self._batch.advance(self._writer) and not self._writer.pieces:
+                    raise StopIteration from None
 
     def finish(self) -> Completion:
         """Let the model write to the end -> `completion`; no pieces are left."""
@@ -129,7 +142,7 @@ class Stream(Iterator[str]):
 
     def cancel(self) -> None:
         """End it before the model's next pass; any thread may ask for it. `finish_reason` will be "cancelled"."""
-        self._writer.generation.cancel()
+        self._writer.request.cancel()
 
     @property
     def logprobs(self) -> list[TokenLogprob]:
@@ -138,16 +151,16 @@ class Stream(Iterator[str]):
 
     @property
     def completion(self) -> Completion:
-        """What has been written so far, pieces that nobody has asked for yet included: tokens come in bursts."""
-        generation, writer = self._writer.generation, self._writer
-        tokens = [*(generation.prompt if generation.echo else ()), *generation.tokens]
+        """What has been written so far, with pieces that nobody has asked for yet."""
+        request, writer = self._writer.request, self._writer
+        tokens = [*(request.prompt if request.params.echo else ()), *request.tokens]
         return Completion(
             "".join(writer.text),
             tokens,
-            generation.finish_reason,
-            Usage(len(generation.prompt), len(generation.tokens)),
-            replace(generation.timing),
-            generation.sampling.seed,
-            writer.logprobs.copy() if generation.logprobs is not None else None,
-            replace(generation.statistics) if generation.statistics else None,
+            request.finish_reason,
+            Usage(len(request.prompt), len(request.tokens)),
+            replace(request.timing),
+            request.params.seed,
+            writer.logprobs.copy() if request.params.logprobs is not None else None,
+            replace(request.statistics) if request.statistics else None,
         )

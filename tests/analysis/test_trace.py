@@ -181,7 +181,7 @@ def test_a_trace_leaves_nothing_behind(story):
     story.trace("it was a dark and stormy night")
     assert begun + "".join(stream) == expected
     del stream
-    assert story.engine.cache.bytes_in_use == 0
+    assert story.engine.kv_bytes_in_use == 0
 
 
 def test_tracing_while_others_generate(tmp_path):

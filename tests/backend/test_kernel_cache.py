@@ -33,7 +33,7 @@ from nbgpt.engine.engine import Engine
 
 model = Engine(weights.load(Path(sys.argv[1])), n_threads=2)
 sequence = Sequence()
-logits = model.forward(range(60), [sequence] * 60, range(60))
+logits = model.runner.forward(range(60), [sequence] * 60, range(60))
 print(hashlib.sha256(logits.tobytes()).hexdigest(), *{"numba", "llvmlite"} & {*sys.modules})
 """
 

@@ -114,7 +114,7 @@ def test_far_more_threads_than_cores(path, expected):
 def test_parked_threads_cost_nothing_and_wake_up(path, expected):
     model = open_model(path, n_threads=3)
     np.testing.assert_array_equal(read(model, TEXT), expected)
-    wait_until(lambda: model.team._cells[PARKED] == 2)
+    wait_until(lambda: model.runner.thread_pool._cells[PARKED] == 2)
     busy = time.process_time()
     time.sleep(0.2)
     assert time.process_time() - busy < 0.05

@@ -5,10 +5,10 @@ from itertools import count, product
 import numpy as np
 import pytest
 import reference
-from models import config_of, open_model, random_params, write_native
+from models import config_of, open_model, random_params, request_of, write_native
 
 from nbgpt.decoding.beam_search import beam_search
-from nbgpt.engine.scheduler import Generation, SamplingParams
+from nbgpt.sampling.params import SamplingParams
 
 N_VOCAB = 5
 CONFIG = config_of(n_vocab=N_VOCAB, n_ctx=80, tied_embeddings=False)  # tied, it would repeat what it reads
@@ -78,10 +78,10 @@ def test_it_finds_what_greedy_does_not(model):
 @pytest.mark.parametrize("early_stopping", [False, True, "never"])
 def test_one_beam_is_greedy(model, early_stopping):
     for prompt in ([token] for token in range(N_VOCAB)):
-        generation = Generation(model, prompt, 10, SamplingParams(temperature=0), frozenset({EOS}))
-        ids = list(generation)
+        request = request_of(model, prompt, 10, SamplingParams(temperature=0), stop_ids=frozenset({EOS}))
+        ids = list(model.tokens(request))
         [found] = beam_search(model, prompt, 1, 10, eos_id=EOS, early_stopping=early_stopping)
-        assert (found.ids, found.finish_reason) == (ids, generation.finish_reason)
+        assert (found.ids, found.finish_reason) == (ids, request.finish_reason)
 
 
 def test_when_it_stops(model):
@@ -127,9 +127,9 @@ def test_pages_are_given_back(model):
         beam_search(model, PROMPT, 3, 10, process=fail)
     with pytest.raises(ValueError, match=r"token 5 is not in 0\.\.4"):
         beam_search(model, [1, 5, 2], 3, 10)
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
     beam_search(model, PROMPT, 7, 70, eos_id=EOS)
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
 
 
 NOT_WHOLE = "4", None, 1.5, 2.0, float("nan"), 2**70
@@ -155,4 +155,4 @@ NOT_WHOLE = "4", None, 1.5, 2.0, float("nan"), 2**70
 )
 def test_bad_values(model, options, message):
     with pytest.raises(ValueError, match=message):
-        beam_search(**{"model": model, "ids": PROMPT, "num_beams": 3, "max_tokens": 5, **options})
+        beam_search(**{"engine": model, "ids": PROMPT, "num_beams": 3, "max_tokens": 5, **options})

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
-from models import config_of, native_params, open_model, random_params, write_native
+from models import config_of, native_params, open_model, random_params, request_of, write_native
 
 from nbgpt.decoding.contrastive_search import contrastive_search
 from nbgpt.engine.kv_cache import Sequence
-from nbgpt.engine.scheduler import Generation, SamplingParams
+from nbgpt.sampling.params import SamplingParams
 
 CONFIG = config_of(n_ctx=180, tied_embeddings=False)  # tied, it would repeat what it reads
 PARAMS = random_params(CONFIG)
@@ -58,7 +58,7 @@ def test_over_borders_of_pages_and_passes(model, rng, n_prompt):
 
 @pytest.mark.parametrize(("alpha", "k"), [(0, 5), (0.6, 1)])
 def test_greedy_is_a_special_case(model, alpha, k):
-    greedy = list(Generation(model, PROMPT, 40, SamplingParams(temperature=0)))
+    greedy = list(model.tokens(request_of(model, PROMPT, 40, SamplingParams(temperature=0))))
     assert list(contrastive_search(model, PROMPT, 40, alpha=alpha, k=k)) == greedy
 
 
@@ -72,7 +72,7 @@ def test_the_end_of_text_ends_it(model):
     end = everything[9]
     ended = contrastive_search(model, PROMPT, 20, alpha=0.6, k=4, eos_id=end)
     assert list(ended) == everything[: everything.index(end)]
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
 
 
 def test_the_context_can_be_filled_to_the_last_position(model, rng):
@@ -83,12 +83,12 @@ def test_the_context_can_be_filled_to_the_last_position(model, rng):
 def test_pages_are_given_back(model):
     ids = contrastive_search(model, PROMPT, 20, alpha=0.6, k=4)
     next(ids)
-    assert model.cache.bytes_in_use > 0
+    assert model.kv_bytes_in_use > 0
     del ids
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
     with pytest.raises(ValueError, match=r"token 61 is not in 0\.\.60"):
         next(contrastive_search(model, [1, 61], 3, alpha=0.6, k=4))
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "int4"])
@@ -98,7 +98,7 @@ def test_states_are_those_of_the_rows_that_want_logits(tmp_path, rng, dtype):
     model = open_model(write_native(tmp_path / "m.safetensors", random_params(config), config, dtype))
     text, wants = rng.integers(0, config.n_vocab, 40).tolist(), [5, 39, 0, 17, 6]
     logits, found = model.outputs(text, [Sequence()] * 40, wants)
-    np.testing.assert_array_equal(logits, model.forward(text, [Sequence()] * 40, wants))
+    np.testing.assert_array_equal(logits, model.runner.forward(text, [Sequence()] * 40, wants))
     expected = states(text, native_params(model.weights), config)[wants]
     errors = np.abs(found - expected).max(axis=1) / np.abs(expected).max()
     assert np.median(errors) <= 1e-4
@@ -123,4 +123,4 @@ def test_states_are_those_of_the_rows_that_want_logits(tmp_path, rng, dtype):
 )
 def test_bad_values(model, options, message):
     with pytest.raises(ValueError, match=message):
-        contrastive_search(**{"model": model, "ids": PROMPT, "max_tokens": 5, "alpha": 0.6, "k": 4, **options})
+        contrastive_search(**{"engine": model, "ids": PROMPT, "max_tokens": 5, "alpha": 0.6, "k": 4, **options})

@@ -45,7 +45,9 @@ def whole(model):
 
 
 def forward(model, rows):  # [(token, sequence)] -> logits of every one
-    return model.forward([int(token) for token, _ in rows], [sequence for _, sequence in rows], range(len(rows))).copy()
+    return model.runner.forward(
+        [int(token) for token, _ in rows], [sequence for _, sequence in rows], range(len(rows))
+    ).copy()
 
 
 def same(logits, expected):
@@ -93,7 +95,7 @@ def test_turns_of_one_call_are_calls(path, n_threads):
             read(model, TEXT[:n], sequence)
         drawn = [TEXT[:3].tolist()]
         for start in range(0, MAX_TURNS, turns):
-            drawn += model.grow(sequences, drawn[-1], options[start : start + turns]).tolist()
+            drawn += model.runner.decode_steps(sequences, drawn[-1], options[start : start + turns]).tolist()
         texts += [drawn, [one.length for one in sequences], model.next_ids(sequences, drawn[-1], options[0].tolist())]
     assert one_by_one == together
     by_pass = [Sequence()]
@@ -118,13 +120,13 @@ def test_chunks_of_any_size(model, whole):
 
 
 def test_prefill_gives_the_last_row(model, whole):
-    same(model.prefill(Sequence(), TEXT.tolist()), whole[-1])
+    same(model.runner.append(Sequence(), TEXT.tolist()), whole[-1])
 
 
 def test_logits_of_chosen_rows(model, whole):
     for wants in ([0], [199], [5, 3, 3, 120], []):
         sequence = Sequence()
-        same(model.forward(TEXT.tolist(), [sequence] * 200, wants).copy(), whole[wants])
+        same(model.runner.forward(TEXT.tolist(), [sequence] * 200, wants).copy(), whole[wants])
 
 
 def test_alone_is_in_a_batch(model, whole):
@@ -165,13 +167,13 @@ def test_forked_pages_are_own_pages(model, whole, n):
     """Both go on, one another way, and neither sees what the other wrote; nor do forks that go on in one pass."""
     first = Sequence()
     read(model, TEXT[:n], first)
-    second = model.cache.fork(first)
+    second = model.cache.fork(first, first.length)
     other = (TEXT[n:] + 1) % CONFIG.n_vocab
     expected = read(model, np.concatenate([TEXT[:n], other[:72]]))[n:]
     same(read(model, TEXT[n : n + 3], first), whole[n : n + 3])
     same(read(model, other[:70], second), expected[:70])
     same(read(model, TEXT[n + 3 : n + 72], first), whole[n + 3 : n + 72])
-    third = model.cache.fork(second)
+    third = model.cache.fork(second, second.length)
     same(forward(model, [(other[70], second), (other[70], third)]), expected[[70, 70]])
     same(forward(model, [(other[71], third), (TEXT[n + 72], first)])[0], expected[71])
 
@@ -196,15 +198,15 @@ def test_pages_are_shared_and_given_back(path):
     first = Sequence()
     cache.extend(first, 2 * PAGE)
     first.length = 2 * PAGE
-    in_use = cache.bytes_in_use
-    second = cache.fork(first)
-    assert cache.bytes_in_use == in_use
+    in_use = cache.n_used
+    second = cache.fork(first, first.length)
+    assert cache.n_used == in_use
     cache.truncate(first, 0)
-    assert cache.bytes_in_use == in_use
+    assert cache.n_used == in_use
     cache.truncate(second, PAGE)
-    assert cache.bytes_in_use == in_use // 2
+    assert cache.n_used == in_use // 2
     cache.truncate(second, 0)
-    assert cache.bytes_in_use == 0
+    assert cache.n_used == 0
 
 
 def test_layers_one_by_one(path, whole):
@@ -214,7 +216,7 @@ def test_layers_one_by_one(path, whole):
         last = layer == CONFIG.n_layer - 1
         sequence.length = 0
         wants = range(200) if last else []
-        logits = model.forward(TEXT.tolist(), [sequence] * 200, wants, layers=(layer, layer + 1))
+        logits = model.runner.forward(TEXT.tolist(), [sequence] * 200, wants, layers=(layer, layer + 1))
     same(logits.copy(), whole)
 
 
@@ -259,7 +261,7 @@ from nbgpt.engine.kv_cache import Sequence
 from nbgpt.engine.engine import Engine
 from nbgpt.weights import load
 text = np.load(sys.argv[2]).tolist()
-logits = Engine(load(Path(sys.argv[1])), 2).forward(text, [Sequence()] * len(text), range(len(text)))
+logits = Engine(load(Path(sys.argv[1])), 2).runner.forward(text, [Sequence()] * len(text), range(len(text)))
 np.save(sys.argv[2], logits)
 """
 

@@ -19,7 +19,7 @@ def logits_and_expected(tmp_path, config, dtype, texts, params=None):
     model = open_model(path, n_threads=2)
     sequences = [Sequence() for _ in texts]
     rows = [(int(token), sequence) for text, sequence in zip(texts, sequences, strict=True) for token in text]
-    logits = model.forward([row[0] for row in rows], [row[1] for row in rows], range(len(rows))).copy()
+    logits = model.runner.forward([row[0] for row in rows], [row[1] for row in rows], range(len(rows))).copy()
     stored = native_params(model.weights)
     return logits, np.concatenate([reference.gpt2(text, stored, config) for text in texts])
 
@@ -54,14 +54,14 @@ def test_texts_of_several_passes(tmp_path, rng):
     expected = reference.gpt2(text, random_params(config), config)
     tolerance = TOLERANCE * np.abs(expected).max()
     for logits, rows in (
-        (model.prefill(Sequence(), text), -1),
+        (model.runner.append(Sequence(), text), -1),
         (np.concatenate(list(model.logits(text))), slice(None)),
     ):
         assert logits.shape == expected[rows].shape
         assert np.abs(logits - expected[rows]).max() <= tolerance
     surprises = -np.log(reference.softmax(expected)[np.arange(699), text[1:]])
     for first in (1, 130, 600):
-        np.testing.assert_allclose(model.surprises(text, first), surprises[first - 1 :], rtol=0, atol=2 * tolerance)
+        np.testing.assert_allclose(model.nll(text, first), surprises[first - 1 :], rtol=0, atol=2 * tolerance)
 
 
 @pytest.mark.parametrize("name", ["gelu", "relu", "inverse_layer_idx", "unscaled", "untied", "epsilon"])

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import reference
 from folders import ballot
-from models import config_of, open_model, random_params, write_native
+from models import config_of, generate, open_model, random_params, request_of, run, write_native
 
 from nbgpt.engine.engine import Engine
 from nbgpt.engine.kv_cache import Sequence
-from nbgpt.engine.scheduler import Generation, run
 from nbgpt.sampling.logprobs import measure
 from nbgpt.sampling.params import SamplingParams
 
@@ -32,18 +31,14 @@ def model(file):
     return open_model(file)
 
 
-def generate(model, prompt, max_tokens, sampling=GREEDY, **options):
-    return list(Generation(model, prompt, max_tokens, sampling, **options))
-
-
 def next_greedy(model: Engine, ids):
     """What follows ids, read from an empty cache."""
-    return int(model.prefill(Sequence(), ids).argmax())
+    return int(model.runner.append(Sequence(), ids).argmax())
 
 
 def test_greedy_takes_the_likeliest_of_the_uncached_logits(model):
     ids = [5, 6, 7]
-    for token in generate(model, [5, 6, 7], 20):
+    for token in generate(model, [5, 6, 7], 20, GREEDY):
         assert token == next_greedy(model, ids)
         ids.append(token)
     assert len(ids) == 23
@@ -85,27 +80,27 @@ def test_drawn_ids_have_the_models_distribution(tmp_path, rng):
 
 
 def test_the_end_of_text_ends_it(model):
-    everything = generate(model, [4], 20)
+    everything = generate(model, [4], 20, GREEDY)
     end = everything[7]
-    generation = Generation(model, [4], 20, GREEDY, frozenset({end}))
-    assert list(generation) == everything[: everything.index(end)]
-    assert generation.finish_reason == "stop"
-    assert generation.timing.new_tokens == everything.index(end) + 1
+    request = request_of(model, [4], 20, GREEDY, stop_ids=frozenset({end}))
+    assert list(model.tokens(request)) == everything[: everything.index(end)]
+    assert request.finish_reason == "stop"
+    assert request.timing.new_tokens == everything.index(end) + 1
 
 
 def test_max_tokens_end_it(model):
-    generation = Generation(model, [4], 3, GREEDY)
-    assert len(list(generation)) == 3
-    assert generation.finish_reason == "length"
-    assert (generation.timing.prompt_tokens, generation.timing.new_tokens) == (1, 3)
-    assert generation.timing.prefill_speed > 0
-    assert generation.timing.decode_speed > 0
+    request = request_of(model, [4], 3, GREEDY)
+    assert len(list(model.tokens(request))) == 3
+    assert request.finish_reason == "length"
+    assert (request.timing.prompt_tokens, request.timing.new_tokens) == (1, 3)
+    assert request.timing.prefill_speed > 0
+    assert request.timing.decode_speed > 0
 
 
 def test_the_context_can_be_filled_to_the_last_position(model):
-    assert len(generate(model, [1] * 20, 4)) == 4
+    assert len(generate(model, [1] * 20, 4, GREEDY)) == 4
     with pytest.raises(ValueError, match=r"prompt of 20 tokens and 5 new ones make 25; this model's context is 24"):
-        generate(model, [1] * 20, 5)
+        generate(model, [1] * 20, 5, GREEDY)
 
 
 @pytest.mark.parametrize("n_prompt", [1, 23, 24, 25, 100])
@@ -159,9 +154,9 @@ JOBS = [
     {"prompt": [1, 2, 3, 4, 5, 6, 7, 8], "max_tokens": 16, "sample": 3},
     {"prompt": [9] * 23, "max_tokens": 1},
     {"prompt": [4, 4], "max_tokens": 40, "overflow": "truncate_left"},
-    {"prompt": [4, 5], "max_tokens": 40, "overflow": "keep_first", "sampling": GREEDY},
-    {"prompt": [7, 1], "max_tokens": 9, "sampling": SamplingParams(3.0, 0, min_p=0.01, repetition_penalty=1.2, seed=1)},
-    {"prompt": [7, 1], "max_tokens": 9, "sampling": SamplingParams(3.0, 0, mirostat_tau=3.0, seed=1)},
+    {"prompt": [4, 5], "max_tokens": 40, "overflow": "keep_first", "params": GREEDY},
+    {"prompt": [7, 1], "max_tokens": 9, "params": SamplingParams(3.0, 0, min_p=0.01, repetition_penalty=1.2, seed=1)},
+    {"prompt": [7, 1], "max_tokens": 9, "params": SamplingParams(3.0, 0, mirostat_tau=3.0, seed=1)},
     {"prompt": [5], "max_tokens": 20, "stop_ids": frozenset(range(0, N_VOCAB, 7))},
     {"prompt": [5, 6], "max_tokens": 12, "prefix": [50, 51, 52], "logprobs": 2, "echo": True},
     {"prompt": [8], "max_tokens": 12, "logprobs": 3},
@@ -169,39 +164,39 @@ JOBS = [
 
 
 def made_of(model, jobs):
-    return [Generation(**{"model": model, "sampling": WILD, **job}) for job in jobs]
+    return [request_of(model, **{"params": WILD, **job}) for job in jobs]
 
 
-def outcome(generation):
-    return generation.tokens, generation.finish_reason, generation.measured, generation.timing.new_tokens
+def outcome(request):
+    return request.tokens, request.finish_reason, request.measured, request.timing.new_tokens
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_a_batch_is_what_each_is_alone(file, batch_size, n_threads):
     """Bit by bit: log-probabilities too."""
-    alone = made_of(open_model(file, 3 - n_threads), JOBS)
-    for generation in alone:
-        list(generation)
-    model = open_model(file, n_threads)
+    other, model = open_model(file, 3 - n_threads), open_model(file, n_threads)
+    alone = made_of(other, JOBS)
+    for request in alone:
+        list(other.tokens(request))
     together = made_of(model, JOBS)
     largest = max(len(growing) for growing in run(model, together, batch_size))
     assert largest == min(batch_size, len(JOBS))
     assert [outcome(one) for one in together] == [outcome(one) for one in alone]
     assert {one.finish_reason for one in together} == {"length", "stop"}
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
 
 
 def count_rows(model, monkeypatch):
     """A list of the numbers of rows of each pass from now on."""
-    forward, grow, rows = model.forward, model.grow, []
+    forward, grow, rows = model.runner.forward, model.runner.decode_steps, []
 
     def growing(sequences, ids, options):
         rows.extend([len(ids)] * len(options))
         return grow(sequences, ids, options)
 
-    monkeypatch.setattr(model, "forward", lambda ids, *rest: rows.append(len(ids)) or forward(ids, *rest))
-    monkeypatch.setattr(model, "grow", growing)
+    monkeypatch.setattr(model.runner, "forward", lambda ids, *rest: rows.append(len(ids)) or forward(ids, *rest))
+    monkeypatch.setattr(model.runner, "decode_steps", growing)
     return rows
 
 
@@ -210,13 +205,13 @@ def test_bursts_are_single_steps(model, monkeypatch):
     jobs = [{"prompt": [1, 2, 3], "max_tokens": 20, "sample": n, "stop_ids": frozenset({5})} for n in range(4)]
     bursts = made_of(model, jobs)
     assert all(run(model, bursts))
-    monkeypatch.setattr("nbgpt.engine.scheduler.BURST_SECONDS", 0.0)
+    monkeypatch.setattr("nbgpt.engine.request.CALL_SECONDS", 0.0)
     single = made_of(model, jobs)
     assert all(run(model, single))
     for burst, one in zip(bursts, single, strict=True):
         assert (burst.tokens, burst.finish_reason) == (one.tokens, one.finish_reason)
         assert burst.timing.new_tokens == one.timing.new_tokens
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
 
 
 @pytest.mark.parametrize("batch_size", [2, 16])
@@ -224,23 +219,25 @@ def test_samples_of_a_prompt_share_its_prefill(model, monkeypatch, batch_size):
     prompt = list(range(20))
     jobs = [{"prompt": prompt, "max_tokens": 4, "sample": n} for n in range(5)]
     alone = [generate(model, prompt, 4, WILD, sample=n) for n in range(5)]
+    model.scheduler.prefix_cache.clear()
     rows = count_rows(model, monkeypatch)
     together = made_of(model, jobs)
     assert all(run(model, together, batch_size))
     assert [one.tokens for one in together] == alone
     assert sum(rows) == 19 + 5 * 4
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
 
 
 def test_neighbours_that_begin_alike_share_their_beginning(model, monkeypatch):
     prompts = [[*range(18), 1, 2], [*range(18), 3], [*range(18), 1, 9], [*range(17), 60, 8], [1, 2]]
-    alone = [generate(model, prompt, 3) for prompt in prompts]
+    alone = [generate(model, prompt, 3, GREEDY) for prompt in prompts]
+    model.scheduler.prefix_cache.clear()
     rows = count_rows(model, monkeypatch)
-    together = made_of(model, [{"prompt": prompt, "max_tokens": 3, "sampling": GREEDY} for prompt in prompts])
+    together = made_of(model, [{"prompt": prompt, "max_tokens": 3, "params": GREEDY} for prompt in prompts])
     assert all(run(model, together))
     assert [one.tokens for one in together] == alone
     assert sum(rows) == 18 + 2 + 1 + 2 + 2 + 2 + 2 * len(prompts)
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
 
 
 def test_more_rows_than_a_pass_has_room_for(file):
@@ -253,7 +250,7 @@ def test_more_rows_than_a_pass_has_room_for(file):
     assert all(run(model, together))
     for one, prompt in zip(together, prompts, strict=True):
         assert one.tokens == generate(model, prompt, 3, WILD)
-        surprises = model.surprises([*prompt, *one.tokens])
+        surprises = model.nll([*prompt, *one.tokens])
         np.testing.assert_allclose([-m.logprob for m in one.measured[1:]], surprises, atol=1e-4)
 
 
@@ -262,10 +259,10 @@ def test_what_goes_wrong_in_one_frees_all(model):
         raise ZeroDivisionError
 
     jobs = [{"prompt": [1, 2], "max_tokens": 5}, {"prompt": list(range(20)), "max_tokens": 2}]
-    bad = {"prompt": list(range(20)), "max_tokens": 2, "sampling": SamplingParams(logits_processors=(fail,))}
+    bad = {"prompt": list(range(20)), "max_tokens": 2, "params": SamplingParams(logits_processors=(fail,))}
     with pytest.raises(ZeroDivisionError):
         list(run(model, made_of(model, [*jobs, bad])))
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
 
 
 # What is measured, forced and forbidden
@@ -277,10 +274,10 @@ def test_logprobs_are_those_of_the_logits(model):
     text = [*prompt, *ids]
     logits = np.concatenate([part.copy() for part in model.logits(text)])
     for echo in (False, True):
-        generation = Generation(model, prompt, 9, WILD, prefix=prefix, logprobs=3, echo=echo)
-        assert list(generation) == ids
+        request = request_of(model, prompt, 9, WILD, prefix=prefix, logprobs=3, echo=echo)
+        assert list(model.tokens(request)) == ids
         expected = [(text[i], measure(logits[i - 1], text[i], 3)) for i in range(1 if echo else 3, len(text))]
-        found = generation.measured
+        found = request.measured
         if echo:
             assert (found[0].token, found[0].logprob, found[0].top) == (3, None, {})
             found = found[1:]
@@ -292,26 +289,26 @@ def test_logprobs_are_those_of_the_logits(model):
 def test_what_was_not_read_is_not_measured(model, overflow, n_keep, prefix):
     """Of a prompt of 40 the context has room for 24; the first of its contiguous end has nothing before it."""
     prompt = [i % N_VOCAB for i in range(40)]
-    generation = Generation(model, prompt, 4, GREEDY, overflow=overflow, prefix=prefix, logprobs=0, echo=True)
-    tokens = list(generation)
-    assert [one.token for one in generation.measured] == [*prompt, *tokens]
+    request = request_of(model, prompt, 4, GREEDY, overflow=overflow, prefix=prefix, logprobs=0, echo=True)
+    tokens = list(model.tokens(request))
+    assert [one.token for one in request.measured] == [*prompt, *tokens]
     n_unread = 40 + len(prefix) - (N_CTX - n_keep)
-    missing = [one.logprob is None for one in generation.measured]
+    missing = [one.logprob is None for one in request.measured]
     assert missing == [True] * (n_unread + 1) + [False] * (40 + 4 - n_unread - 1)
 
 
 def test_a_prefix_counts_as_chosen(model):
-    plain = generate(model, [4], 10)
+    plain = generate(model, [4], 10, GREEDY)
     assert generate(model, [4], 10, prefix=plain[:4]) == plain
     forced = generate(model, [4], 10, prefix=[50, 51])
     assert forced[:2] == [50, 51]
-    assert forced[2:] == generate(model, [4, 50, 51], 8)
+    assert forced[2:] == generate(model, [4, 50, 51], 8, GREEDY)
     sampled = generate(model, [4], 10, WILD, prefix=[50, 51])
     assert sampled[2:] != generate(model, [4, 50, 51], 8, WILD)  # other numbers are drawn for the third token
 
 
 def test_min_tokens(model):
-    free = generate(model, [4], 20)
+    free = generate(model, [4], 20, GREEDY)
     ends = frozenset(free[2:4])
     assert generate(model, [4], 20, stop_ids=ends) == free[: min(map(free.index, ends))]
     held = generate(model, [4], 20, SamplingParams(0, min_tokens=10), stop_ids=ends)
@@ -331,13 +328,13 @@ def test_a_processor_that_does_nothing_changes_nothing(model):
 
 
 def test_a_time_limit(model):
-    generation = Generation(model, [1], 10**6, GREEDY, overflow="truncate_left", max_time=0.2)
+    request = request_of(model, [1], 10**6, GREEDY, overflow="truncate_left", max_time=0.2)
     start = time.perf_counter()
-    tokens = list(generation)
+    tokens = list(model.tokens(request))
     assert 0.2 <= time.perf_counter() - start < 2
-    assert (len(tokens) > 5, generation.finish_reason) == (True, "time")
+    assert (len(tokens) > 5, request.finish_reason) == (True, "time")
     assert tokens == generate(model, [1], len(tokens), overflow="truncate_left")
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
 
 
 def test_time_that_is_over_before_a_text_begins(model):
@@ -359,14 +356,14 @@ def test_cancellation_from_another_thread(model):
     together[2].cancel()
     thread.join(timeout=10)
     assert [one.finish_reason for one in together] == ["cancelled", "length", "cancelled"]
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
 
 
 def test_cancelled_before_it_begins(model):
-    generation = Generation(model, [1], 5, GREEDY)
-    generation.cancel()
-    assert list(generation) == []
-    assert generation.finish_reason == "cancelled"
+    request = request_of(model, [1], 5, GREEDY)
+    request.cancel()
+    assert list(model.tokens(request)) == []
+    assert request.finish_reason == "cancelled"
 
 
 @pytest.mark.parametrize(
@@ -374,18 +371,18 @@ def test_cancelled_before_it_begins(model):
     [
         ({"max_tokens": 2.5}, "max_tokens is 2.5; it must be a whole number from 1 on"),
         ({"prefix": [1, 2], "max_tokens": 2}, "tokens of prefix is 2; it must be a whole number below max_tokens, 2"),
-        ({"sampling": SamplingParams(min_tokens=2)}, "min_tokens is 2; it must be a whole number up to max_tokens, 1"),
+        ({"params": SamplingParams(min_tokens=2)}, "min_tokens is 2; it must be a whole number up to max_tokens, 1"),
         ({"max_time": 0}, "max_time is 0; it must be above 0 seconds"),
         ({"max_time": "1"}, "max_time is '1'; it must be above 0 seconds"),
         ({"sample": -1}, r"sample is -1; it must be a whole number from 0 to 2\^64 - 1"),
         ({"logprobs": -1}, "logprobs is -1; it must be a whole number from 0 to 61"),
         ({"stop_ids": {61}}, "token in stop is 61; it must be a whole number from 0 to 60"),
         (
-            {"sampling": SamplingParams(logit_bias={61: 1.0})},
+            {"params": SamplingParams(logit_bias={61: 1.0})},
             "logit_bias has token 61; it must be a whole number from 0 to 60",
         ),
         (
-            {"sampling": SamplingParams(bad_words=((1, -1),))},
+            {"params": SamplingParams(bad_words=((1, -1),))},
             "bad_words has token -1; it must be a whole number from 0 to 60",
         ),
         ({"prompt": []}, "the prompt has no tokens"),
@@ -395,7 +392,7 @@ def test_cancelled_before_it_begins(model):
 )
 def test_bad_requests(model, options, message):
     with pytest.raises(ValueError, match=message):
-        Generation(**{"model": model, "prompt": [1], "max_tokens": 1, "sampling": GREEDY, **options})
+        request_of(model, **{"prompt": [1], "max_tokens": 1, "params": GREEDY, **options})
 
 
 @pytest.mark.parametrize(
@@ -450,36 +447,36 @@ def test_other_bad_sampling(options, message):
 
 def test_a_token_outside_of_the_vocabulary_frees_what_it_took(model):
     with pytest.raises(ValueError, match=r"token 61 is not in 0\.\.60"):
-        generate(model, [1, 61], 3)
-    assert model.cache.bytes_in_use == 0
+        generate(model, [1, 61], 3, GREEDY)
+    assert model.kv_bytes_in_use == 0
 
 
 def test_pages_are_given_back(model):
-    generate(model, [1], 20)
-    assert model.cache.bytes_in_use == 0
-    ids = iter(Generation(model, [1], 20, GREEDY))
+    generate(model, [1], 20, GREEDY)
+    assert model.kv_bytes_in_use == 0
+    ids = model.tokens(request_of(model, [1], 20, GREEDY))
     next(ids)
-    assert model.cache.bytes_in_use > 0
+    assert model.kv_bytes_in_use > 0
     del ids
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
 
 
 def test_what_was_abandoned_may_be_collected_in_the_middle_of_a_pass(model, monkeypatch):
-    expected = generate(model, [1], 20)
-    ids = iter(Generation(model, [1], 20, GREEDY))
+    expected = generate(model, [1], 20, GREEDY)
+    ids = model.tokens(request_of(model, [1], 20, GREEDY))
     next(ids)
     cycle = [ids]
     cycle.append(cycle)
     del ids, cycle
-    place = model._place
+    place = model.runner._place
 
     def collect_and_place(*rows):
         gc.collect()
         return place(*rows)
 
-    monkeypatch.setattr(model, "_place", collect_and_place)
-    assert generate(model, [1], 20) == expected
-    assert model.cache.bytes_in_use == 0
+    monkeypatch.setattr(model.runner, "_place", collect_and_place)
+    assert generate(model, [1], 20, GREEDY) == expected
+    assert model.kv_bytes_in_use == 0
 
 
 def test_python_threads_get_what_they_would_get_alone(file):
@@ -498,4 +495,4 @@ def test_python_threads_get_what_they_would_get_alone(file):
     for thread in threads:
         thread.join()
     assert together == alone
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0

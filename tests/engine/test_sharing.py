@@ -73,7 +73,7 @@ def test_threads_take_turns(path, texts):
     for thread in threads:
         thread.join()
     assert results == [True] * 3 * len(calls)
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0
 
 
 # --- Forks ------------------------------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def test_a_closed_model(path, tmp_path):
         lambda stream=stream: list(stream),
         lambda: model.generate(["Once", "It"], n=2),
         lambda: model.logits([1]),
-        lambda: model.engine.surprises([1, 2]),
+        lambda: model.engine.nll([1, 2]),
         lambda session=session: session.generate("Once"),
         lambda session=session: session.save(tmp_path / "a.session"),
     ]
@@ -214,7 +214,7 @@ def test_a_closed_model(path, tmp_path):
     model.close()
     session.close()
     assert (model.name, model.dtype, model.encode("Once")) == ("random", "float32", nbgpt.load(path).encode("Once"))
-    assert (model.engine.cache.bytes_in_use, model.engine.cache.memory.size) == (0, 0)
+    assert (model.engine.kv_bytes_in_use, model.engine.cache.memory.size) == (0, 0)
     assert not list(tmp_path.iterdir())
 
 
@@ -255,8 +255,8 @@ def test_closing_while_others_generate(path):
 def test_a_team_that_was_dismissed_comes_again(path):
     model = nbgpt.load(path, threads=3)
     before = model.logits([1, 2, 3])
-    model.engine.team.dismiss()
-    model.engine.team.dismiss()
+    model.engine.runner.thread_pool.dismiss()
+    model.engine.runner.thread_pool.dismiss()
     np.testing.assert_array_equal(model.logits([1, 2, 3]), before)
 
 

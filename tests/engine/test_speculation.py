@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from models import config_of, open_model, random_params, write_native
+from models import config_of, open_model, random_params, request_of, write_native
 
 import nbgpt
+from nbgpt.decoding.speculative import ModelDraft, PromptLookup
 from nbgpt.engine.kv_cache import Sequence
-from nbgpt.engine.scheduler import Generation, SamplingParams
-from nbgpt.engine.speculation import DEFAULT_MAX_DRAFT, ModelDraft, Pace, PromptLookup, Speculation, Statistics, verify
+from nbgpt.engine.speculation import DEFAULT_MAX_DRAFT, Pace, Speculation, Statistics, verify
+from nbgpt.sampling.params import SamplingParams
 
 N_VOCAB, N_CTX = 61, 100
 NEVER = N_VOCAB  # an end of text that no model draws
@@ -48,7 +49,7 @@ def ends(eos_id):
 
 
 def plain(model, prompt, max_tokens, sampling, eos_id=NEVER, sample=0):
-    return list(Generation(model, prompt, max_tokens, sampling, ends(eos_id), sample))
+    return list(model.tokens(request_of(model, prompt, max_tokens, sampling, stop_ids=ends(eos_id), sample=sample)))
 
 
 def speculative_ids(
@@ -64,7 +65,11 @@ def speculative_ids(
     statistics=None,
 ):
     speculation = Speculation(drafter, max_draft, statistics)
-    return iter(Generation(model, prompt_ids, max_tokens, sampling, ends(eos_id), sample, speculation=speculation))
+    return model.tokens(
+        request_of(
+            model, prompt_ids, max_tokens, sampling, stop_ids=ends(eos_id), sample=sample, speculation=speculation
+        )
+    )
 
 
 class Knowing:
@@ -109,7 +114,7 @@ def test_known_texts(model, always_drafts, sampling, max_draft, wrong_every):
     assert statistics.acceptance_rate == {0: 1.0, 1: 0.0}.get(wrong_every, statistics.acceptance_rate)
     if wrong_every == 0:
         assert statistics.passes == -(-(N_CTX - 4) // (max_draft + 1))
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
 
 
 @samplings
@@ -141,17 +146,17 @@ def test_the_end_of_text_ends_it_wherever_it_is_drawn(model, always_drafts):
         for drafter in (Knowing([*PROMPT, *everything]), Guessing()):
             ids = list(speculative_ids(model, PROMPT, 60, SAMPLINGS[1], drafter, eos_id=end))
             assert ids == everything[: everything.index(end)]
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
 
 
 def test_verify(model):
     past = Sequence()
-    model.prefill(past, PROMPT[:-1])
+    model.runner.append(past, PROMPT[:-1])
     right = plain(model, PROMPT, 9, SAMPLINGS[0])
     draft = [*right[:3], (right[3] + 1) % N_VOCAB, right[4]]
-    assert verify(model, past, PROMPT, draft, lambda place: (0, 0, 1, 0)) == right[:4]
+    assert verify(model.runner, past, PROMPT, draft, lambda place: (0, 0, 1, 0)) == right[:4]
     assert past.length == len(PROMPT) + 3
-    assert verify(model, past, [*PROMPT, *right[:4]], right[4:8], lambda place: (0, 0, 1, 0)) == right[4:]
+    assert verify(model.runner, past, [*PROMPT, *right[:4]], right[4:8], lambda place: (0, 0, 1, 0)) == right[4:]
     model.free(past)
 
 
@@ -198,7 +203,7 @@ def test_a_model_that_drafts_for_itself_is_always_right(model, always_drafts, sa
     assert ids == plain(model, PROMPT, 80, sampling)
     assert statistics.acceptance_rate == 1
     assert statistics.proposed == 64 - 1  # of the last five ids, one is drawn, not drafted
-    assert model.cache.bytes_in_use == 0
+    assert model.kv_bytes_in_use == 0
 
 
 @samplings
@@ -208,7 +213,7 @@ def test_another_model_drafts(model, other, always_drafts, sampling):
     for prompt in (PROMPT, [1], [*PROMPT, 1]):
         ids = list(speculative_ids(model, prompt, 90, sampling, drafter, max_draft=5, statistics=statistics))
         assert ids == plain(model, prompt, 90, sampling)
-        assert (model.cache.bytes_in_use, other.cache.bytes_in_use) == (0, 0)
+        assert (model.kv_bytes_in_use, other.kv_bytes_in_use) == (0, 0)
     assert 0.1 < statistics.acceptance_rate < 0.9
     assert statistics.proposed > 60
 
@@ -226,10 +231,10 @@ def test_pages_are_given_back(model, other, always_drafts):
     ids = speculative_ids(model, PROMPT, 50, SAMPLINGS[1], ModelDraft(other, model))
     for _ in range(5):
         next(ids)
-    assert model.cache.bytes_in_use > 0
-    assert other.cache.bytes_in_use > 0
+    assert model.kv_bytes_in_use > 0
+    assert other.kv_bytes_in_use > 0
     del ids
-    assert (model.cache.bytes_in_use, other.cache.bytes_in_use) == (0, 0)
+    assert (model.kv_bytes_in_use, other.kv_bytes_in_use) == (0, 0)
 
 
 # --- How much to draft -----------------------------------------------------------------------------------------------

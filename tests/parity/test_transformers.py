@@ -165,7 +165,7 @@ def test_story_continuations(story):
         expected = peer.generate(batch, attention_mask=torch.ones_like(batch), **settings)
     sequences = [Sequence() for _ in prompts]
     continuations = [prompt.copy() for prompt in prompts]
-    logits = np.stack([model.prefill(one, prompt).copy() for one, prompt in zip(sequences, prompts, strict=True)])
+    logits = np.stack([model.runner.append(one, prompt).copy() for one, prompt in zip(sequences, prompts, strict=True)])
     for _ in range(100):
         logits[:, 50256] = -np.inf  # as min_new_tokens has it
         ids = logits.argmax(axis=1).tolist()

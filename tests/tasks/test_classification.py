@@ -51,7 +51,7 @@ def test_logits_and_probabilities(tmp_path, n_labels):
         np.testing.assert_allclose(list(result.probabilities.values()), odds, rtol=0, atol=1e-4)
         assert result.label == f"LABEL_{expected.argmax()}"
     assert len({result.logits.tobytes() for result in results}) == 5
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0
 
 
 def test_any_number_of_labels_may_hold(tmp_path):

@@ -62,7 +62,7 @@ def test_hidden_states(model, text, layer):
     expected = states_of(ids, layer)
     check(model.hidden_states(text, layer), expected)
     np.testing.assert_array_equal(model.hidden_states(text, layer - 4), model.hidden_states(text, layer))
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0
 
 
 def test_the_last_layer_is_what_logits_are_made_from(model):
@@ -115,7 +115,7 @@ def test_a_batch_is_each_text_alone_to_the_bit(files, pooling, dtype):
     alone = np.concatenate([model.embed([text], pooling) for text in TEXTS])
     np.testing.assert_array_equal(model.embed(TEXTS, pooling), alone)
     assert model.embed([], pooling).shape == (0, CONFIG.n_embd)
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0
 
 
 def test_the_cache_does_not_grow_with_the_number_of_texts(files):
@@ -139,7 +139,7 @@ def test_threads_may_share_a_model(model):
         thread.join()
     for vectors in found:
         np.testing.assert_array_equal(vectors, alone)
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0
 
 
 def test_bad_requests(model):
@@ -157,4 +157,4 @@ def test_bad_requests(model):
     for ask in (lambda: model.embed(["a", "9" * 2000]), lambda: model.hidden_states("9" * 2000)):
         with pytest.raises(ValueError, match=too_long):
             ask()
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0

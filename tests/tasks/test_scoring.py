@@ -98,12 +98,12 @@ def test_a_batch_is_each_text_alone_to_the_bit(files, dtype, bos):
     assert sum(len(TOKENIZER.encode(text)) for text in texts) > 300
     assert model.score_batch(texts, bos=bos) == [model.score(text, bos=bos) for text in texts]
     assert model.score_batch([]) == []
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0
 
 
 def test_a_score_is_that_of_perplexity(model):
     ids = TOKENIZER.encode(TEXTS[4])
-    assert model.score(TEXTS[4]).logprobs[1:] == (-model.engine.surprises(ids)).tolist()
+    assert model.score(TEXTS[4]).logprobs[1:] == (-model.engine.nll(ids)).tolist()
 
 
 def test_the_longest_text(model, expected):
@@ -147,7 +147,7 @@ def test_rank(model, expected, text, normalize, bos):
     for choice, logprob in ranked:
         assert isinstance(logprob, float)
         assert logprob == pytest.approx(values[choice], abs=20 * TOLERANCE)
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0
 
 
 def test_normalizing_matters(model):
@@ -179,7 +179,7 @@ def test_equal_choices_keep_their_order(model):
 
 def test_the_text_is_read_once(model, monkeypatch):
     rows = []
-    forward = model.engine.forward
+    forward = model.engine.runner.forward
 
     def count(ids, *arguments, **options):
         rows.append(len(ids))
@@ -213,7 +213,7 @@ def test_bad_choices(model):
         model.rank("It was ", [" a", ""])
     with pytest.raises(ValueError, match=r"the text and choice 'ab' make \d+ tokens; this model's context is 150"):
         model.rank("1" * 200, ["ab"])
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0
 
 
 def test_threads_may_share_a_model(model):
@@ -229,4 +229,4 @@ def test_threads_may_share_a_model(model):
     for thread in threads:
         thread.join()
     assert found == [alone] * 6
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0

@@ -104,7 +104,7 @@ def test_a_model_answers(tmp_path):
     assert TOKENIZER.encode(recited)[: n_prompt - 1] == TOKENIZER.encode("9") * (n_prompt - 1)
     model = nbgpt.load(write_text_model(tmp_path / "m.safetensors", *reciter(recited)))
     assert answer(model, "a") == "Charles Darwin."
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0
 
 
 def test_a_summary_is_drawn_from_two_tokens(tmp_path):

@@ -35,7 +35,7 @@ async def wait_until(condition):
 
 def is_idle(model):
     """Nobody works for a stream any more, and nothing is left of its text."""
-    return not model.engine.cache.bytes_in_use and not any("asyncio-nbgpt" in t.name for t in threading.enumerate())
+    return not model.engine.kv_bytes_in_use and not any("asyncio-nbgpt" in t.name for t in threading.enumerate())
 
 
 def test_the_same_pieces(model):

@@ -94,7 +94,7 @@ def test_any_order_of_texts(model, alone, cuts):
         options = {"greedy": True, "max_tokens": n_new, "overflow": "keep_first"}
         assert session.generate(prompt, **options).tokens == alone.generate(prompt, **options).tokens
     del session
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0
 
 
 @pytest.mark.parametrize("overflow", ["truncate_left", "keep_first"])
@@ -171,7 +171,7 @@ def test_threads_share_a_session(model, alone):
         thread.join()
     assert texts == {prompt: [text] * 3 for prompt, text in expected.items()}
     session.close()
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0
 
 
 def test_an_error_leaves_what_was_shared(model, alone):
@@ -186,33 +186,33 @@ def test_an_error_leaves_what_was_shared(model, alone):
     assert len(session) == n_in_common(model.encode(STORY), model.encode(STORY + " by")) > 64
     assert session.generate(STORY, **GREEDY).text == alone.generate(STORY, **GREEDY).text
     session.close()
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0
 
 
 def test_memory_is_given_back(model):
-    cache, page = model.engine.cache, 4 * model.engine.cache.page_size
+    engine, page = model.engine, model.engine.cache.page_bytes
     session = model.session()
     session.generate("Once", **GREEDY)
-    assert cache.bytes_in_use == page
+    assert engine.kv_bytes_in_use == page
     session.generate("Once", **{**GREEDY, "max_tokens": 100})
-    assert cache.bytes_in_use == 2 * page
+    assert engine.kv_bytes_in_use == 2 * page
     session.generate("Another", **GREEDY)
-    assert cache.bytes_in_use == page
+    assert engine.kv_bytes_in_use == page
     session.reset()
-    assert (cache.bytes_in_use, len(session)) == (0, 0)
+    assert (engine.kv_bytes_in_use, len(session)) == (0, 0)
     session.generate("Once", **GREEDY)
     del session
     gc.collect()
-    assert cache.bytes_in_use == 0
+    assert engine.kv_bytes_in_use == 0
 
 
 def test_a_closed_session(model):
     with model.session() as session:
         stream = session.stream("Once", **GREEDY)
         next(stream)
-    assert session.model.engine.cache.bytes_in_use > 0  # of the stream
+    assert model.engine.kv_bytes_in_use > 0  # of the stream
     assert "".join(stream)
-    assert model.engine.cache.bytes_in_use == 0
+    assert model.engine.kv_bytes_in_use == 0
     for use in (session.generate, session.stream, session.reset, lambda: session.save("x")):
         with pytest.raises(RuntimeError, match="this session is closed: open another one"):
             use()

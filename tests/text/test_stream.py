@@ -65,7 +65,7 @@ def test_a_text_that_has_ended_gives_its_memory_back(recital):
     for options in ({}, {"stop": "dark"}, {"max_tokens": 3}):
         stream = recital.stream(**{"max_tokens": 100, **options})
         assert "".join(stream)
-        assert recital.engine.cache.bytes_in_use == 0
+        assert recital.engine.kv_bytes_in_use == 0
 
 
 def test_stop_ids(recital):
@@ -174,9 +174,9 @@ def test_asking_one_lets_the_others_grow(recital):
 def test_streams_that_are_dropped_give_their_memory_back(random_model):
     streams = random_model.stream(["a", "b"], max_tokens=50, ignore_eos=True)
     next(streams[0])
-    assert random_model.engine.cache.bytes_in_use > 0
+    assert random_model.engine.kv_bytes_in_use > 0
     del streams
-    assert random_model.engine.cache.bytes_in_use == 0
+    assert random_model.engine.kv_bytes_in_use == 0
 
 
 def read_at_once(streams):
@@ -235,7 +235,7 @@ def test_an_error_in_one_text_is_everyones(random_model):
     for stream in streams:
         with pytest.raises(RuntimeError, match="enough"):
             list(stream)
-    assert random_model.engine.cache.bytes_in_use == 0
+    assert random_model.engine.kv_bytes_in_use == 0
 
 
 # Cancellation
@@ -261,4 +261,4 @@ def test_cancel_from_another_thread(random_model):
     assert stream.completion.finish_reason == "cancelled"
     assert stream.completion.text == text
     assert len(stream.completion.tokens) > 5
-    assert random_model.engine.cache.bytes_in_use == 0
+    assert random_model.engine.kv_bytes_in_use == 0
