@@ -15,11 +15,12 @@ import numpy as np
 from .conversion.registry import open_model
 from .engine.engine import Engine
 from .engine.kv_cache import KVDtype
-from .engine.scheduler import DEFAULT_MAX_TOKENS, Generation, random_seed
+from .engine.scheduler import Generation, random_seed
 from .engine.speculation import ModelDraft, PromptLookup, Speculation
 from .formats import FormatError
+from .sampling.params import SamplingParams
 from .text.completion import Completion, Continuation
-from .text.options import Options, Settings, check_names, settle
+from .text.options import Options, TextOptions, parse
 from .text.stream import Stream, Writer
 from .tokenizer import Tokenizer
 from .validation import check
@@ -152,44 +153,43 @@ class Model:
         return streams[0] if isinstance(prompt, str) and n is None else streams
 
     def _streams(self, prompt: Any, n: int | None, options: dict[str, Any]) -> list[Stream]:
-        check_names(options)
+        params, text = parse(self.tokenizer, options)
         check("n", 1 if n is None else n, Integral, lambda n: n >= 1, "from 1 on")
-        settings = settle(self.tokenizer, **options)
         prompts: Iterable[Any] = (
             [prompt] if isinstance(prompt, (str, bytes)) or not isinstance(prompt, Iterable) else prompt
         )
-        writers = [writer for one in prompts for writer in self._writers(one, n or 1, settings)]
-        return Stream.together(self.engine, writers, settings.batch_size)
+        writers = [writer for one in prompts for writer in self._writers(one, n or 1, params, text)]
+        return Stream.together(self.engine, writers, text.batch_size)
 
-    def _writers(self, prompt: str, n: int, settings: Settings) -> Iterator[Writer]:
+    def _writers(self, prompt: str, n: int, params: SamplingParams, text: TextOptions) -> Iterator[Writer]:
         """One for each of n samples of a prompt."""
-        ids, max_tokens, seed = self.encode(prompt, settings.bos), settings.max_tokens, settings.seed
-        if max_tokens is None:
-            room = self.config.n_ctx - len(ids) if settings.overflow == "error" else DEFAULT_MAX_TOKENS
-            max_tokens = max(1, min(DEFAULT_MAX_TOKENS, room))
-        sampling = replace(settings.sampling, seed=random_seed() if seed is None else seed)
+        ids = self.encode(prompt, text.bos)
+        if not text.has_max_tokens and params.overflow == "error":
+            room = self.config.n_ctx - len(ids)
+            params = replace(params, max_tokens=max(1, min(params.max_tokens, room)))
+        if not text.has_seed:
+            params = replace(params, seed=random_seed())
         for number in range(n):
             generation = Generation(
                 self.engine,
                 ids,
-                max_tokens,
-                sampling,
-                settings.stop_ids,
-                settings.sample + number,
-                settings.overflow,
-                settings.prefix,
-                settings.max_time,
-                settings.logprobs,
-                settings.echo,
-                self._speculation(settings),
+                params.max_tokens,
+                params,
+                params.stop_ids,
+                params.sample + number,
+                params.overflow,
+                list(params.prefix),
+                params.max_time,
+                params.logprobs,
+                params.echo,
+                self._speculation(text),
             )
-            yield Writer(self.tokenizer, generation, settings.stop_texts, prompt if settings.echo else "")
+            yield Writer(self.tokenizer, generation, text.stop, prompt if params.echo else "")
 
-    def _speculation(self, settings: Settings) -> Speculation | None:
-        if settings.draft_model is not None:
-            check("draft_model", settings.draft_model, Model, allowed="a Model, as nbgpt.load gives it")
-            return Speculation(ModelDraft(settings.draft_model.engine, self.engine))
-        return Speculation(PromptLookup()) if settings.prompt_lookup else None
+    def _speculation(self, text: TextOptions) -> Speculation | None:
+        if text.draft_model is not None:
+            return Speculation(ModelDraft(text.draft_model.engine, self.engine))
+        return Speculation(PromptLookup()) if text.prompt_lookup else None
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Logits float32 [n, n_vocab] after each of the ids [n].

@@ -336,7 +336,7 @@ def elapsed(model: Engine, test: Test, seed: int = 0, *, draw: bool = False) -> 
         prompt, steps = ids(test.n_prompt), [ids(test.n_sequences) for _ in range(test.n_gen)]
         start = time.perf_counter()
         if draw:
-            model.next_id(sequences[0], prompt, SamplingParams().options(0, 0))
+            model.next_id(sequences[0], prompt, SamplingParams().draw_params(0))
         elif prompt:
             model.prefill(sequences[0], prompt)
         for step in steps:

@@ -7,27 +7,22 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
-from numbers import Integral, Real
 from typing import Literal
 
 import numpy as np
 
 from ..abi.job import MAX_TURNS
 from ..sampling.logprobs import TokenLogprob, measure
-from ..sampling.params import SamplingParams
+from ..sampling.params import Overflow, SamplingParams
 from ..sampling.sampler import Sampler
-from ..validation import check
 from .engine import MAX_LOGIT_ROWS, MAX_ROWS, Engine
 from .kv_cache import Sequence
 from .model_runner import Options
 from .speculation import Speculation, in_common, verify
 
-Overflow = Literal["error", "truncate_left", "keep_first"]
-OVERFLOWS: tuple[Overflow, ...] = ("error", "truncate_left", "keep_first")
 FinishReason = Literal["", "stop", "length", "time", "cancelled"]
-DEFAULT_MAX_TOKENS = 200
 BATCH_SIZE = 16
 """Texts that grow together; the rest wait until there is room. Each needs a cache of its own."""
 BURST_SECONDS = 0.03
@@ -114,6 +109,17 @@ class Generation:
 
     def __post_init__(self) -> None:
         """Raise ValueError that names the parameter, its value and what is allowed."""
+        self.sampling = replace(
+            self.sampling,
+            max_tokens=self.max_tokens,
+            stop_ids=self.stop_ids,
+            sample=self.sample,
+            overflow=self.overflow,
+            prefix=tuple(self.prefix),
+            max_time=self.max_time,
+            logprobs=self.logprobs,
+            echo=self.echo,
+        )
         self._check()
         n_ctx, n_prompt = self.model.config.n_ctx, len(self.prompt)
         n_keep = 0 if self.overflow == "truncate_left" else n_prompt if 2 * n_prompt <= n_ctx else n_ctx // 4
@@ -121,7 +127,7 @@ class Generation:
         self.tokens = list(self.prefix)
         self.window = Window(text.copy(), n_ctx, n_keep)
         self._text = array("i", text)
-        self._chooser = Sampler(self.sampling, self.sample, n_prompt, self.stop_ids)
+        self._chooser = Sampler(self.sampling, n_prompt)
         self._cancelled = False
         self.statistics = self.speculation.statistics if self.speculation else None
         self.timing.prompt_tokens = len(self.window.ids)
@@ -137,21 +143,10 @@ class Generation:
         self.measured = [TokenLogprob(token, None) for token in text[start : n_forgotten + self.first_wanted + 1]]
 
     def _check(self) -> None:
-        n_ctx, n_vocab, most = self.model.config.n_ctx, self.model.config.n_vocab, self.max_tokens
-        if self.overflow not in OVERFLOWS:
-            raise ValueError(f"overflow is {self.overflow!r}; choose {', '.join(map(repr, OVERFLOWS))}")
+        n_ctx, most = self.model.config.n_ctx, self.max_tokens
         if not self.prompt:
             raise ValueError("the prompt has no tokens; begin with the model's end of text")
-        check("max_tokens", most, Integral, lambda n: n >= 1, "from 1 on")
-        check("min_tokens", self.sampling.min_tokens, Integral, lambda n: n <= most, f"up to max_tokens, {most}")
-        check("tokens of prefix", len(self.prefix), Integral, lambda n: n < most, f"below max_tokens, {most}")
-        check("max_time", self.max_time, Real, lambda seconds: seconds > 0, "above 0 seconds")
-        check("sample", self.sample, Integral, lambda n: 0 <= n < 1 << 64, "from 0 to 2^64 - 1")
-        if self.logprobs is not None:
-            check("logprobs", self.logprobs, Integral, lambda n: 0 <= n <= n_vocab, f"from 0 to {n_vocab}")
-        self.sampling.check_ids(n_vocab)
-        for token in self.stop_ids:
-            check("token in stop", token, Integral, lambda n: 0 <= n < n_vocab, f"from 0 to {n_vocab - 1}")
+        self.sampling.check_vocabulary(self.model.config.n_vocab)
         if self.overflow == "error" and len(self.prompt) + most > n_ctx:
             raise ValueError(
                 f"prompt of {len(self.prompt)} tokens and {most} new ones make {len(self.prompt) + most}; this model's "
@@ -195,7 +190,7 @@ class Generation:
 
     def options(self, place: int) -> Options | None:
         """What compiled code needs to draw what follows this place; None if it is known or needs the logits."""
-        return self._chooser.options(len(self.tokens)) if place == len(self.window.ids) - 1 else None
+        return self._chooser.draw_params(len(self.tokens)) if place == len(self.window.ids) - 1 else None
 
     @property
     def is_drawn(self) -> bool:
@@ -215,7 +210,7 @@ class Generation:
     def draws(self, turns: int) -> list[Options]:
         """What compiled code needs to draw so many tokens."""
         n = len(self.tokens)
-        return [self.sampling.options(self.sample, position) for position in range(n, n + turns)]
+        return [self.sampling.draw_params(position) for position in range(n, n + turns)]
 
     def speculate(self) -> None:
         """Check a draft in one pass; or add a few tokens without, where none pays or there is no good guess."""
@@ -225,7 +220,7 @@ class Generation:
         before = len(self.tokens) - len(ids)  # from a place in the window to the number of a new token
 
         def options(place: int) -> Options:
-            return self.sampling.options(self.sample, place + before)
+            return self.sampling.draw_params(place + before)
 
         most = min(self.max_tokens - len(self.tokens), self.window.n_ctx - sequence.length) - 1
         draft = self.speculation.draft(ids, most, options)

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import AsyncGenerator, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from ..formats import FormatError
 from ..formats.safetensors import Entry, create, read_header
 from ..weights import LAYOUT
 from .completion import Completion
-from .options import Options, check_names, settle
+from .options import Options, parse
 from .stream import Stream, Writer
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ class Session:
     def stream(self, prompt: str = "", **options: Unpack[Options]) -> Stream:
         """Continue a prompt piece by piece; options and errors as for `Model.stream`."""
         self._check_open()
-        check_names(options)
-        asked: dict[str, Any] = {**options}
-        writer = next(self.model._writers(prompt, 1, settle(self.model.tokenizer, **asked)))
+        writer = next(self.model._writers(prompt, 1, *parse(self.model.tokenizer, options)))
         return Stream(partial(next, self._grow(writer), False), writer)
 
     def astream(self, prompt: str = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
