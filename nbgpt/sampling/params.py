@@ -103,7 +103,11 @@ class SamplingParams:
         0.0, _CUTOFF, "sampling", "P", "keep tokens of probability P or more, say 0.0003; 0: all"
     )
     eta_cutoff: float = number(
-        0.0, _CUTOFF, "sampling", "P", "the same, with a threshold that falls as the entropy grows; 0: all"
+        0.0,
+        _CUTOFF,
+        "sampling",
+        "P",
+        "keep tokens of probability P or more, and less likely ones where the entropy is high; 0: all",
     )
     mirostat_tau: float = number(
         0.0, _BITS, "sampling", "BITS", "Mirostat 2 in place of the six before: surprisal to steer to, say 5; 0: off"
@@ -132,7 +136,12 @@ class SamplingParams:
     )
     stop_ids: frozenset[int] = frozenset()
     max_time: float = number(
-        inf, _TIME, "length", "SECONDS", "end the text after so many seconds, with the token that is being made"
+        inf,
+        _TIME,
+        "length",
+        "SECONDS",
+        "end the text after so many seconds, with the token that is being made",
+        default_text="no limit",
     )
     overflow: Overflow = option(  # noqa: RUF009 - a dataclass field
         "error",
@@ -154,7 +163,7 @@ class SamplingParams:
         metavar="TEXT",
     )
     repetition_penalty: float = number(
-        1.0, _FACTOR, "repetition", "X", "divide logits of tokens of prompt and new text by X, say 1.1; 1: off"
+        1.0, _FACTOR, "repetition", "X", "divide the logits of tokens of prompt and new text by X, say 1.1; 1: off"
     )
     presence_penalty: float = number(
         0.0, _PENALTY, "repetition", "X", "subtract X from the logits of tokens of the new text, say 0.5"
@@ -181,7 +190,7 @@ class SamplingParams:
         Iterable,
         stored=frozenset(),
         takes="Iterable[str]",
-        default_text='line feed : " *',
+        default_text='a new line, : " and *',
         flag="--dry-sequence-breaker",
         metavar="TEXT",
     )

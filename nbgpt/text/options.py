@@ -84,7 +84,7 @@ class TextOptions:
     stop: tuple[str, ...] = option(
         None,
         "length",
-        "text or token id before which the text ends, or a list of them",
+        "end the text before any of these texts or token ids",
         Iterable,
         stored=(),
         takes="Stop | None",
