@@ -164,15 +164,13 @@ class Model:
         return streams[0] if isinstance(prompt, (str, Prompt)) and n is None else streams
 
     def _streams(self, prompts: Any, n: int | None, options: Mapping[str, Any]) -> list[Stream]:
+        asked = parse(self.tokenizer, options)
         check("n", 1 if n is None else n, Integral, lambda n: n >= 1, "from 1 on")
-        _, asked = parse(self.tokenizer, options)
-        own = {name: value for name, value in options.items() if name != "batch_size"}
-        writers = [
-            writer
-            for prompt in as_prompts(prompts)
-            for writer in new_writers(self.engine, self.tokenizer, prompt, own, n or 1)
-        ]
-        return Stream.together(self.engine, writers, asked.batch_size)
+        writers = []
+        for prompt in as_prompts(prompts):
+            own = parse(self.tokenizer, {**options, **prompt.options}) if prompt.options else asked
+            writers += new_writers(self.engine, self.tokenizer, prompt.text, *own, n=n or 1)
+        return Stream.together(self.engine, writers, asked[1].batch_size)
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Logits float32 [n, n_vocab] after each of the ids [n].

@@ -7,145 +7,25 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
-from .parser import Parser, add, add_bos, add_model, load_model
+from ..sampling.declaration import GROUPS
+from ..text.options import OPTIONS, DraftModel
+from .parser import add, add_model, load_model
 from .search import define_search, search, wants_search
 from .terminal import decode, note, read_text, shaded, write, write_pieces
 
 if TYPE_CHECKING:
     from ..model import Model
+    from ..sampling.declaration import Option
     from ..text.completion import Completion
     from ..text.stream import Stream
     from ..tokenizer import Tokenizer
     from .parser import Commands
-
-
-def define_generate(commands: Commands) -> None:
-    """Add the subcommand."""
-    command = add(commands, "generate", "continue a text", _generate)
-    option = command.add_argument
-    option("prompt", nargs="?", help="text to continue; without it, --file, or standard input if that is no terminal")
-    option("-f", "--file", help="read the prompt from a file; - is standard input")
-    add_model(command)
-    option("-q", "--quiet", action="store_true", help="no line of figures on standard error")
-    _define_length(command)
-    _define_choice(command)
-    _define_repetition(command)
-    _define_words(command)
-    define_search(command)
-    _define_speed(command)
-    _define_output(command)
-
-
-def _group(command: Parser, title: str, lesson: str) -> Any:
-    """Where to add options of `Model.generate`, which knows the defaults: what is not given is not there."""
-    return partial(command.add_argument_group(title, lesson).add_argument, default=argparse.SUPPRESS)
-
-
-def _define_length(command: Parser) -> None:
-    option = _group(
-        command, "length", "A text ends where the model says so by <|endoftext|>, or where one of these says so."
-    )
-    option("-n", "--max-tokens", type=int, help="how many at most; default: 200, or what the context has room for")
-    option("--min-tokens", type=int, metavar="N", help="let nothing of the text end it before it has N tokens")
-    option("--stop", action="append", metavar="TEXT", help="end before this text; may be repeated")
-    option("--stop-id", action="append", type=int, metavar="ID", help="end before this token; may be repeated")
-    option("--ignore-eos", action="store_true", help="write <|endoftext|> and go on with another text")
-    option("--max-time", type=float, metavar="SECONDS", help="end after so long, however far it is")
-    option(
-        "--overflow",
-        choices=("error", "truncate_left", "keep_first"),
-        help="if the text would outgrow the context: do not start; forget its beginning; or keep the prompt (at most a "
-        "quarter of the context if it is longer than half) and forget what follows it; default: error",
-    )
-    add_bos(command, "begin with <|endoftext|>; default: as the model's file says")
-    option("--prefix", metavar="TEXT", help="what the new text must begin with")
-
-
-def _define_choice(command: Parser) -> None:
-    option = _group(
-        command,
-        "choice",
-        "The model gives each token a probability, and one is drawn. Temperature makes the likely likelier or less so; "
-        "the others, in this order, drop unlikely tokens first.",
-    )
-    option("--temperature", type=float, metavar="T", help="above 1 wilder, below tamer, 0 greedy; default: 0.8")
-    option("--greedy", action="store_true", help="always take the likeliest token")
-    option("--top-k", type=int, metavar="K", help="the K likeliest; 0: all; default: 40")
-    option("--top-p", type=float, metavar="P", help="the likeliest that have probability P together; default: 1, all")
-    option("--min-p", type=float, metavar="P", help="those at least P times as likely as the likeliest; default: 0")
-    option(
-        "--typical-p", type=float, metavar="P", help="the least unusual that have probability P together; default: 1"
-    )
-    option("--epsilon-cutoff", type=float, metavar="P", help="those of probability P or more, say 0.0003; default: 0")
-    option("--eta-cutoff", type=float, metavar="P", help="the same, P falling where much is possible; default: 0")
-    option(
-        "--mirostat-tau",
-        type=float,
-        metavar="BITS",
-        help="instead of all but the temperature: steer to this surprise a token, say 5; default: 0, off",
-    )
-    option("--mirostat-eta", type=float, metavar="RATE", help="how fast Mirostat steers; default: 0.1")
-    option("--seed", type=int, help="the same seed gives the same text; default: another text each time")
-    option("--num-samples", type=int, metavar="N", help="write several texts, with a line of --- between them")
-    option("--batch-size", type=int, metavar="N", help="how many of them grow together, each in its own memory")
-
-
-def _define_repetition(command: Parser) -> None:
-    option = _group(
-        command, "repetition", "Small models go round in circles; these make what was said less likely, also if greedy."
-    )
-    option(
-        "--repetition-penalty", type=float, metavar="X", help="for all tokens of prompt and text, say 1.1; default: 1"
-    )
-    option("--presence-penalty", type=float, metavar="X", help="for each token of the text, once, say 0.5; default: 0")
-    option("--frequency-penalty", type=float, metavar="X", help="the same for each time it was said; default: 0")
-    option("--no-repeat-ngram-size", type=int, metavar="N", help="never say N tokens again; default: 0, off")
-    option("--dry-multiplier", type=float, metavar="X", help="DRY, for going on as before, say 0.8; default: 0, off")
-    option("--dry-base", type=float, metavar="X", help="by how much it grows with each token; default: 1.75")
-    option("--dry-allowed-length", type=int, metavar="N", help="what may be repeated, in tokens; default: 2")
-    option(
-        "--dry-sequence-breaker",
-        dest="dry_sequence_breakers",
-        action="append",
-        metavar="TEXT",
-        help='repetition ends at tokens with this text; may be repeated; default: a new line, : " and *',
-    )
-
-
-def _define_words(command: Parser) -> None:
-    option = _group(command, "words", "Single tokens can be made likelier or banned, and words that are several.")
-    option(
-        "--logit-bias",
-        action="append",
-        type=_bias,
-        metavar="ID=BIAS",
-        help="add to the logit of a token: 5 calls for it, -inf bans it; may be repeated",
-    )
-    option("--choice", action="append", metavar="TEXT", help="the text is one of these; may be repeated")
-    option("--regex", metavar="PATTERN", help='the text matches this; like these needs pip install "nbgpt[constrain]"')
-    option("--json-schema", metavar="SCHEMA", help="the text is JSON that fits this")
-    option("--bad-word", dest="bad_words", action="append", metavar="TEXT", help="never say it; may be repeated")
-
-
-def _define_speed(command: Parser) -> None:
-    option = _group(command, "speed", "Guesses that one pass can check together; the text is the same.")
-    option("--prompt-lookup", action="store_true", help="guess that the text repeats itself")
-    option("--draft-model", metavar="MODEL", help="let a smaller model of the same vocabulary guess")
-
-
-def _define_output(command: Parser) -> None:
-    option = _group(command, "output", "Text alone goes to standard output, figures to standard error.")
-    option("--echo", action="store_true", help="write the prompt too")
-    option(
-        "--color", action="store_true", default=False, help="shade tokens by probability: red unlikely, green likely"
-    )
-    option("--json", action="store_true", default=False, help="a JSON object a text, in one line, instead of the text")
-    option("--logprobs", type=int, metavar="N", help="with --json: log-probabilities of tokens and of the N likeliest")
 
 
 def _bias(text: str) -> tuple[int, float]:
@@ -154,6 +34,65 @@ def _bias(text: str) -> tuple[int, float]:
         return int(token), float(bias)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not ID=BIAS, as 262=-5") from None
+
+
+_HOW: Mapping[Any, dict[str, Any]] = {
+    Integral: {"type": int},
+    Real: {"type": float},
+    bool: {"action": "store_true"},
+    Iterable: {"action": "append"},
+    Mapping: {"action": "append", "type": _bias},
+}
+"""How argparse reads an option, by its kind; a kind that is not here is text."""
+
+
+def define_generate(commands: Commands) -> None:
+    """Add the subcommand."""
+    command = add(commands, "generate", "continue a text", _generate)
+    command.description = "Continue a text. It alone goes to standard output; figures go to standard error."
+    option = command.add_argument
+    option("prompt", nargs="?", help="text to continue; without it, --file, or standard input if that is no terminal")
+    option("-f", "--file", help="read the prompt from a file; - is standard input")
+    add_model(command)
+    option("-q", "--quiet", action="store_true", help="no line of figures on standard error")
+    groups = {name: command.add_argument_group(name, about) for name, about in GROUPS.items()}
+    for declared in OPTIONS.values():
+        if declared.flag:
+            _add_option(groups[declared.group], declared)
+    _add_others(groups)
+    define_search(command)
+
+
+def _add_option(group: argparse._ActionsContainer, declared: Option) -> None:
+    """Offer an option of `Model.generate`. It has no default here: what is not given is left to the library."""
+    how = dict(_HOW.get(declared.kind, {}))
+    if declared.kind is bool and declared.default is None:
+        how["action"] = argparse.BooleanOptionalAction
+    if declared.choices:
+        how["choices"] = declared.choices
+    elif declared.metavar:
+        how["metavar"] = declared.metavar
+    default = declared.shown_default()
+    parts = declared.help, "may be repeated" * (how.get("action") == "append"), f"default: {default}" * bool(default)
+    flags = [flag for flag in (declared.short, declared.flag) if flag]
+    text = "; ".join(filter(None, parts))
+    group.add_argument(*flags, dest=declared.name, default=argparse.SUPPRESS, help=text, **how)
+
+
+def _add_others(groups: Mapping[str, argparse._ActionsContainer]) -> None:
+    """What the command line alone offers."""
+    add_to = {name: partial(group.add_argument, default=argparse.SUPPRESS) for name, group in groups.items()}
+    add_to["length"](
+        "--stop-id", action="append", type=int, metavar="ID", help="end before this token; may be repeated"
+    )
+    add_to["samples"](
+        "--num-samples", type=int, metavar="N", help="write several texts, with a line of --- between them"
+    )
+    option = groups["output"].add_argument
+    option("--color", action="store_true", help="shade tokens by probability: red unlikely, green likely")
+    option(
+        "--json", action="store_true", help="a JSON object a text, in one line, instead of the text; it has --logprobs"
+    )
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -187,13 +126,14 @@ def _generate(options: argparse.Namespace) -> None:
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of `Model.generate` that were given."""
     from ..model import load
-    from ..text.options import Options
 
-    asked = {name: value for name, value in vars(options).items() if name in Options.__annotations__}
-    asked["stop"] = [*asked.get("stop", ()), *getattr(options, "stop_id", ())]
-    if "draft_model" in asked:
-        asked["draft_model"] = load(asked["draft_model"])
-    asked["logit_bias"] = dict(asked.get("logit_bias", ()))
+    convert: dict[type, Callable[[Any], Any]] = {Mapping: dict, DraftModel: load}
+    asked = {name: value for name, value in vars(options).items() if name in OPTIONS}
+    for name in asked:
+        if make := convert.get(OPTIONS[name].kind):
+            asked[name] = make(asked[name])
+    if hasattr(options, "stop_id"):
+        asked["stop"] = [*asked.get("stop", ()), *options.stop_id]
     return asked | {"logprobs": 0} if options.color else asked
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..model import Model
 from ..paths import home
-from ..text.options import Options, check_names
+from ..text.options import OPTIONS, check_names
 from .terminal import note, write
 
 HELP = """\
@@ -108,7 +108,7 @@ class Repl:
         if not what:
             write("".join(f"{name} {value!r}\n" for name, value in self.settings.items()))
             return
-        if name in _CONTROLLED or name not in Options.__annotations__:
+        if name in _CONTROLLED or name not in OPTIONS:
             _refuse(name)
         changed = {**self.settings, name: _value(value.strip())}
         try:
@@ -122,7 +122,7 @@ class Repl:
 
 
 def _refuse(name: str) -> None:
-    settable = [known for known in Options.__annotations__ if known not in _CONTROLLED]
+    settable = [known for known in OPTIONS if known not in _CONTROLLED]
     try:
         check_names({name: None})
     except TypeError as error:

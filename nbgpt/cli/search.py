@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..text.options import OPTIONS
 from .terminal import write
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def define_search(command: Parser) -> None:
 
 
 def wants_search(options: argparse.Namespace) -> bool:
-    """Is a text to be searched for? Raises ValueError for options that do not go together."""
+    """True if a search is asked for. Raises ValueError for options that do not go together."""
     given = [name for name, value in vars(options).items() if value is not None and value is not False]
     if "num_beams" in given and "penalty_alpha" in given:
         raise ValueError("--num-beams and --penalty-alpha are given; choose one")
@@ -59,7 +60,8 @@ def wants_search(options: argparse.Namespace) -> bool:
 
 
 def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    declared = OPTIONS.get(name)
+    return declared.flag if declared and declared.flag else f"--{name.replace('_', '-')}"
 
 
 def search(model: Model, prompt: str, options: argparse.Namespace) -> None:
@@ -75,7 +77,7 @@ def search(model: Model, prompt: str, options: argparse.Namespace) -> None:
     else:
         k = {"k": given["top_k"]} if "top_k" in given else {}
         found = [model.contrastive_search(prompt, alpha=given["penalty_alpha"], **k, **asked)]
-    ids = model.encode(prompt, options.bos)
+    ids = model.encode(prompt, asked.get("bos"))
     is_echo = "echo" in given
     for number, one in enumerate(found):
         whole = replace(one, text=prompt + one.text, tokens=[*ids, *one.tokens]) if is_echo else one

@@ -53,7 +53,7 @@ def write_text(
         sequences = [Sequence() for _ in numbers]
         batch = [[bos_id] for _ in numbers]
         for position in range(n_ctx - 1):
-            params = [DrawParams(1.0, 0.0, 1.0, uniform(0, number, position)) for number in numbers]
+            params = [DrawParams(1.0, 0, 1.0, uniform(0, number, position)) for number in numbers]
             drawn = engine.next_ids(sequences, [text[-1] for text in batch], params)
             for text, token in zip(batch, drawn, strict=True):
                 text.append(token)

@@ -1,137 +1,263 @@
-"""What may be asked of the choice of the next token: names, defaults and what is allowed."""
+"""What a request may ask for in terms of token ids: each option with its default, what is allowed, and its help."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from math import inf
 from numbers import Integral, Real
-from operator import index
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from ..validation import check
+from .declaration import Range, check_fields, number, option, whole
 from .rng import uniform
 
-LogitsProcessor = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""From ids int32 [n] of the text so far and logits float32 [n_vocab], both its own to change, to logits."""
+if TYPE_CHECKING:  # the command line reads the declarations before it may import NumPy
+    import numpy as np
+
 Overflow = Literal["error", "truncate_left", "keep_first"]
-OVERFLOWS: tuple[Overflow, ...] = ("error", "truncate_left", "keep_first")
+OVERFLOWS: tuple[Overflow, ...] = get_args(Overflow)
+DRY_BREAKERS = ("\n", ":", '"', "*")
 _LARGEST = 10**9
-"""Of penalties and the like: far beyond any use, and few of them together still are numbers in float32."""
+"""Bound of penalties and the like: far beyond any use, and sums of a few of them are finite in float32."""
+
+_TEMPERATURE = Range("from 0 (greedy) to 10^9", lambda x: 0 <= x <= _LARGEST)
+_TOP_K = Range("from 0 (off) to 2^31 - 1", lambda k: 0 <= k < 1 << 31)
+_MASS = Range("above 0 and at most 1 (off)", lambda p: 0 < p <= 1)
+_MIN_P = Range("from 0 (off) to 1", lambda p: 0 <= p <= 1)
+_CUTOFF = Range("from 0 (off) to less than 1", lambda p: 0 <= p < 1)
+_BITS = Range("from 0 (off) to 10^9 bits", lambda x: 0 <= x <= _LARGEST)
+_RATE = Range("from 0 to 10^9", lambda x: 0 <= x <= _LARGEST)
+_WORD = Range("from 0 to 2^64 - 1", lambda n: 0 <= n < 1 << 64)
+_FROM_ONE = Range("from 1 on", lambda n: n >= 1)
+_COUNT = Range("of tokens, 0 for none", lambda n: n >= 0)
+_TIME = Range("above 0 seconds", lambda seconds: seconds > 0)
+_FACTOR = Range("from 10^-9 to 10^9, 1 for none", lambda x: 1 / _LARGEST <= x <= _LARGEST)
+_PENALTY = Range("from -10^9 to 10^9, 0 for none", lambda x: abs(x) <= _LARGEST)
+_AMOUNT = Range("from 0 (off) to 10^9", lambda x: 0 <= x <= _LARGEST)
+_BASE = Range("from 1 to 10^9", lambda x: 1 <= x <= _LARGEST)
+_TOP = Range("from 0 to n_vocab", lambda n: n >= 0)
+
+
+class LogitsProcessor(Protocol):
+    """Changes the logits of the next token. The arguments may be changed in place."""
+
+    def __call__(self, ids: np.ndarray, logits: np.ndarray, /) -> np.ndarray:
+        """Process the logits after a text.
+
+        Args:
+            ids: int32 [n], the text so far, prompt first.
+            logits: float32 [n_vocab], what the model and earlier processors give.
+
+        Returns:
+            float32 [n_vocab], -inf for banned tokens.
+        """
 
 
 @runtime_checkable
-class PerText(Protocol):
-    """What makes a logits processor for each text, for those that must tell texts apart or know where they begin."""
+class PerRequestProcessor(Protocol):
+    """Makes a logits processor for each request: for those that keep state, or need the length of the prompt."""
 
-    def for_text(self, n_given: int) -> LogitsProcessor:
-        """The processor of one text, of which so many ids were given and not chosen."""
-
-
-def _number(default: float, allowed: str, holds: Callable[[Any], bool]) -> Any:
-    return field(default=default, metadata={"kind": Real, "holds": holds, "allowed": allowed})
-
-
-def _whole(default: int, allowed: str, holds: Callable[[Any], bool]) -> Any:
-    return field(default=default, metadata={"kind": Integral, "holds": holds, "allowed": allowed})
+    def for_request(self, n_prompt: int) -> LogitsProcessor:
+        """The processor of one request, of which the first n_prompt ids are the prompt."""
 
 
 class DrawParams(NamedTuple):
+    """What compiled code needs to draw one token: see kernels/sampling.py."""
+
     temperature: float
-    top_k: float
+    top_k: int
     top_p: float
     uniform: float
+    """Random number in [0, 1)."""
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How the next token is chosen, in terms of ids; the defaults of all but the first two change nothing.
+    """Everything that a request asks for, in terms of token ids.
 
-    The options are applied in the order in which they stand in `Sampler`: see there, and processors.py for what each
-    does. Raises ValueError that names the parameter, its value and what is allowed.
+    `Sampler` says in which order the options are applied, logits_processors.py what each does.
+
+    Raises:
+        ValueError: names the option, its value and what is allowed.
     """
 
-    temperature: float = _number(0.8, "from 0 (greedy) to 10^9", lambda x: 0 <= x <= _LARGEST)
-    top_k: int = _whole(40, "from 0 (off) to 2^31 - 1", lambda k: 0 <= k < 1 << 31)
-    top_p: float = _number(1.0, "above 0 and at most 1 (off)", lambda p: 0 < p <= 1)
-    seed: int = _whole(0, "from 0 to 2^64 - 1", lambda n: 0 <= n < 1 << 64)
-    min_p: float = _number(0.0, "from 0 (off) to 1", lambda p: 0 <= p <= 1)
-    typical_p: float = _number(1.0, "above 0 and at most 1 (off)", lambda p: 0 < p <= 1)
-    epsilon_cutoff: float = _number(0.0, "from 0 (off) to less than 1", lambda p: 0 <= p < 1)
-    eta_cutoff: float = _number(0.0, "from 0 (off) to less than 1", lambda p: 0 <= p < 1)
-    mirostat_tau: float = _number(0.0, "from 0 (off) to 10^9 bits", lambda x: 0 <= x <= _LARGEST)
-    mirostat_eta: float = _number(0.1, "from 0 to 10^9", lambda x: 0 <= x <= _LARGEST)
-    repetition_penalty: float = _number(1.0, "from 10^-9 to 10^9, 1 for none", lambda x: 1 / _LARGEST <= x <= _LARGEST)
-    presence_penalty: float = _number(0.0, "from -10^9 to 10^9, 0 for none", lambda x: abs(x) <= _LARGEST)
-    frequency_penalty: float = _number(0.0, "from -10^9 to 10^9, 0 for none", lambda x: abs(x) <= _LARGEST)
-    no_repeat_ngram_size: int = _whole(0, "of tokens, 0 for none", lambda n: n >= 0)
-    dry_multiplier: float = _number(0.0, "from 0 (off) to 10^9", lambda x: 0 <= x <= _LARGEST)
-    dry_base: float = _number(1.75, "from 1 to 10^9", lambda x: 1 <= x <= _LARGEST)
-    dry_allowed_length: int = _whole(2, "from 1 on", lambda n: n >= 1)
-    dry_sequence_breakers: frozenset[int] = frozenset()
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
-    bad_words: tuple[tuple[int, ...], ...] = ()
-    min_tokens: int = _whole(0, "of tokens, 0 for none", lambda n: n >= 0)
-    logits_processors: tuple[LogitsProcessor | PerText, ...] = ()
-    max_tokens: int = 200
+    temperature: float = number(
+        0.8, _TEMPERATURE, "sampling", "T", "divide the logits by T: above 1 more random, below 1 less, 0 greedy"
+    )
+    top_k: int = whole(40, _TOP_K, "sampling", "K", "keep the K likeliest tokens; 0: all")
+    top_p: float = number(
+        1.0, _MASS, "sampling", "P", "keep the likeliest tokens, up to probability P together; 1: all"
+    )
+    seed: int = whole(
+        None, _WORD, "samples", "SEED", "key of the random numbers", stored=0, default_text="another one each time"
+    )
+    _: KW_ONLY
+    min_p: float = number(
+        0.0, _MIN_P, "sampling", "P", "keep tokens at least P times as likely as the likeliest; 0: all"
+    )
+    typical_p: float = number(
+        1.0, _MASS, "sampling", "P", "keep tokens of typical surprisal, up to probability P together; 1: all"
+    )
+    epsilon_cutoff: float = number(
+        0.0, _CUTOFF, "sampling", "P", "keep tokens of probability P or more, say 0.0003; 0: all"
+    )
+    eta_cutoff: float = number(
+        0.0,
+        _CUTOFF,
+        "sampling",
+        "P",
+        "keep tokens of probability P or more, and less likely ones where the entropy is high; 0: all",
+    )
+    mirostat_tau: float = number(
+        0.0, _BITS, "sampling", "BITS", "Mirostat 2 in place of the six before: surprisal to steer to, say 5; 0: off"
+    )
+    mirostat_eta: float = number(0.1, _RATE, "sampling", "RATE", "how fast Mirostat steers")
+    sample: int = whole(
+        0,
+        _WORD,
+        "samples",
+        "",
+        "index of the (first) sample; those of one seed have different random numbers",
+        flag=None,
+    )
+    max_tokens: int = whole(
+        None,
+        _FROM_ONE,
+        "length",
+        "N",
+        "maximum number of new tokens",
+        stored=200,
+        default_text="200, or as many as the context has room for",
+        short="-n",
+    )
+    min_tokens: int = whole(
+        0, _COUNT, "length", "N", "let neither <|endoftext|> nor a stop end the text before it has N new tokens"
+    )
     stop_ids: frozenset[int] = frozenset()
-    sample: int = 0
-    overflow: Overflow = "error"
-    prefix: tuple[int, ...] = ()
-    max_time: float = inf
-    logprobs: int | None = None
-    echo: bool = False
+    max_time: float = number(
+        inf,
+        _TIME,
+        "length",
+        "SECONDS",
+        "end the text after so many seconds, with the token that is being made",
+        default_text="no limit",
+    )
+    overflow: Overflow = option(  # noqa: RUF009 - a dataclass field
+        "error",
+        "length",
+        "what to do with a text that outgrows the context: refuse it (error); forget its beginning (truncate_left); or "
+        "forget what follows the prompt, or follows the context's first quarter if the prompt takes more than half "
+        "(keep_first)",
+        str,
+        choices=OVERFLOWS,
+    )
+    prefix: tuple[int, ...] = option(
+        "",
+        "length",
+        "text that the new text begins with, as if the model had chosen it",
+        str,
+        allowed="a text",
+        stored=(),
+        takes="str",
+        metavar="TEXT",
+    )
+    repetition_penalty: float = number(
+        1.0, _FACTOR, "repetition", "X", "divide the logits of tokens of prompt and new text by X, say 1.1; 1: off"
+    )
+    presence_penalty: float = number(
+        0.0, _PENALTY, "repetition", "X", "subtract X from the logits of tokens of the new text, say 0.5"
+    )
+    frequency_penalty: float = number(
+        0.0, _PENALTY, "repetition", "X", "subtract X from a token's logit for each time that the new text has it"
+    )
+    no_repeat_ngram_size: int = whole(
+        0, _COUNT, "repetition", "N", "let no sequence of N tokens stand in the text twice; 0: off"
+    )
+    dry_multiplier: float = number(
+        0.0, _AMOUNT, "repetition", "X", "DRY: penalty of tokens that continue a repeated sequence, say 0.8; 0: off"
+    )
+    dry_base: float = number(
+        1.75, _BASE, "repetition", "X", "DRY: factor by which the penalty grows with each repeated token"
+    )
+    dry_allowed_length: int = whole(
+        2, _FROM_ONE, "repetition", "N", "DRY: sequences shorter than N tokens may be repeated"
+    )
+    dry_sequence_breakers: frozenset[int] = option(
+        DRY_BREAKERS,
+        "repetition",
+        "DRY: repeated sequences end at tokens that contain one of these texts",
+        Iterable,
+        stored=frozenset(),
+        takes="Iterable[str]",
+        default_text='a new line, : " and *',
+        flag="--dry-sequence-breaker",
+        metavar="TEXT",
+    )
+    logit_bias: Mapping[int, float] = option(
+        {},
+        "words",
+        "add numbers to the logits of tokens, by id: 5 makes one very likely, -inf bans it",
+        Mapping,
+        allowed="a mapping from token ids to what to add",
+        metavar="ID=BIAS",
+    )
+    bad_words: tuple[tuple[int, ...], ...] = option(
+        (),
+        "words",
+        "never write these texts, with or without a space before them",
+        Iterable,
+        takes="Iterable[str | Sequence[int]]",
+        flag="--bad-word",
+        metavar="TEXT",
+    )
+    logits_processors: tuple[LogitsProcessor | PerRequestProcessor, ...] = option(
+        (),
+        "words",
+        "functions (ids int32 [n], logits float32 [n_vocab]) -> logits, called after penalties and bans",
+        Iterable,
+        takes="Iterable[LogitsProcessor | PerRequestProcessor]",
+        flag=None,
+    )
+    logprobs: int | None = whole(
+        None, _TOP, "output", "N", "log-probabilities of the tokens, and of the N likeliest in their places"
+    )
+    echo: bool = option(False, "output", "begin with the prompt, in the log-probabilities too", bool)
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            if setting.metadata:
-                value = getattr(self, setting.name)
-                check(setting.name, value, **setting.metadata)
-                if setting.metadata["kind"] is Integral:  # one of NumPy's would overflow where Python's grow
-                    object.__setattr__(self, setting.name, index(value))
+        check_fields(self)
         most = self.max_tokens
-        if self.overflow not in OVERFLOWS:
-            raise ValueError(f"overflow is {self.overflow!r}; choose {', '.join(map(repr, OVERFLOWS))}")
-        check("max_tokens", most, Integral, lambda n: n >= 1, "from 1 on")
         check("min_tokens", self.min_tokens, Integral, lambda n: n <= most, f"up to max_tokens, {most}")
         check("tokens of prefix", len(self.prefix), Integral, lambda n: n < most, f"below max_tokens, {most}")
-        check("max_time", self.max_time, Real, lambda seconds: seconds > 0, "above 0 seconds")
-        check("sample", self.sample, Integral, lambda n: 0 <= n < 1 << 64, "from 0 to 2^64 - 1")
-        check("logit_bias", self.logit_bias, Mapping, allowed="a mapping from token ids to what to add")
         for token, bias in self.logit_bias.items():
             allowed = "from -10^9 to 10^9, or -inf to ban the token"
             check(f"logit_bias of token {token}", bias, Real, lambda x: abs(x) <= _LARGEST or x == -inf, allowed)
-        for word in self.bad_words:
-            if not word:
-                raise ValueError("bad_words has an empty one; each must have at least one token")
+        if () in self.bad_words:
+            raise ValueError("bad_words has an empty one; each must have at least one token")
         for processor in self.logits_processors:
-            if not callable(processor) and not isinstance(processor, PerText):
+            if not callable(processor) and not isinstance(processor, PerRequestProcessor):
                 raise ValueError(f"logits_processors has {processor!r}; each must be callable with ids and logits")
 
     def check_vocabulary(self, n_vocab: int) -> None:
-        """Raise ValueError if an id is not in the model's vocabulary."""
-        if self.logprobs is not None:
-            check("logprobs", self.logprobs, Integral, lambda n: 0 <= n <= n_vocab, f"from 0 to {n_vocab}")
-        for token in self.stop_ids:
-            check("token in stop", token, Integral, lambda n: 0 <= n < n_vocab, f"from 0 to {n_vocab - 1}")
+        """Check what depends on the model.
+
+        Args:
+            n_vocab: size of the vocabulary.
+
+        Raises:
+            ValueError: an id is not in the vocabulary, or logprobs is above n_vocab.
+        """
         named = {"logit_bias": self.logit_bias, "bad_words": [token for word in self.bad_words for token in word]}
         for name, ids in named.items():
             for token in ids:
                 if not (isinstance(token, Integral) and 0 <= token < n_vocab):
                     raise ValueError(f"{name} has token {token!r}; it must be a whole number from 0 to {n_vocab - 1}")
-
-    @cached_property
-    def is_plain(self) -> bool:
-        """Do temperature, top-k and top-p alone make the choice, once there are min_tokens?"""
-        truncates = self.min_p or self.typical_p < 1 or self.epsilon_cutoff or self.eta_cutoff or self.mirostat_tau
-        penalizes = self.repetition_penalty != 1 or self.presence_penalty or self.frequency_penalty
-        forbids = self.no_repeat_ngram_size or self.dry_multiplier or self.logit_bias or self.bad_words
-        return not (truncates or penalizes or forbids or self.logits_processors)
+        for token in self.stop_ids:
+            check("token in stop", token, Integral, lambda n: 0 <= n < n_vocab, f"from 0 to {n_vocab - 1}")
+        if self.logprobs is not None:
+            check("logprobs", self.logprobs, Integral, lambda n: n <= n_vocab, f"from 0 to {n_vocab}")
 
     def draw_params(self, position: int) -> DrawParams:
-        """What the sampling kernel reads for one position of one sample; greedy choice asks for no random number."""
+        """What compiled code needs to draw new token number `position`. Greedy choice uses no random number."""
         chance = uniform(self.seed, self.sample, position) if self.temperature else 0.0
         return DrawParams(self.temperature, self.top_k, self.top_p, chance)

@@ -1,93 +1,76 @@
-"""From logits to an id, for one sample of a text: the order in which everything that was asked for is done."""
+"""From logits to a token id, for one request: everything that it asks for, in order."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from . import logits_processors as do
-from .params import DrawParams, LogitsProcessor, PerText, SamplingParams
+from .logits_processors import keep_top_k, keep_top_p, keep_unsurprising, processors_of, softmax, truncations_of
+from .params import DrawParams, SamplingParams
 
-_STEEPEST = 1e30  # what a temperature of almost 0 multiplies by: no difference of logits becomes infinite
+_STEEPEST = 1e30  # largest factor of a tiny temperature: no difference of logits becomes infinite
 
 _BANS = "logit_bias, bad_words, no_repeat_ngram_size, min_tokens, choice, regex, json_schema and logits_processors"
 
 
 class Sampler:
-    """Chooses the ids of one sample.
+    """Chooses the token ids of one request.
 
     The order is that of transformers, which lacks what is in brackets: logit_bias, repetition_penalty,
     [presence_penalty and frequency_penalty, DRY], no_repeat_ngram_size, bad_words, min_tokens, logits_processors;
-    temperature; top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff [or Mirostat 2 instead of these six]; then
-    one draw. Temperature 0 takes the largest score that the first eight have left, the first among equals.
+    temperature; top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff [or Mirostat 2 in place of these six]; then
+    one draw. Temperature 0 takes the largest score that penalties and bans leave, the first among equals.
     """
 
-    def __init__(self, sampling: SamplingParams, n_prompt: int) -> None:
-        """Take the number of the sample, how many ids were not written but given, and the ids that end the text."""
-        self.sampling = s = sampling
+    def __init__(self, params: SamplingParams, n_prompt: int) -> None:
+        """Prepare what the request asks for.
+
+        Args:
+            params: what is asked for.
+            n_prompt: number of prompt ids, with which the ids that `choose` gets begin.
+        """
+        self.params = params
         self._n_prompt = n_prompt
-        self._ends = sorted(sampling.stop_ids)
-        self._ban_words = do.BannedWords(s.bad_words)
-        self._processors = [_for_text(processor, n_prompt) for processor in s.logits_processors]
-        self._most_bits = 2 * s.mirostat_tau  # what Basu et al. call mu
-        truncations = (
-            (s.top_k, do.keep_top_k, s.top_k),
-            (s.top_p < 1, do.keep_top_p, s.top_p),
-            (s.min_p, do.keep_min_p, s.min_p),
-            (s.typical_p < 1, do.keep_typical_p, s.typical_p),
-            (s.epsilon_cutoff, do.keep_epsilon, s.epsilon_cutoff),
-            (s.eta_cutoff, do.keep_eta, s.eta_cutoff),
-        )
-        self._truncations: list[tuple[Any, float]] = [(keep, amount) for asked, keep, amount in truncations if asked]
+        self._processors = processors_of(params, n_prompt)
+        self._truncations = truncations_of(params)
+        self._max_bits = 2 * params.mirostat_tau  # mu of Basu et al.
+        self._n_held = params.min_tokens if params.stop_ids else 0  # as many tokens must not be stops
+        is_truncated = any(keep not in (keep_top_k, keep_top_p) for keep, _ in self._truncations) or params.mirostat_tau
+        is_processed = len(self._processors) > bool(self._n_held)  # by more than the ban of stops
+        self._is_plain = not is_truncated and not is_processed
 
     def draw_params(self, position: int) -> DrawParams | None:
         """What compiled code needs to draw new token number `position`; None if it cannot and `choose` must."""
-        s = self.sampling
-        if s.is_plain and (position >= s.min_tokens or not self._ends):
-            return s.draw_params(position)
-        return None
+        return self.params.draw_params(position) if self._is_plain and position >= self._n_held else None
 
     def choose(self, ids: np.ndarray, logits: np.ndarray) -> int:
-        """The id that follows ids int32 [n], from logits float32 [n_vocab], which are changed.
+        """Choose the next token.
 
-        Raises ValueError if there is nothing to choose from.
+        Args:
+            ids: int32 [n], prompt and new tokens so far.
+            logits: float32 [n_vocab], the model's after them; they are changed.
+
+        Returns:
+            The id of the next token.
+
+        Raises:
+            ValueError: every token is banned, or a processor returns something else than logits.
         """
-        scores = self._process(ids, logits)
+        scores = logits
+        for process in self._processors:
+            scores = process(ids, scores)
         top = scores.max()
         if not -np.inf < top < np.inf:
             what = "every token is banned" if top == -np.inf else f"the largest logit is {top}"
             raise ValueError(f"{what}: check {_BANS}, which together may leave nothing")
-        temperature, *_, uniform = self.sampling.draw_params(len(ids) - self._n_prompt)
+        temperature, *_, uniform = self.params.draw_params(len(ids) - self._n_prompt)
         if temperature == 0:
             return int(scores.argmax())
-        with np.errstate(over="ignore"):  # what is so far below the top is as good as banned
+        with np.errstate(over="ignore"):  # so far below the top, -inf is as good
             scores = (scores - top) * np.float32(min(1 / temperature, _STEEPEST))
-        return self._mirostat(scores, uniform) if self.sampling.mirostat_tau else self._draw(scores, uniform)
+        return self._mirostat(scores, uniform) if self.params.mirostat_tau else self._truncate(scores, uniform)
 
-    def _process(self, ids: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        s, new = self.sampling, ids[self._n_prompt :]
-        if s.logit_bias:
-            do.add_bias(scores, s.logit_bias)
-        if s.repetition_penalty != 1:
-            do.penalize_repetition(scores, ids, s.repetition_penalty)
-        if s.presence_penalty or s.frequency_penalty:
-            do.penalize_presence_and_frequency(scores, new, s.presence_penalty, s.frequency_penalty)
-        if s.dry_multiplier:
-            do.penalize_continuing(
-                scores, ids, s.dry_multiplier, s.dry_base, s.dry_allowed_length, s.dry_sequence_breakers
-            )
-        if s.no_repeat_ngram_size:
-            do.ban_repeated_ngrams(scores, ids, s.no_repeat_ngram_size)
-        if s.bad_words:
-            self._ban_words(scores, ids)
-        if len(new) < s.min_tokens:
-            scores[self._ends] = -np.inf
-        for processor in self._processors:
-            scores = _checked(processor(ids.copy(), scores), processor, len(scores))
-        return scores
-
-    def _draw(self, scores: np.ndarray, uniform: float) -> int:
+    def _truncate(self, scores: np.ndarray, uniform: float) -> int:
+        """Drop what the truncations do not keep, and draw from what is left."""
         left = np.arange(len(scores))
         for keep, amount in self._truncations:
             kept = keep(scores, amount)
@@ -95,32 +78,19 @@ class Sampler:
         return int(left[_draw(np.exp(scores - scores.max()), uniform)])
 
     def _mirostat(self, scores: np.ndarray, uniform: float) -> int:
-        """Mirostat 2: keep what is not too surprising, and move that bound by how surprising the drawn token is.
+        """Mirostat 2: draw from tokens below a bound of surprisal, and move the bound by that of the drawn token.
 
-        Source: Basu et al. 2021, "Mirostat: a neural text decoding algorithm that directly controls perplexity", and
-        version 2 in the authors' code. Surprise is in bits and, once drawn, that among the kept.
+        Surprisal is in bits; that of the drawn token is taken among the kept ones. Source: Basu et al. 2021, "Mirostat:
+        a neural text decoding algorithm that directly controls perplexity", and version 2 in the authors' code.
         """
-        s = self.sampling
-        left = np.flatnonzero(do.keep_unsurprising(scores, self._most_bits))
-        p = do.softmax(scores[left])
-        place = _draw(p, uniform)
-        self._most_bits -= s.mirostat_eta * (-float(np.log2(p[place])) - s.mirostat_tau)
-        return int(left[place])
+        left = np.flatnonzero(keep_unsurprising(scores, self._max_bits))
+        p = softmax(scores[left])
+        drawn = _draw(p, uniform)
+        self._max_bits -= self.params.mirostat_eta * (-float(np.log2(p[drawn])) - self.params.mirostat_tau)
+        return int(left[drawn])
 
 
 def _draw(weights: np.ndarray, uniform: float) -> int:
-    """The place at which the running sum of the weights passes uniform * their sum, as in kernels/sampling.py."""
+    """Index at which the running sum of the weights passes uniform * their sum, as in kernels/sampling.py."""
     sums = np.cumsum(weights, dtype=np.float64)
     return int(np.searchsorted(sums, min(uniform * sums[-1], np.nextafter(sums[-1], 0)), side="right"))
-
-
-def _for_text(processor: LogitsProcessor | PerText, n_given: int) -> LogitsProcessor:
-    return processor.for_text(n_given) if isinstance(processor, PerText) else processor
-
-
-def _checked(scores: Any, processor: object, n_vocab: int) -> np.ndarray:
-    """What a callable of the user's returned, as float32 [n_vocab]. Raises ValueError if it is not that."""
-    shape = np.shape(scores)
-    if shape != (n_vocab,):
-        raise ValueError(f"logits_processors: {processor!r} returned shape {shape}; it must return logits [{n_vocab}]")
-    return np.asarray(scores, np.float32)

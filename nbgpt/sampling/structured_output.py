@@ -73,9 +73,9 @@ class Constraint:
         self._matcher = LLMatcher(_vocabulary(tokenizer), grammar, log_level=0)
         self.allowed(self._matcher)
 
-    def for_text(self, n_given: int) -> Follower:
-        """The processor of one text, of which so many ids were given before the grammar begins."""
-        return Follower(self, self._matcher.deep_copy(), n_given)
+    def for_request(self, n_prompt: int) -> Follower:
+        """The processor of one request, whose text follows the grammar after the n_prompt ids of the prompt."""
+        return Follower(self, self._matcher.deep_copy(), n_prompt)
 
     def allowed(self, matcher: LLMatcher) -> np.ndarray:
         """Which tokens may follow: bool [n_vocab]. Raises ValueError if the grammar is no good, or too much."""
@@ -94,10 +94,10 @@ class Constraint:
 class Follower:
     """Says of one text, wherever it goes on, what may follow: a logits processor."""
 
-    def __init__(self, constraint: Constraint, matcher: LLMatcher, n_given: int) -> None:
+    def __init__(self, constraint: Constraint, matcher: LLMatcher, n_prompt: int) -> None:
         self._constraint = constraint
         self._matcher = matcher
-        self._n_given = n_given
+        self._n_prompt = n_prompt
         self._read: list[int] = []
 
     def __call__(self, ids: np.ndarray, logits: np.ndarray) -> np.ndarray:
@@ -105,7 +105,7 @@ class Follower:
 
         Raises ValueError if the grammar does not have what was written.
         """
-        self._follow(ids[self._n_given :].tolist())
+        self._follow(ids[self._n_prompt :].tolist())
         allowed = self._constraint.allowed(self._matcher)
         logits[: len(allowed)][~allowed] = -np.inf
         logits[len(allowed) :] = -np.inf  # padding of the vocabulary

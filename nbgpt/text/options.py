@@ -1,31 +1,31 @@
-"""What may be asked of `generate` and `stream`, and what it means in ids."""
+"""The options of `Model.generate`: those that are about text, and how all of them become token ids."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
 from numbers import Integral
-from operator import index
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypedDict, runtime_checkable
 
-import numpy as np
+from ..sampling.declaration import Option, Range, check_fields, declared, option, whole
+from ..sampling.params import LogitsProcessor, Overflow, PerRequestProcessor, SamplingParams
 
-from ..sampling.params import LogitsProcessor, Overflow, PerText, SamplingParams
-from ..tokenizer import Tokenizer
-from ..validation import check
+if TYPE_CHECKING:  # the command line reads the declarations before it may import NumPy
+    from ..engine.engine import Engine
+    from ..tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from ..model import Model  # interim
-
-BATCH_SIZE = 16
-DEFAULT_MAX_TOKENS = 200
 Stop = str | int | Iterable[str | int]
-DRY_BREAKERS = ("\n", ":", '"', "*")
+
+
+@runtime_checkable
+class DraftModel(Protocol):
+    """A model that guesses tokens for another one: a `Model`."""
+
+    engine: Engine
 
 
 class Options(TypedDict, total=False):
-    """The keyword arguments of `Model.generate` and `Model.stream`: see there what they mean."""
+    """The keyword arguments of `Model.generate` and `Model.stream`, for type checkers: `OPTIONS` has their meaning."""
 
     max_tokens: int | None
     min_tokens: int
@@ -46,8 +46,10 @@ class Options(TypedDict, total=False):
     eta_cutoff: float
     mirostat_tau: float
     mirostat_eta: float
+
     seed: int | None
     sample: int
+    batch_size: int
 
     repetition_penalty: float
     presence_penalty: float
@@ -59,136 +61,130 @@ class Options(TypedDict, total=False):
     dry_sequence_breakers: Iterable[str]
     logit_bias: Mapping[int, float]
     bad_words: Iterable[str | Sequence[int]]
-    logits_processors: Iterable[LogitsProcessor | PerText]
+    logits_processors: Iterable[LogitsProcessor | PerRequestProcessor]
     choice: Iterable[str] | None
     regex: str | None
     json_schema: Mapping[str, Any] | bool | str | None
 
     logprobs: int | None
     echo: bool
-    batch_size: int
+
     prompt_lookup: bool
-    draft_model: Model | None
+    draft_model: DraftModel | None
 
 
-def check_names(options: Mapping[str, Any]) -> None:
-    """Raise TypeError for an option that does not exist, with the nearest that does."""
-    known = list(Options.__annotations__)
+@dataclass(frozen=True, kw_only=True)
+class TextOptions:
+    """What a request asks for beside `SamplingParams`.
+
+    Raises:
+        ValueError: names the option, its value and what is allowed.
+    """
+
+    stop: tuple[str, ...] = option(
+        None,
+        "length",
+        "end the text before any of these texts or token ids",
+        Iterable,
+        stored=(),
+        takes="Stop | None",
+        metavar="TEXT",
+    )
+    ignore_eos: bool = option(False, "length", "take <|endoftext|> for a token like any other", bool)
+    bos: bool | None = option(None, "length", "begin with <|endoftext|>", bool, default_text="as the model's file says")
+    greedy: bool = option(False, "sampling", "take the likeliest token, as temperature 0 does", bool)
+    batch_size: int = whole(
+        16,
+        Range("from 1 on", lambda n: n >= 1),
+        "samples",
+        "N",
+        "how many texts are generated together at most; each takes memory",
+    )
+    choice: Iterable[str] | None = option(None, "form", "the new text is one of these", Iterable, metavar="TEXT")
+    regex: str | None = option(None, "form", "the new text matches this regular expression", str, metavar="PATTERN")
+    json_schema: Mapping[str, Any] | bool | str | None = option(
+        None, "form", "the new text is JSON that fits this schema", str, metavar="SCHEMA"
+    )
+    prompt_lookup: bool = option(False, "speed", "guess that the text repeats itself", bool)
+    draft_model: DraftModel | None = option(  # noqa: RUF009 - a dataclass field
+        None,
+        "speed",
+        "let a smaller model of the same vocabulary guess",
+        DraftModel,
+        allowed="a Model, as nbgpt.load gives it",
+        metavar="MODEL",
+    )
+    has_max_tokens: bool = True
+    """False if `SamplingParams.max_tokens` is the default, which the caller fits to the context."""
+    has_seed: bool = True
+    """False if `SamplingParams.seed` is the default, in place of which the caller puts a random one."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.prompt_lookup and self.draft_model is not None:
+            raise ValueError("prompt_lookup and draft_model are given; choose one")
+
+
+OPTIONS: Final[Mapping[str, Option]] = declared(SamplingParams) | declared(TextOptions)
+"""Every keyword argument of `Model.generate`, by name."""
+
+
+def check_names(options: Iterable[str]) -> None:
+    """Raise TypeError for an option that does not exist, with the name nearest to it."""
     for name in options:
-        if name not in known:
+        if name not in OPTIONS:
             from difflib import get_close_matches
 
-            near = get_close_matches(name, known, 1)
+            near = get_close_matches(name, OPTIONS, 1)
             raise TypeError(f"no option is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
 
-@dataclass(frozen=True)
-class TextOptions:
-    """Options as the loop needs them: defaults filled in and texts as ids."""
-
-    stop: tuple[str, ...]
-    bos: bool | None
-    has_max_tokens: bool
-    has_seed: bool
-    batch_size: int
-    prompt_lookup: bool
-    draft_model: Model | None
-
-
-def settle(
-    tokenizer: Tokenizer,
-    *,
-    max_tokens: int | None = None,
-    stop: Stop | None = None,
-    ignore_eos: bool = False,
-    max_time: float = inf,
-    overflow: Overflow = "error",
-    bos: bool | None = None,
-    prefix: str = "",
-    seed: int | None = None,
-    sample: int = 0,
-    logprobs: int | None = None,
-    echo: bool = False,
-    batch_size: int = BATCH_SIZE,
-    prompt_lookup: bool = False,
-    draft_model: Model | None = None,
-    **choice: Any,
-) -> tuple[SamplingParams, TextOptions]:
-    """Raises ValueError for values that are never allowed, whatever the prompt."""
-    _check_switches(ignore_eos=ignore_eos, echo=echo, prompt_lookup=prompt_lookup)
-    check("prefix", prefix, str, allowed="a text")
-    check("sample", sample, Integral, lambda n: 0 <= n < 1 << 64, "from 0 to 2^64 - 1")
-    check("batch_size", batch_size, Integral, lambda n: n >= 1, "from 1 on")
-    if prompt_lookup and draft_model is not None:
-        raise ValueError("prompt_lookup and draft_model are given; choose one")
-    stop_texts, stop_ids = _stops(stop)
-    params = _sampling(
-        tokenizer,
-        seed=0 if seed is None else seed,
-        max_tokens=DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens,
-        stop_ids=stop_ids if ignore_eos else stop_ids | {tokenizer.eos_id},
-        sample=index(sample),
-        overflow=overflow,
-        prefix=tuple(tokenizer.encode(prefix)),
-        max_time=max_time,
-        logprobs=logprobs,
-        echo=echo,
-        **choice,
-    )
-    return params, TextOptions(
-        stop=tuple(stop_texts),
-        bos=bos,
-        has_max_tokens=max_tokens is not None,
-        has_seed=seed is not None,
-        batch_size=batch_size,
-        prompt_lookup=prompt_lookup,
-        draft_model=draft_model,
-    )
-
-
 def parse(tokenizer: Tokenizer, options: Mapping[str, Any]) -> tuple[SamplingParams, TextOptions]:
-    """Check."""
+    """Check the options of a request, fill in defaults, and turn texts into token ids.
+
+    Args:
+        tokenizer: the model's.
+        options: keyword arguments of `Model.generate`.
+
+    Returns:
+        What is asked for in terms of ids, and what is about text. max_tokens and seed have the default of
+        `SamplingParams` if they are None or not given; `TextOptions` says so.
+
+    Raises:
+        TypeError: an option does not exist.
+        ValueError: a value is never allowed, whatever the model and the prompt.
+    """
     check_names(options)
-    return settle(tokenizer, **options)
-
-
-def _sampling(
-    tokenizer: Tokenizer,
-    *,
-    greedy: bool = False,
-    dry_sequence_breakers: Iterable[str] = DRY_BREAKERS,
-    bad_words: Iterable[str | Sequence[int]] = (),
-    logits_processors: Iterable[LogitsProcessor | PerText] = (),
-    choice: Iterable[str] | None = None,
-    regex: str | None = None,
-    json_schema: Mapping[str, Any] | bool | str | None = None,
-    **numbers: Any,
-) -> SamplingParams:
-    _check_switches(greedy=greedy)
-    breakers = _list("dry_sequence_breakers", dry_sequence_breakers)
-    forms = {"choice": choice, "regex": regex, "json_schema": json_schema}
-    processors = _list("logits_processors", logits_processors) + [
-        _constraint(tokenizer, name, form) for name, form in forms.items() if form is not None
-    ]
-    sampling = SamplingParams(
-        **numbers,
-        bad_words=tuple(ids for word in _list("bad_words", bad_words) for ids in _spellings(tokenizer, word)),
-        dry_sequence_breakers=_holding(tokenizer, breakers) if numbers.get("dry_multiplier") else frozenset(),
-        logits_processors=tuple(processors),
+    given = {name: one.default for name, one in OPTIONS.items()} | dict(options)
+    is_default = {name: one.default is None and given[name] is None for name, one in OPTIONS.items()}
+    stop, stop_ids = _stops(given["stop"])
+    text = TextOptions(
+        **{name: given[name] for name in declared(TextOptions) if name != "stop"},
+        stop=stop,
+        has_max_tokens=not is_default["max_tokens"],
+        has_seed=not is_default["seed"],
     )
-    return replace(sampling, temperature=0.0) if greedy else sampling
+    as_given = {name for name, one in declared(SamplingParams).items() if not (one.is_converted or is_default[name])}
+    params = SamplingParams(
+        **{name: given[name] for name in as_given},
+        stop_ids=stop_ids if text.ignore_eos else stop_ids | {tokenizer.eos_id},
+        prefix=_prefix(tokenizer, given["prefix"]),
+        bad_words=tuple(ids for word in _list("bad_words", given["bad_words"]) for ids in _spellings(tokenizer, word)),
+        dry_sequence_breakers=_breakers(tokenizer, given),
+        logits_processors=(*_list("logits_processors", given["logits_processors"]), *_constraints(tokenizer, text)),
+    )
+    return (replace(params, temperature=0.0) if text.greedy else params), text
 
 
-def _check_switches(**switches: Any) -> None:
-    """Raise ValueError for what is neither on nor off: the text "false" would count as on."""
-    for name, value in switches.items():
-        check(name, value, (bool, np.bool_), allowed="True or False")
+def _prefix(tokenizer: Tokenizer, prefix: Any) -> tuple[int, ...]:
+    OPTIONS["prefix"].checked(prefix)
+    return tuple(tokenizer.encode(prefix))
 
 
-def _stops(stop: Any) -> tuple[list[str], frozenset[int]]:
-    """The stop texts and the stop ids."""
+def _stops(stop: Any) -> tuple[tuple[str, ...], frozenset[int]]:
+    """The stop strings and the stop ids."""
     if stop is None:
-        return [], frozenset()
+        return (), frozenset()
     texts: list[str] = []
     ids: set[int] = set()
     for one in [stop] if isinstance(stop, (str, bytes, bytearray)) or not isinstance(stop, Iterable) else stop:
@@ -200,13 +196,18 @@ def _stops(stop: Any) -> tuple[list[str], frozenset[int]]:
             raise ValueError(
                 f"stop has {one!r}; it must be a text of at least one character, a token id, or a list of them"
             )
-    return texts, frozenset(ids)
+    return tuple(texts), frozenset(ids)
 
 
-def _constraint(tokenizer: Tokenizer, name: str, form: Any) -> PerText:
+def _constraints(tokenizer: Tokenizer, text: TextOptions) -> list[PerRequestProcessor]:
+    """Logits processors that give the new text its form."""
+    forms = {"choice": text.choice, "regex": text.regex, "json_schema": text.json_schema}
+    asked = {name: form for name, form in forms.items() if form is not None}
+    if not asked:
+        return []
     from ..sampling.structured_output import Constraint
 
-    return Constraint(tokenizer, name, form)
+    return [Constraint(tokenizer, name, form) for name, form in asked.items()]
 
 
 def _list(name: str, value: Any) -> list[Any]:
@@ -216,7 +217,7 @@ def _list(name: str, value: Any) -> list[Any]:
 
 
 def _spellings(tokenizer: Tokenizer, word: Any) -> list[tuple[int, ...]]:
-    """Ids of a bad word, which as a text has others after a space."""
+    """Token ids of a bad word: of a text without and with a space before it."""
     if isinstance(word, str):
         return [tuple(tokenizer.encode(text)) for text in dict.fromkeys((word, " " + word.lstrip(" ")))]
     if isinstance(word, Iterable) and not isinstance(word, (bytes, bytearray)):
@@ -224,9 +225,12 @@ def _spellings(tokenizer: Tokenizer, word: Any) -> list[tuple[int, ...]]:
     raise ValueError(f"bad_words has {word!r}; each must be a text or a list of token ids")
 
 
-def _holding(tokenizer: Tokenizer, texts: list[str]) -> frozenset[int]:
-    """Ids of the tokens in which one of the texts stands."""
-    result = set()
+def _breakers(tokenizer: Tokenizer, given: Mapping[str, Any]) -> frozenset[int]:
+    """Ids of the tokens that contain one of the sequence breakers; none without DRY, as the search takes a while."""
+    texts = _list("dry_sequence_breakers", given["dry_sequence_breakers"])
+    if not given["dry_multiplier"]:
+        return frozenset()
+    result: set[int] = set()
     for text in texts:
         if not isinstance(text, str):
             raise ValueError(f"dry_sequence_breakers has {text!r}; each must be a text")

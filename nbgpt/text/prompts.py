@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,9 @@ from ..decoding.speculative import ModelDraft, PromptLookup
 from ..engine.engine import Engine
 from ..engine.request import KeptText, Request, random_seed
 from ..engine.speculation import Speculation
+from ..sampling.params import SamplingParams
 from ..tokenizer import Tokenizer
-from .options import Options, TextOptions, parse
+from .options import Options, TextOptions
 from .stream import Writer
 
 if TYPE_CHECKING:
@@ -40,28 +41,27 @@ class Prompt:
 Prompts = list[str] | list[Prompt] | list[str | Prompt] | tuple[str | Prompt, ...]
 
 
-def as_prompts(prompts: Any) -> list[Any]:
-    """One prompt or several as a list."""
+def as_prompts(prompts: Any) -> list[Prompt]:
+    """One prompt or several, with options or without, as a list."""
     is_one = isinstance(prompts, (str, bytes, Prompt)) or not isinstance(prompts, Iterable)
-    return [prompts] if is_one else list(prompts)
+    return [one if isinstance(one, Prompt) else Prompt(one) for one in ([prompts] if is_one else prompts)]
 
 
 def new_writers(
     engine: Engine,
     tokenizer: Tokenizer,
-    prompt: Any,
-    options: Mapping[str, Any],
+    text: str,
+    params: SamplingParams,
+    asked: TextOptions,
+    *,
     n: int = 1,
     kept: KeptText | None = None,
 ) -> list[Writer]:
-    """A writer for each of n samples of a prompt; kept: the text of a session that it may begin with.
+    """A writer for each of n samples of a prompt, whose options `parse` has split into params and asked.
 
-    Raises ValueError and TypeError as `Model.generate`.
+    kept: the text of a session that the prompt may begin with. Raises ValueError as `Model.generate`.
     """
-    if isinstance(prompt, Prompt):
-        prompt, options = prompt.text, {**options, **prompt.options}
-    params, asked = parse(tokenizer, options)
-    ids = tokenizer.encode_prompt(prompt, asked.bos)
+    ids = tokenizer.encode_prompt(text, asked.bos)
     if not asked.has_max_tokens and params.overflow == "error":
         params = replace(params, max_tokens=max(1, min(params.max_tokens, engine.config.n_ctx - len(ids))))
     if not asked.has_seed:
@@ -70,7 +70,7 @@ def new_writers(
     for number in range(n):
         sampled = replace(params, sample=params.sample + number) if number else params
         request = Request(engine.config, ids, sampled, speculation=_speculation(engine, asked), kept=kept)
-        writers.append(Writer(tokenizer, request, asked.stop, prompt if params.echo else ""))
+        writers.append(Writer(tokenizer, request, asked.stop, text if params.echo else ""))
     return writers
 
 

@@ -20,8 +20,8 @@ from ..formats.safetensors import Entry, create, read_header
 from ..tokenizer import Tokenizer
 from ..weights import LAYOUT
 from .completion import Completion
-from .options import Options
-from .prompts import Prompt, new_writers
+from .options import Options, parse
+from .prompts import Prompt, as_prompts, new_writers
 from .stream import Batch, Stream
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class Session:
     def stream(self, prompt: str | Prompt = "", **options: Unpack[Options]) -> Stream:
         """Continue a prompt piece by piece; options and errors as for `Model.stream`."""
         self._check_open()
-        (writer,) = new_writers(self._engine, self._tokenizer, prompt, options, kept=self._kept)
+        (one,) = as_prompts([prompt])
+        asked = parse(self._tokenizer, {**options, **one.options})
+        (writer,) = new_writers(self._engine, self._tokenizer, one.text, *asked, kept=self._kept)
         batch = Batch(self._engine, [writer], 1)
         # what a stream that nobody holds any more has read is kept; the collector may call this, so it takes no lock
         weakref.finalize(batch, self._kept.ended.append, writer.request.window).atexit = False

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ import nbgpt
 from nbgpt.backend.kernel_cache import load_kernels
 from nbgpt.cli.main import main
 from nbgpt.cli.terminal import shaded
-from nbgpt.text.options import Options, settle
+from nbgpt.sampling.declaration import GROUPS
+from nbgpt.text.options import OPTIONS
 
 ESCAPE = re.compile(r"\x1b\[[\d;]*m")
 
@@ -109,7 +111,7 @@ def test_every_option_arrives(run, monkeypatch, random_file, name):
 def test_no_option_is_forgotten():
     by_other_names = {"sample", "logits_processors", "logprobs"}  # samples are counted; the last is for --json
     elsewhere = {"choice", "regex", "json_schema", "prompt_lookup", "draft_model"}  # below
-    assert set(Options.__annotations__) - by_other_names - elsewhere == set(ASKED)
+    assert set(OPTIONS) - by_other_names - elsewhere == set(ASKED)
 
 
 def test_forms_and_guesses(run):
@@ -216,23 +218,32 @@ def test_an_error_before_any_text_is_all_that_is_written(run, recital, samples):
     assert "every token is banned" in err
 
 
-def test_help_has_the_defaults_of_the_library(run):
-    """They stand there by hand, as asking the library would make every start slower."""
-    sampling = settle(TOKENIZER).sampling
+def test_help_is_what_is_declared(run):
+    """Each option in its group, with its help and its default."""
     _, out, _ = run("--help")
-    out = " ".join(out.split())
-    for name in (
-        "temperature",
-        "top_k",
-        "top_p",
-        "min_p",
-        "typical_p",
-        "mirostat_eta",
-        "dry_base",
-        "dry_allowed_length",
-    ):
-        said = re.search(rf"--{name.replace('_', '-')} \w+ .*?default: ([\d.]+\d|\d)", out).group(1)
-        assert float(said) == getattr(sampling, name)
+    groups = dict(re.findall(r"^(\w+):\n(.*?)(?=^\w+:\n|\Z)", out, re.MULTILINE | re.DOTALL))
+    said = {name: " ".join(text.split()) for name, text in groups.items()}
+    for name, about in GROUPS.items():
+        assert said[name].startswith(about)
+    for one in OPTIONS.values():
+        if one.flag:
+            assert one.flag in said[one.group]
+            assert one.help in said[one.group]
+            assert f"default: {one.shown_default()}" in said[one.group] or not one.shown_default()
+    shown = {flag for flag in re.findall(r"--[a-z-]+", out) if flag in {one.flag for one in OPTIONS.values()}}
+    assert shown == {one.flag for one in OPTIONS.values()} - {None}
+
+
+def test_a_new_option_is_a_flag(monkeypatch, run, random_file):
+    """Declared and nowhere else."""
+    declared = replace(OPTIONS["min_p"], name="top_a", flag="--top-a", help="keep the likely")
+    monkeypatch.setitem(OPTIONS, "top_a", declared)
+    asked = []
+    monkeypatch.setattr(nbgpt.Model, "stream", lambda *given, **options: asked.append(options) or [])
+    assert "--top-a P keep the likely; default: 0" in " ".join(run("--help")[1].split())
+    assert run("Once", "-m", random_file, "--top-a", 0.5)[0] == 0
+    assert asked[0]["top_a"] == 0.5
+    assert run("--top-a", "x")[2].startswith("nbgpt: argument --top-a: invalid float value: 'x'")
 
 
 def test_long_texts(run, recital):

@@ -13,7 +13,7 @@ import pytest
 import nbgpt
 from nbgpt.cli.interactive import HELP, Repl, _value
 from nbgpt.cli.main import main
-from nbgpt.engine.scheduler import Generation
+from nbgpt.engine.request import Request
 
 OPENING = "It was a dark and stormy night"
 
@@ -86,7 +86,7 @@ def test_what_is_wrong_is_one_line_and_changes_nothing(repl, capsys, line, messa
 def test_an_error_of_the_model_leaves_the_text(model, repl, capsys, monkeypatch, written):
     """Whatever it is, and after however many pieces; what was being written again is still there."""
     repl.run(iter([OPENING]))
-    text, take, n_calls = repl.text, Generation.take, itertools.count()
+    text, take, n_calls = repl.text, Request.take, itertools.count()
     capsys.readouterr()
 
     def fail(self, *arguments):
@@ -96,7 +96,7 @@ def test_an_error_of_the_model_leaves_the_text(model, repl, capsys, monkeypatch,
 
     for line in (" He said", "/again"):
         n_calls = itertools.count()
-        monkeypatch.setattr(Generation, "take", fail)
+        monkeypatch.setattr(Request, "take", fail)
         repl.run(iter([line]))
         said = capsys.readouterr()
         assert (said.err, repl.text) == ("nbgpt: too large\n", text)

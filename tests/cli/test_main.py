@@ -22,7 +22,7 @@ from nbgpt.analysis.perplexity import perplexity
 from nbgpt.backend.kernel_cache import load_kernels
 from nbgpt.cli.main import main
 from nbgpt.conversion import registry
-from nbgpt.engine.scheduler import Generation
+from nbgpt.engine.request import Request
 from nbgpt.text.stream import Writer
 
 COMMANDS = ["generate", "repl", "convert", "download", "info", "eval", "score", "embed", "explain", "bench", "warmup"]
@@ -198,7 +198,7 @@ def test_sampling_options_reach_the_model(run, chatter):
 
 
 @pytest.mark.parametrize("samples", [1, 3])
-@pytest.mark.parametrize("interrupted", [(Generation, "take"), (Writer, "update")])  # within a step, and after it
+@pytest.mark.parametrize("interrupted", [(Request, "take"), (Writer, "update")])  # within a step, and after it
 def test_control_c_keeps_the_json_so_far(run, chatter, monkeypatch, samples, interrupted):
     where, name = interrupted
     method, n_calls = getattr(where, name), itertools.count(1)

@@ -375,7 +375,7 @@ def test_cancelled_before_it_begins(model):
         ({"max_time": 0}, "max_time is 0; it must be above 0 seconds"),
         ({"max_time": "1"}, "max_time is '1'; it must be above 0 seconds"),
         ({"sample": -1}, r"sample is -1; it must be a whole number from 0 to 2\^64 - 1"),
-        ({"logprobs": -1}, "logprobs is -1; it must be a whole number from 0 to 61"),
+        ({"logprobs": 62}, "logprobs is 62; it must be a whole number from 0 to 61"),
         ({"stop_ids": {61}}, "token in stop is 61; it must be a whole number from 0 to 60"),
         (
             {"params": SamplingParams(logit_bias={61: 1.0})},

@@ -16,15 +16,15 @@ N_VOCAB = 200
 IDS = [5, 6, 7, 5, 6, 8, 5, 6]
 WORDS = [[3], [5, 6, 9], [6, 10], [7, 11], [1, 5, 6, 12], [8, 5, 6, 13]]
 IN_PLACE = {
-    "repetition 1.3": (lambda s, ids: do.penalize_repetition(s, ids, 1.3), "RepetitionPenaltyLogitsProcessor", [1.3]),
-    "repetition 0.7": (lambda s, ids: do.penalize_repetition(s, ids, 0.7), "RepetitionPenaltyLogitsProcessor", [0.7]),
+    "repetition 1.3": (lambda ids, s: do.penalize_repetition(ids, s, 1.3), "RepetitionPenaltyLogitsProcessor", [1.3]),
+    "repetition 0.7": (lambda ids, s: do.penalize_repetition(ids, s, 0.7), "RepetitionPenaltyLogitsProcessor", [0.7]),
     **{
-        f"{n}-gram": (lambda s, ids, n=n: do.ban_repeated_ngrams(s, ids, n), "NoRepeatNGramLogitsProcessor", [n])
+        f"{n}-gram": (lambda ids, s, n=n: do.ban_repeated_ngrams(ids, s, n), "NoRepeatNGramLogitsProcessor", [n])
         for n in range(1, 11)
     },
     "bad words": (do.BannedWords([tuple(word) for word in WORDS]), "NoBadWordsLogitsProcessor", [WORDS]),
     "bias": (
-        lambda s, ids: do.add_bias(s, {3: 2.5, 9: -1.0}),
+        lambda ids, s: do.add_bias(ids, s, {3: 2.5, 9: -1.0}),
         "SequenceBiasLogitsProcessor",
         [{(3,): 2.5, (9,): -1.0}],
     ),
@@ -54,7 +54,7 @@ def scores(rng, request):
 @pytest.mark.parametrize(("process", "name", "arguments"), IN_PLACE.values(), ids=IN_PLACE)
 def test_penalties_and_bans(scores, ids, process, name, arguments):
     expected = ask(name, arguments, ids, scores)
-    process(scores, np.array(ids, np.int32))
+    process(np.array(ids, np.int32), scores)
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
 

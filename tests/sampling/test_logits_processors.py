@@ -15,15 +15,11 @@ rows = st.lists(st.integers(-80, 80).map(lambda i: i / 8), min_size=N_VOCAB, max
 thorough = settings(max_examples=200, deadline=None)
 
 
-def after(processor, scores, *arguments):
-    """What a processor makes of scores, which it changes in place."""
+def after(processor, text, scores, *arguments):
+    """What a processor makes of scores, which it changes in place, after a text."""
     changed = np.array(scores, np.float32)
-    assert processor(changed, *arguments) is None
+    assert processor(np.array(text, np.int32), changed, *arguments) is changed
     return changed
-
-
-def ids_of(text):
-    return np.array(text, np.int32)
 
 
 def same(found, expected):
@@ -35,7 +31,7 @@ def same(found, expected):
 
 def test_bias():
     bias = {3: 1.5, 0: -math.inf, 8: -2}
-    same(after(do.add_bias, [1.0] * N_VOCAB, bias), [-math.inf, 1, 1, 2.5, 1, 1, 1, 1, -1])
+    same(after(do.add_bias, [], [1.0] * N_VOCAB, bias), [-math.inf, 1, 1, 2.5, 1, 1, 1, 1, -1])
 
 
 @thorough
@@ -44,16 +40,21 @@ def test_repetition(scores, text, penalty):
     expected = [
         x if i not in text else x * penalty if x < 0 else x / penalty for i, x in enumerate(scores)
     ]  # once, however often a token was said
-    same(after(do.penalize_repetition, scores, ids_of(text), penalty), expected)
+    same(after(do.penalize_repetition, text, scores, penalty), expected)
 
 
 @thorough
 @given(
-    scores=rows, new=texts | st.just([]), presence=st.sampled_from([-1, 0, 0.5]), frequency=st.sampled_from([0, 0.25])
+    scores=rows,
+    prompt=texts,
+    new=texts | st.just([]),
+    presence=st.sampled_from([-1, 0, 0.5]),
+    frequency=st.sampled_from([0, 0.25]),
 )
-def test_presence_and_frequency(scores, new, presence, frequency):
+def test_presence_and_frequency(scores, prompt, new, presence, frequency):
     expected = [x - presence * (i in new) - frequency * new.count(i) for i, x in enumerate(scores)]
-    same(after(do.penalize_presence_and_frequency, scores, ids_of(new), presence, frequency), expected)
+    found = after(do.penalize_presence_and_frequency, prompt + new, scores, len(prompt), presence, frequency)
+    same(found, expected)
 
 
 def dry_twin(scores, text, multiplier, base, allowed_length, breakers):
@@ -83,19 +84,19 @@ def dry_twin(scores, text, multiplier, base, allowed_length, breakers):
 )
 def test_dry(scores, text, allowed, breakers):
     expected = dry_twin(scores, text, 0.8, 1.75, allowed, breakers)
-    same(after(do.penalize_continuing, scores, ids_of(text), 0.8, 1.75, allowed, breakers), expected)
+    same(after(do.penalize_continuation, text, scores, 0.8, 1.75, allowed, breakers), expected)
 
 
 def test_dry_by_hand():
     text = [1, 2, 3, 4, 5, 1, 2, 3]  # 4 would continue three tokens, which is one more than are free
     same(
-        after(do.penalize_continuing, [0.0] * N_VOCAB, ids_of(text), 0.8, 1.75, 2, frozenset()),
+        after(do.penalize_continuation, text, [0.0] * N_VOCAB, 0.8, 1.75, 2, frozenset()),
         [0, 0, 0, 0, -0.8 * 1.75, 0, 0, 0, 0],
     )
 
 
 def test_dry_stays_finite():
-    scores = after(do.penalize_continuing, [0.0] * N_VOCAB, ids_of([1] * 3000), 1.0, 5.0, 2, frozenset())
+    scores = after(do.penalize_continuation, [1] * 3000, [0.0] * N_VOCAB, 1.0, 5.0, 2, frozenset())
     assert -math.inf < scores[1] < -1e29
 
 
@@ -105,7 +106,7 @@ def test_ngrams(scores, text, size):
     before = {tuple(text[i : i + size]) for i in range(len(text) - size + 1)}
     end = tuple(text[len(text) - size + 1 :]) if len(text) >= size - 1 else None
     expected = [-math.inf if end is not None and (*end, i) in before else x for i, x in enumerate(scores)]
-    same(after(do.ban_repeated_ngrams, scores, ids_of(text), size), expected)
+    same(after(do.ban_repeated_ngrams, text, scores, size), expected)
 
 
 @thorough
@@ -113,7 +114,12 @@ def test_ngrams(scores, text, size):
 def test_words(scores, text, words):
     banned = {word[-1] for word in words if [*word[:-1]] == text[max(0, len(text) - len(word) + 1) :]}
     expected = [-math.inf if i in banned else x for i, x in enumerate(scores)]
-    same(after(do.BannedWords(words), scores, ids_of(text)), expected)
+    same(after(do.BannedWords(words), text, scores), expected)
+
+
+def test_ends():
+    for n_ids, expected in ((2, [-math.inf, 0.5, -math.inf]), (3, [0.5] * 3)):
+        same(after(do.ban_ends, [1] * n_ids, [0.5] * 3, 3, [0, 2]), expected)
 
 
 # Truncations

@@ -17,17 +17,17 @@ TEXT = [0, 1, 2, 0, 1]  # of which the last two are new
 N_PROMPT = 3
 
 
-def chooser_of(ends=(), sample=0, **options):
-    return Sampler(SamplingParams(**{**NEUTRAL, **options}), sample, N_PROMPT, frozenset(ends))
+def sampler_of(ends=(), **options):
+    return Sampler(SamplingParams(**{**NEUTRAL, "stop_ids": frozenset(ends), **options}), N_PROMPT)
 
 
-def choose(chooser, logits=LOGITS, text=TEXT):
-    return chooser.choose(np.array(text, np.int32), logits.copy())
+def choose(sampler, logits=LOGITS, text=TEXT):
+    return sampler.choose(np.array(text, np.int32), logits.copy())
 
 
 def draws(n_draws, text=TEXT, **options):
     """How often each id is drawn after the text, over as many samples."""
-    ids = [choose(chooser_of(sample=sample, **options), text=text) for sample in range(n_draws)]
+    ids = [choose(sampler_of(sample=sample, **options), text=text) for sample in range(n_draws)]
     return np.bincount(ids, minlength=N_VOCAB)
 
 
@@ -82,18 +82,21 @@ def test_the_distribution_is_exact(options, p):
 def test_compiled_code_draws_where_it_can():
     position = 5
     drawn = (0.7, 3, 0.9, uniform(4, 2, position))
-    assert Sampler(SamplingParams(0.7, 3, 0.9, 4), 2, N_PROMPT, frozenset({1})).options(position) == drawn
+    params = SamplingParams(0.7, 3, 0.9, 4, sample=2, stop_ids=frozenset({1}))
+    assert Sampler(params, N_PROMPT).draw_params(position) == drawn
     for name, value in {"min_p": 0.1, "repetition_penalty": 1.1, "logit_bias": {1: 1.0}, "mirostat_tau": 5.0}.items():
-        assert chooser_of(**{name: value}).options(position) is None
-    assert chooser_of(mirostat_eta=0.5, dry_base=2.0, dry_allowed_length=3).options(position)  # these alone ask nothing
+        assert sampler_of(**{name: value}).draw_params(position) is None
+    assert sampler_of(mirostat_eta=0.5, dry_base=2.0, dry_allowed_length=3).draw_params(
+        position
+    )  # these alone ask nothing
 
 
 def test_min_tokens_ban_the_ends_until_then():
-    chooser = chooser_of(ends={0, 1}, min_tokens=3, temperature=0.0)
-    assert chooser.options(2) is None
-    assert choose(chooser) == 2  # the third token
-    assert chooser.options(3) is not None
-    assert chooser_of(min_tokens=3).options(2) is not None  # nothing to ban
+    sampler = sampler_of(ends={0, 1}, min_tokens=3, temperature=0.0)
+    assert sampler.draw_params(2) is None
+    assert choose(sampler) == 2  # the third token
+    assert sampler.draw_params(3) is not None
+    assert sampler_of(min_tokens=3).draw_params(2) is not None  # nothing to ban
 
 
 @pytest.mark.parametrize(
@@ -111,7 +114,7 @@ def test_min_tokens_ban_the_ends_until_then():
     ],
 )
 def test_greedy_heeds_penalties_and_bans(options, expected):
-    assert choose(chooser_of(temperature=0.0, **options)) == expected
+    assert choose(sampler_of(temperature=0.0, **options)) == expected
 
 
 def test_processors_see_the_text_and_come_after_bans():
@@ -127,8 +130,8 @@ def test_processors_see_the_text_and_come_after_bans():
         assert logits[2] == 100
         return np.float64(logits)
 
-    chooser = chooser_of(temperature=0.0, bad_words=((0,),), logits_processors=(note, check))
-    assert choose(chooser) == 2
+    sampler = sampler_of(temperature=0.0, bad_words=((0,),), logits_processors=(note, check))
+    assert choose(sampler) == 2
     ids, logits = seen[0]
     assert (ids.dtype, ids.tolist(), logits.dtype) == (np.int32, TEXT, np.float32)
     np.testing.assert_array_equal(logits, [-np.inf, *LOGITS[1:]])
@@ -149,7 +152,7 @@ def test_processors_see_the_text_and_come_after_bans():
 )
 def test_nothing_to_choose_from(temperature, options, message):
     with pytest.raises(ValueError, match=message):
-        choose(chooser_of(temperature=temperature, **options))
+        choose(sampler_of(temperature=temperature, **options))
 
 
 @pytest.mark.filterwarnings("error")
@@ -165,9 +168,9 @@ def test_nothing_to_choose_from(temperature, options, message):
     ],
 )
 def test_the_largest_numbers_that_are_allowed(temperature, options):
-    chooser = chooser_of(temperature=temperature, **options)
+    sampler = sampler_of(temperature=temperature, **options)
     for _ in range(3):
-        assert 0 <= choose(chooser) < N_VOCAB
+        assert 0 <= choose(sampler) < N_VOCAB
 
 
 @pytest.mark.parametrize("temperature", [5e-324, 1e-30, 1e-3])
@@ -178,7 +181,7 @@ def test_a_tiny_temperature_is_greedy(temperature):
 def test_mirostat(rng):
     """The authors' algorithm in plain words, over a text of 200 tokens."""
     tau, eta = 3.0, 0.1
-    chooser = chooser_of(mirostat_tau=tau, mirostat_eta=eta, seed=1)
+    sampler = sampler_of(mirostat_tau=tau, mirostat_eta=eta, seed=1)
     text, bound, surprises = list(TEXT), 2 * tau, []
     for position in range(len(TEXT) - N_PROMPT, 200):
         logits = (2 * rng.standard_normal(300)).astype(np.float32)
@@ -190,6 +193,6 @@ def test_mirostat(rng):
             place += 1
         surprises.append(-math.log2(among[place]))
         bound -= eta * (surprises[-1] - tau)
-        assert choose(chooser, logits, text) == kept[place]
+        assert choose(sampler, logits, text) == kept[place]
         text.append(kept[place])
     assert np.mean(surprises[50:]) == pytest.approx(tau, abs=0.3)  # it steers to tau

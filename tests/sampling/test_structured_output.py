@@ -289,7 +289,7 @@ def test_what_may_follow(choices, random):
     """
     tokens, eos_id = TOKENIZER.tokens, TOKENIZER.eos_id
     choices = [choice.encode() for choice in choices]
-    follower = Constraint(TOKENIZER, "choice", [choice.decode() for choice in choices]).for_text(2)
+    follower = Constraint(TOKENIZER, "choice", [choice.decode() for choice in choices]).for_request(2)
     ids, said = [], b""
     while True:
         allowed = allowed_after(follower, ids)
@@ -310,16 +310,16 @@ def test_what_may_follow(choices, random):
 
 def test_the_place_is_found_again():
     """A text that was taken back or goes on in another way, as beams do."""
-    follower = Constraint(TOKENIZER, "regex", "a{0,3}b?").for_text(2)
+    follower = Constraint(TOKENIZER, "regex", "a{0,3}b?").for_request(2)
     fresh = Constraint(TOKENIZER, "regex", "a{0,3}b?")
     a, b = (TOKENIZER.encode(letter)[0] for letter in "ab")
     for ids in ([], [a], [a, a], [a, b], [a], [b], [a, a, a], []):
-        assert allowed_after(follower, ids) == allowed_after(fresh.for_text(2), ids)
+        assert allowed_after(follower, ids) == allowed_after(fresh.for_request(2), ids)
 
 
 def test_ids_beyond_the_vocabulary_are_banned():
     logits = np.zeros(TOKENIZER.n_vocab + 7, np.float32)
-    logits = Constraint(TOKENIZER, "regex", ".*").for_text(0)(np.array([], np.int32), logits)
+    logits = Constraint(TOKENIZER, "regex", ".*").for_request(0)(np.array([], np.int32), logits)
     assert (logits[TOKENIZER.n_vocab :] == -np.inf).all()
     assert logits[TOKENIZER.eos_id] == 0
     assert np.isfinite(logits[: TOKENIZER.n_vocab]).sum() > 100
@@ -423,7 +423,7 @@ def test_vocabularies_go_with_their_tokenizers():
     gc.collect()
     before = len(structured_output._VOCABULARIES)
     tokenizer = Tokenizer.shipped()
-    Constraint(tokenizer, "regex", "a").for_text(0)(np.array([], np.int32), np.zeros(tokenizer.n_vocab, np.float32))
+    Constraint(tokenizer, "regex", "a").for_request(0)(np.array([], np.int32), np.zeros(tokenizer.n_vocab, np.float32))
     Constraint(tokenizer, "regex", "b")
     assert len(structured_output._VOCABULARIES) == before + 1
     gone = weakref.ref(tokenizer)

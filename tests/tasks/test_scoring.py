@@ -185,7 +185,7 @@ def test_the_text_is_read_once(model, monkeypatch):
         rows.append(len(ids))
         return forward(ids, *arguments, **options)
 
-    monkeypatch.setattr(model.engine, "forward", count)
+    monkeypatch.setattr(model.engine.runner, "forward", count)
     model.rank(TEXTS[4], CHOICES)
     choices = sum(len(TOKENIZER.encode(choice)) for choice in CHOICES)
     assert sum(rows) == len(TOKENIZER.encode(TEXTS[4])) - 1 + choices

@@ -1,62 +1,86 @@
-"""Options by their names: what they become, and one line for each that is wrong."""
+"""Options: what each becomes, one line for each that is wrong, and declarations that agree with what is offered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from folders import TOKENIZER
 
-from nbgpt.text.options import DRY_BREAKERS, Options, check_names, settle
+from nbgpt.sampling.declaration import GROUPS, Range, check_fields, declared, number, option
+from nbgpt.sampling.params import DRY_BREAKERS, SamplingParams
+from nbgpt.text.options import OPTIONS, Options, parse
 
 SWITCHES = "greedy", "ignore_eos", "echo", "prompt_lookup"
 
 
+def ids_level(**options):
+    """The parameters in terms of ids."""
+    params, _ = parse(TOKENIZER, options)
+    return params
+
+
 def test_nothing_asked():
-    settings = settle(TOKENIZER)
-    assert settings.sampling.is_plain
-    assert (settings.sampling.temperature, settings.sampling.top_k, settings.sampling.top_p) == (0.8, 40, 1)
-    assert (settings.stop_texts, settings.stop_ids) == ([], {TOKENIZER.eos_id})
-    assert settings.sampling.dry_sequence_breakers == frozenset()  # not looked for without DRY
+    params, text = parse(TOKENIZER, {})
+    assert params == SamplingParams(stop_ids=frozenset({TOKENIZER.eos_id}))
+    assert (params.temperature, params.top_k, params.top_p, params.max_tokens) == (0.8, 40, 1, 200)
+    assert (text.stop, text.has_max_tokens, text.has_seed) == ((), False, False)
+    assert params.dry_sequence_breakers == frozenset()  # not looked for without DRY
 
 
 @pytest.mark.parametrize(
     ("stop", "texts", "ids"),
     [
-        ("\n\n", ["\n\n"], set()),
-        (7, [], {7}),
-        (["a", 7, np.int64(8), "b"], ["a", "b"], {7, 8}),
-        ((), [], set()),
-        (None, [], set()),
+        ("\n\n", ("\n\n",), set()),
+        (7, (), {7}),
+        (["a", 7, np.int64(8), "b"], ("a", "b"), {7, 8}),
+        ((), (), set()),
+        (None, (), set()),
     ],
 )
 def test_stop(stop, texts, ids):
-    settings = settle(TOKENIZER, stop=stop)
-    assert (settings.stop_texts, settings.stop_ids) == (texts, {*ids, TOKENIZER.eos_id})
-    assert settle(TOKENIZER, stop=stop, ignore_eos=True).stop_ids == ids
+    params, text = parse(TOKENIZER, {"stop": stop})
+    assert (text.stop, params.stop_ids) == (texts, {*ids, TOKENIZER.eos_id})
+    assert ids_level(stop=stop, ignore_eos=True).stop_ids == ids
 
 
 def test_numpys_values_are_pythons():
-    settings = settle(TOKENIZER, seed=np.uint32(5), sample=np.int64(5), top_k=np.int8(3), greedy=np.True_)
-    whole = settings.seed, settings.sampling.seed, settings.sample, settings.sampling.top_k
-    assert [(type(n), n) for n in whole] == [(int, 5), (int, 5), (int, 5), (int, 3)]
-    assert settings.sampling.temperature == 0
+    options = {"seed": np.uint32(5), "sample": np.int64(5), "top_k": np.int8(3), "max_tokens": np.uint8(7)}
+    params, text = parse(TOKENIZER, {**options, "greedy": np.True_, "batch_size": np.int16(2)})
+    whole = params.seed, params.sample, params.top_k, params.max_tokens, text.batch_size
+    assert [(type(n), n) for n in whole] == [(int, n) for n in (5, 5, 3, 7, 2)]
+    assert params.temperature == 0
+
+
+def test_what_is_none_is_the_default():
+    params, text = parse(TOKENIZER, {"max_tokens": None, "seed": None, "stop": None, "bos": None, "logprobs": None})
+    assert (params, text) == parse(TOKENIZER, {})
+    params, text = parse(TOKENIZER, {"max_tokens": 200, "seed": 0})
+    assert (text.has_max_tokens, text.has_seed) == (True, True)
 
 
 def test_greedy_is_temperature_zero():
-    assert settle(TOKENIZER, greedy=True, temperature=0.5).sampling.temperature == 0
+    assert ids_level(greedy=True, temperature=0.5).temperature == 0
+
+
+def test_a_prefix_is_ids():
+    assert ids_level(prefix=" The night").prefix == tuple(TOKENIZER.encode(" The night"))
 
 
 def test_bad_words_count_with_and_without_a_space():
     encode = TOKENIZER.encode
-    words = settle(TOKENIZER, bad_words=["night", " The", [1, 2], (3,)]).sampling.bad_words
+    words = ids_level(bad_words=["night", " The", [1, 2], (3,)]).bad_words
     assert words == (tuple(encode("night")), tuple(encode(" night")), tuple(encode(" The")), (1, 2), (3,))
 
 
 def test_sequence_breakers_are_the_tokens_that_hold_one():
-    ids = settle(TOKENIZER, dry_multiplier=0.8).sampling.dry_sequence_breakers
+    ids = ids_level(dry_multiplier=0.8).dry_sequence_breakers
     for i, token in enumerate(TOKENIZER.tokens):
         assert (i in ids) == any(breaker.encode() in token for breaker in DRY_BREAKERS)
-    ids = settle(TOKENIZER, dry_multiplier=0.8, dry_sequence_breakers=["th"]).sampling.dry_sequence_breakers
+    ids = ids_level(dry_multiplier=0.8, dry_sequence_breakers=["th"]).dry_sequence_breakers
     assert b"th" in {TOKENIZER.tokens[i] for i in ids}
-    assert settle(TOKENIZER, dry_multiplier=0.8, dry_sequence_breakers=()).sampling.dry_sequence_breakers == frozenset()
+    assert ids_level(dry_multiplier=0.8, dry_sequence_breakers=()).dry_sequence_breakers == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -89,21 +113,64 @@ def test_sequence_breakers_are_the_tokens_that_hold_one():
 )
 def test_bad_values(options, message):
     with pytest.raises(ValueError, match=message):
-        settle(TOKENIZER, **options)
+        parse(TOKENIZER, options)
 
 
 def test_options_that_do_not_exist():
-    check_names(dict.fromkeys(Options.__annotations__))
     with pytest.raises(TypeError, match="no option is called 'temprature'; did you mean 'temperature'"):
-        check_names({"temprature": 1})
+        parse(TOKENIZER, {"temprature": 1})
     with pytest.raises(TypeError, match=r"no option is called 'qq'$"):
-        check_names({"qq": 1})
+        parse(TOKENIZER, {"qq": 1})
 
 
-def test_every_option_arrives():
-    """What settle and Sampling take is what Options lists."""
-    values = {"prefix": "a", "seed": 3, "max_tokens": 2, "bos": True, "logit_bias": {1: 2.0}}
-    for name in Options.__annotations__:
-        settle(TOKENIZER, **({name: values[name]} if name in values else {}))
-    with pytest.raises(TypeError, match="unexpected keyword argument"):
-        settle(TOKENIZER, temprature=1)
+# Declarations
+
+
+def test_the_typed_dict_is_what_is_declared():
+    assert {name: one.annotation for name, one in OPTIONS.items()} == {
+        name: annotation.__forward_arg__ for name, annotation in Options.__annotations__.items()
+    }
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_declaration_is_whole(name):
+    one = OPTIONS[name]
+    assert one.name == name
+    assert one.group in GROUPS
+    assert one.help
+    assert not one.help.endswith(".")
+    assert one.default is not None or one.stored is not None or "None" in one.annotation
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_default_is_allowed_and_changes_nothing(name):
+    assert parse(TOKENIZER, {name: OPTIONS[name].default}) == parse(TOKENIZER, {})
+
+
+@pytest.mark.parametrize("name", [name for name, one in OPTIONS.items() if one.allowed or one.choices])
+def test_what_is_declared_is_checked(name):
+    """With the message that the docs show."""
+    with pytest.raises(ValueError, match=f"^{name} is <object") as caught:
+        parse(TOKENIZER, {name: object()})
+    assert all(str(part) in str(caught.value) for part in (OPTIONS[name].allowed, *OPTIONS[name].choices))
+
+
+def test_new_options_need_their_declaration_alone():
+    """Name, default, check, message, group and flag of an option that this test adds."""
+
+    @dataclass(frozen=True)
+    class More:
+        top_a: float = number(0.0, Range("from 0 to 1", lambda x: 0 <= x <= 1), "sampling", "A", "keep less")
+        is_mild: bool = option(False, "sampling", "be mild", bool)
+
+        def __post_init__(self):
+            check_fields(self)
+
+    assert More(0.5, np.True_) == More(0.5, True)
+    with pytest.raises(ValueError, match="top_a is 2; it must be from 0 to 1"):
+        More(2)
+    with pytest.raises(ValueError, match="is_mild is 1; it must be True or False"):
+        More(is_mild=1)
+    top_a, is_mild = declared(More).values()
+    assert (top_a.name, top_a.flag, top_a.default, top_a.annotation) == ("top_a", "--top-a", 0.0, "float")
+    assert (is_mild.flag, is_mild.shown_default(), top_a.shown_default()) == ("--is-mild", "", "0")

@@ -49,9 +49,10 @@ def n_in_common(a, b):
 
 def generate_counting(session, prompt, **options):
     """A completion, which must be what is not in common with the text before."""
-    before = list(session._past.ids)
+    before = list(session._settled().ids)
+    session._engine.scheduler.prefix_cache.clear()
     completion = session.generate(prompt, **options)
-    ids = session.model.encode(prompt)
+    ids = session._tokenizer.encode_prompt(prompt)
     n_read = len(ids) - n_in_common(before, ids[:-1])
     assert completion.timing.prompt_tokens == n_read
     return completion
@@ -256,7 +257,7 @@ def test_a_file_holds_its_text_and_no_other(tmp_path, changes):
         session.save(tmp_path / f"{n}.session")
     tensors = load_file(tmp_path / "0.session")
     assert (tmp_path / "0.session").read_bytes() == (tmp_path / "1.session").read_bytes()
-    assert tensors["ids"].tolist() == session._past.ids
+    assert tensors["ids"].tolist() == session._settled().ids
     n, head_dim = len(session) % 64, config.head_dim
     layers = tensors["pages"][-1].reshape(config.n_layer, -1)
     keys = layers[:, : config.n_embd * 64].reshape(config.n_layer, config.n_head, head_dim, 64)
@@ -303,7 +304,8 @@ def test_the_fingerprint_sees_both_ends_of_every_tensor(path, tmp_path):
         for at in (entry.start, entry.stop - 1):
             changed = data.copy()
             changed[at] ^= 1
-            native.engine.weights = type("Weights", (), {**vars(native.weights), "block": np.frombuffer(changed, "u1")})
+            block = np.frombuffer(changed, "u1")
+            native.engine.runner.weights = type("Weights", (), {**vars(native.weights), "block": block})
             seen.add(fingerprint(native.engine))
     assert len(seen) == 2 * len(native.weights.entries)
     assert expected not in seen

@@ -221,11 +221,11 @@ def test_an_error_in_one_text_is_everyones(random_model):
         def __init__(self):
             self.n_texts = itertools.count()
 
-        def for_text(self, n_given):
+        def for_request(self, n_prompt):
             fails = next(self.n_texts) == 1
 
             def process(ids, logits):
-                if fails and len(ids) > n_given + 3:
+                if fails and len(ids) > n_prompt + 3:
                     raise RuntimeError("enough")
                 return logits
 

@@ -1,0 +1,153 @@
+"""How an option is declared: once, as a field of a dataclass. Checks, command line and docs are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from numbers import Integral, Real
+from operator import index
+from typing import Any, Final, NamedTuple
+
+from ..validation import check
+
+GROUPS: Final = {
+    "length": "A text ends where the model writes <|endoftext|>, or where one of these ends it.",
+    "sampling": "The model gives each token a probability, and one token is drawn. The temperature makes the "
+    "probabilities sharper or flatter; the options after it, in this order, drop unlikely tokens before the draw.",
+    "samples": "The same seed gives the same text, in any batch and with any number of threads.",
+    "repetition": "Small models repeat themselves. These make tokens that were used before less likely, in greedy mode "
+    "too.",
+    "words": "Tokens can be made likelier or banned, and so can words of several tokens.",
+    "form": 'The new text has a given form. These need pip install "nbgpt[constrain]".',
+    "speed": "Tokens are guessed, and several guesses are checked in one pass; the text is the same. For one text at a "
+    "time.",
+    "output": "What is returned besides the new text.",
+}
+"""Groups in which options are shown, in this order, with a sentence about each."""
+_SAME: Final = object()
+
+
+class Range(NamedTuple):
+    """Numbers that are allowed, and how the error says it after "it must be"."""
+
+    text: str
+    holds: Callable[[Any], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """A keyword argument of `Model.generate`, declared by `option` as a field of a dataclass.
+
+    Attributes:
+        name: name of the keyword argument and of the field.
+        annotation: type of the keyword argument, as written.
+        is_converted: the field holds what `text.options.parse` makes of the argument, and checks it.
+        default: what a caller gets who does not give it; None if that depends on the model or the call.
+        stored: default of the field.
+        help: one sentence for `--help` and docs/api.md, without the default.
+        group: the key of GROUPS under which it is shown.
+        kind: what it is checked for and how the command line reads it: Integral, Real, bool, str, Iterable (a list of
+            texts), Mapping (from token ids to numbers), or another class.
+        default_text: says what the default is where its value does not.
+        allowed: which values are allowed, as the error says it after "it must be"; "" if the field does not check it.
+        holds: whether a value of the kind is allowed.
+        choices: the allowed values, if they are few.
+        flag: flag of the command line; None if it is not offered there.
+        short: one-letter flag.
+        metavar: what stands for the value in `--help`.
+    """
+
+    name: str = ""
+    annotation: str = ""
+    is_converted: bool = False
+    default: Any
+    stored: Any
+    help: str
+    group: str
+    kind: type
+    default_text: str = ""
+    allowed: str = ""
+    holds: Callable[[Any], bool] = lambda value: True
+    choices: tuple[Any, ...] = ()
+    flag: str | None = ""
+    short: str = ""
+    metavar: str = ""
+
+    def checked(self, value: Any) -> Any:
+        """The value, integers and bools as Python's own. Raises ValueError if it is not allowed."""
+        if value is None and self.stored is None:
+            return None
+        if self.choices and value not in self.choices:
+            raise ValueError(f"{self.name} is {value!r}; choose {', '.join(map(repr, self.choices))}")
+        if self.kind is bool:
+            from numpy import bool_  # not above: the command line reads the declarations before it may import NumPy
+
+            allowed = "True, False or None" if self.stored is None else "True or False"
+            check(self.name, value, (bool, bool_), allowed=allowed)
+            return bool(value)
+        if self.allowed:
+            check(self.name, value, self.kind, self.holds, self.allowed)
+        return index(value) if self.kind is Integral else value  # NumPy's integers overflow
+
+    def shown_default(self) -> str:
+        """The default for people to read; "" if there is none to speak of."""
+        if self.default_text or isinstance(self.default, bool) or self.default is None:
+            return self.default_text
+        return f"{self.default:g}" if isinstance(self.default, Real) else str(self.default or "")
+
+
+def option(default: Any, group: str, help: str, kind: Any, *, stored: Any = _SAME, takes: str = "", **more: Any) -> Any:
+    """A field that declares an option.
+
+    Args:
+        default: see `Option`, as are group, help and kind.
+        stored: default of the field, if it differs from the caller's.
+        takes: annotation of the keyword argument, if the field holds what `text.options.parse` makes of it.
+        more: other attributes of `Option`.
+    """
+    stored = default if stored is _SAME else stored
+    declaration = Option(
+        **{"annotation": takes, "is_converted": bool(takes), "default": default, "stored": stored},
+        **{"help": help, "group": group, "kind": kind, **more},
+    )
+    metadata = {"option": declaration}
+    if isinstance(stored, dict):
+        return field(default_factory=stored.copy, metadata=metadata)
+    return field(default=stored, metadata=metadata)
+
+
+def number(default: float, allowed: Range, group: str, metavar: str, help: str, **more: Any) -> Any:
+    """A field that declares a real number in a range: see `option`."""
+    return option(default, group, help, Real, metavar=metavar, allowed=allowed.text, holds=allowed.holds, **more)
+
+
+def whole(default: int | None, allowed: Range, group: str, metavar: str, help: str, **more: Any) -> Any:
+    """A field that declares a whole number in a range: see `option`."""
+    return option(default, group, help, Integral, metavar=metavar, allowed=allowed.text, holds=allowed.holds, **more)
+
+
+@cache
+def declared(cls: type) -> dict[str, Option]:
+    """The options that a dataclass declares, by name, in the order of its fields."""
+    return {one.name: _complete(one) for one in fields(cls) if "option" in one.metadata}
+
+
+def _complete(one: Any) -> Option:
+    """The option of a field, with what the field itself says."""
+    given: Option = one.metadata["option"]
+    is_optional = given.default is None and "None" not in one.type
+    return replace(
+        given,
+        name=one.name,
+        annotation=given.annotation or one.type + " | None" * is_optional,
+        flag=None if given.flag is None else given.flag or f"--{one.name.replace('_', '-')}",
+    )
+
+
+def check_fields(instance: Any) -> None:
+    """Check the options that a frozen dataclass declares, without converted ones, and keep what `checked` returns."""
+    cls: type = type(instance)
+    for name, one in declared(cls).items():
+        if not one.is_converted:
+            object.__setattr__(instance, name, one.checked(getattr(instance, name)))
