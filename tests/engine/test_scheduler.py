@@ -395,56 +395,6 @@ def test_bad_requests(model, options, message):
         request_of(model, **{"prompt": [1], "max_tokens": 1, "params": GREEDY, **options})
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *[("temperature", value) for value in (-0.1, float("nan"), float("inf"), 2e9, 10**400)],
-        *[("top_p", value) for value in (0, -1, 1.01, float("nan"))],
-        *[("seed", value) for value in (-1, 2**64)],
-        *[("top_k", value) for value in (-1, 2.5, 2**31, 10**400)],  # the last is more than a float64 can be
-        *[("min_p", value) for value in (-0.1, 1.1, "0.5")],
-        *[("typical_p", value) for value in (0, 1.1)],
-        *[(name, value) for name in ("epsilon_cutoff", "eta_cutoff") for value in (-0.1, 1)],
-        *[
-            (name, value)
-            for name in ("mirostat_tau", "mirostat_eta", "dry_multiplier")
-            for value in (-1, float("inf"), 2e9)
-        ],
-        *[("repetition_penalty", value) for value in (0, -1, float("inf"), 1e-10, 2e9)],
-        *[
-            (f"{name}_penalty", value)
-            for name in ("presence", "frequency")
-            for value in (float("nan"), None, 2e9, -2e9)
-        ],
-        *[(name, value) for name in ("no_repeat_ngram_size", "min_tokens") for value in (-1, 1.5)],
-        ("dry_base", 0.5),
-        ("dry_allowed_length", 0),
-    ],
-)
-def test_bad_sampling(name, value):
-    with pytest.raises(ValueError, match=rf"{name} is {value!r}; it must be "):
-        SamplingParams(**{name: value})
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {"logit_bias": {3: float("nan")}},
-            r"logit_bias of token 3 is nan; it must be from -10\^9 to 10\^9, or -inf to",
-        ),
-        ({"logit_bias": {3: 10**400}}, "logit_bias of token 3 is 1000.*; it must be"),
-        ({"logit_bias": {3: float("inf")}}, "logit_bias of token 3 is inf; it must be"),
-        *[({"logit_bias": value}, "logit_bias is .*; it must be a mapping") for value in (None, [], 5, "x")],
-        ({"bad_words": ((1,), ())}, "bad_words has an empty one; each must have at least one token"),
-        ({"logits_processors": (3,)}, "logits_processors has 3; each must be callable with ids and logits"),
-    ],
-)
-def test_other_bad_sampling(options, message):
-    with pytest.raises(ValueError, match=message):
-        SamplingParams(**options)
-
-
 def test_a_token_outside_of_the_vocabulary_frees_what_it_took(model):
     with pytest.raises(ValueError, match=r"token 61 is not in 0\.\.60"):
         generate(model, [1, 61], 3, GREEDY)

@@ -1,14 +1,10 @@
 """Options: what each becomes, one line for each that is wrong, and declarations that agree with what is offered."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from folders import TOKENIZER
 
-from nbgpt.sampling.declaration import GROUPS, Range, check_fields, declared, number, option
+from nbgpt.sampling.declaration import GROUPS
 from nbgpt.sampling.params import DRY_BREAKERS, SamplingParams
 from nbgpt.text.options import OPTIONS, Options, parse
 
@@ -153,24 +149,3 @@ def test_what_is_declared_is_checked(name):
     with pytest.raises(ValueError, match=f"^{name} is <object") as caught:
         parse(TOKENIZER, {name: object()})
     assert all(str(part) in str(caught.value) for part in (OPTIONS[name].allowed, *OPTIONS[name].choices))
-
-
-def test_new_options_need_their_declaration_alone():
-    """Name, default, check, message, group and flag of an option that this test adds."""
-
-    @dataclass(frozen=True)
-    class More:
-        top_a: float = number(0.0, Range("from 0 to 1", lambda x: 0 <= x <= 1), "sampling", "A", "keep less")
-        is_mild: bool = option(False, "sampling", "be mild", bool)
-
-        def __post_init__(self):
-            check_fields(self)
-
-    assert More(0.5, np.True_) == More(0.5, True)
-    with pytest.raises(ValueError, match="top_a is 2; it must be from 0 to 1"):
-        More(2)
-    with pytest.raises(ValueError, match="is_mild is 1; it must be True or False"):
-        More(is_mild=1)
-    top_a, is_mild = declared(More).values()
-    assert (top_a.name, top_a.flag, top_a.default, top_a.annotation) == ("top_a", "--top-a", 0.0, "float")
-    assert (is_mild.flag, is_mild.shown_default(), top_a.shown_default()) == ("--is-mild", "", "0")
