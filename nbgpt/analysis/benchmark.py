@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
 from ..abi.job import PROBE_FLOATS, PROBE_MULTIPLY_ADD, PROBE_READ
 from ..backend.buffers import aligned_zeros
 from ..config import OFFICIAL, GPT2Config
@@ -28,6 +27,7 @@ from ..engine.engine import MAX_ROWS, Engine
 from ..engine.kv_cache import KVDtype, Sequence
 from ..engine.model_runner import MAX_THREADS
 from ..sampling.params import SamplingParams
+from ..version import __version__
 from ..weights import Weights, in_memory
 
 _READ_BYTES = 512 << 20

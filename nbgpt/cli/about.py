@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 
-from .. import __version__
 from ..abi.targets import current_target
 from ..backend.kernel_cache import cache_folder, find_object
 from ..backend.thread_pool import default_threads
+from ..version import __version__
 from ..weights import Weights
 
 

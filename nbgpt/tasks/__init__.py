@@ -1,6 +1,6 @@
 """Uses of a language model besides generation: scores, embeddings, labels, zero-shot prompts.
 
-May import: engine, weights, tokenizer, operations and what is below them.
+May import: text and what is below it.
 Start with `scoring.py`.
 """
 
