@@ -17,7 +17,7 @@ def read_text(file: str) -> str:
 
 
 def line_batches(file: str, size: int = 64) -> Iterator[list[str]]:
-    """The lines of a file, `size` at a time, without their ends (\\n or \\r\\n); - is standard input."""
+    """The lines of a file, `size` at a time, without their line breaks (Unix or DOS); - is standard input."""
     lines = read_text(file).replace("\r\n", "\n").split("\n")
     if not lines[-1]:  # after the end of the last line
         lines.pop()

@@ -44,10 +44,10 @@ def choice(model: HasTokenizer, choices: Iterable[str]) -> Constraint:
 
 
 def regex(model: HasTokenizer, pattern: str) -> Constraint:
-    """A logits processor under which the whole text matches a regular expression.
+    r"""A logits processor under which the whole text matches a regular expression.
 
     The syntax is Rust's (https://docs.rs/regex/#syntax), without look-around and back-references. `.` does not match a
-    line break; `\\d` and `\\w` include all of Unicode.
+    line break; `\d` and `\w` include all of Unicode.
 
     Raises:
         ValueError: the pattern is not valid, or matches no text.
