@@ -1,5 +1,6 @@
 """Every module of the package has its test file at the same place below tests/, or is listed here with the reason."""
 
+import runpy
 from pathlib import Path
 
 import nbgpt
@@ -60,6 +61,16 @@ def test_every_module_has_its_test_file():
 def test_no_exception_is_out_of_date():
     assert sorted({*ELSEWHERE} - _modules()) == [], "these modules are gone: take them off the list"
     assert [module for module in ELSEWHERE if _test_file(module).exists()] == [], "these have their test files now"
+
+
+def test_the_list_of_modules_is_made_from_their_docstrings():
+    """If not: `python docs/tree.py`."""
+    page = TESTS.parent / "docs" / "architecture.md"
+    text = page.read_text(encoding="utf-8")
+    assert runpy.run_path(str(page.with_name("tree.py")))["rewritten"](text) == text
+    assert {line.split("`")[1] for line in text.splitlines() if line.startswith("  - `")} <= {
+        Path(module).name for module in _modules()
+    }
 
 
 def test_every_package_says_what_lives_there():

@@ -26,7 +26,7 @@ def page(trace: Trace, model: str = "GPT-2") -> str:
     check_length(len(trace.ids))
     parts = {
         "model": html.escape(model),
-        "activation": "ReLU" if trace.config.activation == "relu" else "GELU",
+        "activation": trace.config.activation,
         "style": _read("explain.css"),
         "script": _read("explain_charts.js") + _read("explain.js"),
         "trace": _json(trace, model),

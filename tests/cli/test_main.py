@@ -6,18 +6,22 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import FIGURES, start
 from folders import RECITED, TOKENIZER, reciter, write_text_model
 
 import nbgpt
+import nbgpt.cli.main
 from nbgpt.cli.main import main
 from nbgpt.conversion import registry
 from nbgpt.engine.scheduler import Generation
 from nbgpt.text.stream import Writer
 
-COMMANDS = ["generate", "repl", "convert", "download", "info", "eval", "score", "embed", "explain", "bench", "warmup"]
+SHARED = {"__init__", "main", "parser", "terminal", "interactive", "search"}
+COMMANDS = sorted(path.stem for path in Path(nbgpt.cli.main.__file__).parent.glob("*.py") if path.stem not in SHARED)
+"""Every other module of the command line is a subcommand."""
 
 
 # generate
