@@ -27,7 +27,7 @@ ELSEWHERE = {
     "kernels/fields.py": "accessors of the job: tests/engine/test_engine.py",
     "kernels/forward.py": "tests/engine/test_engine.py",
     "kernels/heads.py": "tests/kernels/test_attention.py",
-    "kernels/limits.py": "tests/analysis/test_benchmark.py",
+    "kernels/limits.py": "tests/analysis/test_benchmark.py, which runs them by `measure`",
     "kernels/linear.py": "tests/engine/test_engine.py",
     "kernels/outcomes.py": "tests/engine/test_engine.py",
     "kernels/record.py": "accessors of the job: tests/engine/test_engine.py",

@@ -6,10 +6,10 @@ import pytest
 from models import config_of, random_params, write_native
 
 from nbgpt import weights
-from nbgpt.abi.job import PROBE_FLOATS, PROBE_READ
 from nbgpt.analysis import benchmark
-from nbgpt.analysis.benchmark import Limits, as_json, as_table, elapsed, flop_a_token, plan, run, step_bytes
 from nbgpt.analysis.benchmark import Test as Trial  # pytest would take a Test for tests of its own
+from nbgpt.analysis.benchmark import as_json, as_table, elapsed, flop_a_token, plan, run, step_bytes
+from nbgpt.analysis.roofline import Roofline
 from nbgpt.config import OFFICIAL
 from nbgpt.engine.engine import Engine
 
@@ -31,7 +31,7 @@ def file(tmp_path_factory):
 @pytest.fixture
 def hasty(monkeypatch):
     """No time is spent on measuring what the machine allows."""
-    monkeypatch.setattr(benchmark, "measure_limits", lambda model: Limits(10.0, 20.0))
+    monkeypatch.setattr(benchmark, "measure_roofline", lambda model: Roofline(10.0, 20.0))
 
 
 class FakeModel:
@@ -120,21 +120,6 @@ def test_bytes_and_operations_against_counting_each_token(file, test, kv_dtype, 
     assert flop_a_token(config, test) == pytest.approx(np.mean(operations))
 
 
-def test_bandwidth_is_the_best_of_seven_readings_of_512_mib(monkeypatch):
-    clock, seconds, readings = SimpleNamespace(now=0.0), iter([9, 8, 2, 8, 7, 9, 9, *[4] * 7]), []
-    monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-
-    def probe(kind, items, data):
-        clock.now += next(seconds)
-        if kind == PROBE_READ:
-            readings.append((data.ctypes.data % 64, items * PROBE_FLOATS * data.itemsize, data.nbytes))
-
-    model = SimpleNamespace(probe=probe, probe_flop=1e9, team=SimpleNamespace(n_threads=3))
-    limits = benchmark.measure_limits(model)
-    assert readings == [(0, 512 << 20, 512 << 20)] * 7
-    assert limits == Limits(pytest.approx((512 << 20) / 2 / 1e9), pytest.approx(3 * 64 / 4))
-
-
 @pytest.mark.usefixtures("hasty")
 def test_rows(file):
     tests = [Trial(n_prompt=20), Trial(n_gen=3, n_depth=4, n_sequences=2)]
@@ -160,8 +145,8 @@ def test_rows(file):
 
 
 def test_shares_are_of_the_larger_limit_before_and_after(file, monkeypatch):
-    limits = iter([Limits(1.0, 5.0), Limits(4.0, 3.0), Limits(2.0, 9.0)])
-    monkeypatch.setattr(benchmark, "measure_limits", lambda model: next(limits))
+    limits = iter([Roofline(1.0, 5.0), Roofline(4.0, 3.0), Roofline(2.0, 9.0)])
+    monkeypatch.setattr(benchmark, "measure_roofline", lambda model: next(limits))
     first, second = run(weights.load(file), [Trial(n_gen=2), Trial(n_gen=3)], [1], 1)
     assert (first.read_share, first.fma_share) == (first.gb_s / 4, first.gflop_s / 5)
     assert (second.read_share, second.fma_share) == (second.gb_s / 4, second.gflop_s / 9)

@@ -5,14 +5,14 @@ import json
 import pytest
 
 from nbgpt.analysis import benchmark
-from nbgpt.analysis.benchmark import Limits
+from nbgpt.analysis.roofline import Roofline
 from nbgpt.cli.main import main
 
 
 @pytest.fixture
 def hasty(monkeypatch):
     """No time is spent on measuring what the machine allows."""
-    monkeypatch.setattr(benchmark, "measure_limits", lambda model: Limits(10.0, 20.0))
+    monkeypatch.setattr(benchmark, "measure_roofline", lambda model: Roofline(10.0, 20.0))
 
 
 @pytest.mark.parametrize(
