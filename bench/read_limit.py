@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from nbgpt.analysis import benchmark
+from nbgpt.analysis.benchmark import cpu_name
+from nbgpt.analysis.roofline import measure_roofline
 from nbgpt.conversion.registry import open_model
 from nbgpt.engine.engine import Engine
 
@@ -39,14 +40,14 @@ def main() -> None:
         program = compiled(folder)
         if program is None:
             sys.exit("no C compiler (cc, or $CC) here: nothing to compare with")
-        print(f"{benchmark.cpu_name()}, medians of {options.rounds} rounds\n")
+        print(f"{cpu_name()}, medians of {options.rounds} rounds\n")
         print("| threads | C, GB/s | bench, GB/s | bench / C |\n|---|---|---|---|")
         for n_threads in map(int, options.threads.split(",")):
             model = Engine(open_model(), n_threads)
             pairs = []
             for _ in range(options.rounds):
                 done = subprocess.run([program, str(n_threads)], check=True, capture_output=True, text=True)
-                pairs.append((float(done.stdout), benchmark.measure_limits(model).read_gb_s))
+                pairs.append((float(done.stdout), measure_roofline(model).read_gb_s))
             theirs, ours = (median(side) for side in zip(*pairs, strict=True))
             ratio = median(b / c for c, b in pairs)
             print(f"| {n_threads} | {theirs:.1f} | {ours:.1f} | {ratio:.3f} |", flush=True)

@@ -10,7 +10,7 @@ import read_limit
 import speculation
 
 from nbgpt.analysis import benchmark
-from nbgpt.analysis.benchmark import Limits
+from nbgpt.analysis.roofline import Roofline
 from nbgpt.config import GPT2Config
 
 COMPILES_FOR_LONG = {"compiling", "avx2"}
@@ -20,7 +20,8 @@ COMPILES_FOR_LONG = {"compiling", "avx2"}
 def hasty(monkeypatch):
     for size in benchmark.OFFICIAL:
         monkeypatch.setitem(benchmark.OFFICIAL, size, GPT2Config(n_layer=1, n_head=1, n_embd=64))
-    monkeypatch.setattr(benchmark, "measure_limits", lambda model: Limits(10.0, 20.0))
+    for module in (benchmark, read_limit):
+        monkeypatch.setattr(module, "measure_roofline", lambda engine: Roofline(10.0, 20.0))
     monkeypatch.setattr(speculation, "N_TOKENS", 8)
     for module in (goals, speculation):
         monkeypatch.setattr(module, "medians", lambda runs, rounds: {name: run() for name, run in runs.items()})

@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__
+
 if TYPE_CHECKING:
     from .analysis.trace import Trace
     from .backend.kernel_cache import KernelError
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from .text.completion import Completion, Continuation, Usage
     from .text.session import Session
     from .text.stream import Stream
-
-__version__ = "0.1.0"
 
 _HOME = {
     "Classification": "tasks.classification",
@@ -59,6 +59,7 @@ __all__ = [
     "TokenLogprob",
     "Trace",
     "Usage",
+    "__version__",
     "load",
 ]
 

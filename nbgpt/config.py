@@ -1,4 +1,4 @@
-"""What a GPT-2 is made of: the sizes and switches of one architecture."""
+"""The configuration of a GPT-2: sizes and variants, and those of the official models."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 ACTIVATIONS = ("gelu_new", "gelu", "relu")
 _SAME_ACTIVATION = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
-_LIMIT = 1 << 24  # no size of a real GPT-2 comes near: a larger number is a broken or hostile file
+_LIMIT = 1 << 24  # no real GPT-2 comes near; a file that claims more is broken or hostile
 
 
 @dataclass(frozen=True)
 class GPT2Config:
-    """Sizes and switches of a GPT-2; the names follow OpenAI's `hparams.json` and Hugging Face's `config.json`.
+    """Sizes and variants of a GPT-2; the names follow OpenAI's `hparams.json` and Hugging Face's `config.json`.
 
     Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3.
     """
@@ -20,19 +20,19 @@ class GPT2Config:
     n_layer: int
     n_head: int
     n_embd: int
-    n_ctx: int = 1024  # positions: the longest text the model can read
+    n_ctx: int = 1024  # positions: the longest text that the model can read
     n_vocab: int = 50257
-    n_inner: int = 0  # width of the feed-forward layer; 0 stands for 4 * n_embd
+    n_inner: int = 0  # inner size of the MLP; 0: 4 * n_embd
     activation: str = "gelu_new"
     layer_norm_epsilon: float = 1e-5
     scale_attn_weights: bool = True  # divide q @ k.T by sqrt(head_dim)
-    scale_attn_by_inverse_layer_idx: bool = False  # and by the number of the layer, counted from 1
-    tied_embeddings: bool = True  # logits come from wte, not from a matrix of their own
-    n_labels: int = 0  # outputs of a sequence classifier's `score.weight`; 0: there is none
-    multi_label: bool = False  # any number of a classifier's labels may hold at once, not just one
+    scale_attn_by_inverse_layer_idx: bool = False  # and by the layer, counted from 1
+    tied_embeddings: bool = True  # the LM head is wte; False: a matrix of its own
+    n_labels: int = 0  # rows of a sequence classifier's `score.weight`; 0: it has none
+    multi_label: bool = False  # a classifier's labels are independent of each other
 
     def __post_init__(self) -> None:
-        """Raise ValueError that names the field, its value and what is allowed."""
+        """Check every field. Raises ValueError that names the field, its value and what is allowed."""
         if self.n_inner == 0 and isinstance(self.n_embd, int):
             object.__setattr__(self, "n_inner", 4 * self.n_embd)
         for name in ("n_layer", "n_head", "n_embd", "n_ctx", "n_vocab", "n_inner"):
@@ -52,7 +52,7 @@ class GPT2Config:
 
     @property
     def matrices(self) -> dict[str, tuple[int, int]]:
-        """(n_in, n_out) of the matrices of one layer, by their names within it."""
+        """(n_in, n_out) of each matrix of a layer, by its name within the layer."""
         return {
             "attn.c_attn.weight": (self.n_embd, 3 * self.n_embd),
             "attn.c_proj.weight": (self.n_embd, self.n_embd),
@@ -62,13 +62,13 @@ class GPT2Config:
 
     @property
     def n_parameters(self) -> int:
-        """Weights and biases, the tied embedding counted once."""
+        """Number of weights and biases; a tied embedding counts once."""
         block = 4 * self.n_embd**2 + 2 * self.n_embd * self.n_inner + 9 * self.n_embd + self.n_inner
         embeddings = (self.n_vocab * (1 if self.tied_embeddings else 2) + self.n_ctx) * self.n_embd
         return embeddings + self.n_layer * block + (2 + self.n_labels) * self.n_embd
 
     def attention_scale(self, layer: int) -> float:
-        """What q @ k.T is multiplied by in a layer counted from 0."""
+        """The factor of q @ k.T in a layer, counted from 0."""
         scale = self.head_dim**-0.5 if self.scale_attn_weights else 1.0
         return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
 
@@ -77,7 +77,7 @@ class GPT2Config:
 
     @classmethod
     def from_hugging_face(cls, config: dict[str, Any]) -> GPT2Config:
-        """From a parsed `config.json`. Raises ValueError if it describes another architecture."""
+        """Read a parsed `config.json`. Raises ValueError if it describes another architecture."""
         kind = config.get("model_type", "gpt2")
         if kind != "gpt2":
             raise ValueError(f"config: model_type is {kind!r}; nbgpt runs GPT-2 only (model_type 'gpt2')")
@@ -110,4 +110,4 @@ OFFICIAL = {
     "gpt2-xl": GPT2Config(n_layer=48, n_head=25, n_embd=1600),
     "distilgpt2": GPT2Config(n_layer=6, n_head=12, n_embd=768),
 }
-"""The published sizes by their names on the hub."""
+"""The published models, by their names on the Hugging Face hub."""

@@ -191,13 +191,13 @@ class Model:
         """Log-probability of each token of a text given those before it: see `scoring.score`."""
         from .tasks.scoring import score
 
-        return score(self, text, bos=bos)
+        return score(self.engine, self.tokenizer, text, bos=bos)
 
     def score_batch(self, texts: Sequence[str], *, bos: bool | None = None) -> list[Score]:
         """`score` of each text, many in one pass."""
         from .tasks.scoring import score_batch
 
-        return score_batch(self, texts, bos=bos)
+        return score_batch(self.engine, self.tokenizer, texts, bos=bos)
 
     def rank(
         self, text: str, choices: Sequence[str], *, normalize: bool = True, bos: bool | None = None
@@ -205,13 +205,13 @@ class Model:
         """Choices with their log-probabilities as the text's continuation, best first: see `scoring.rank`."""
         from .tasks.scoring import rank
 
-        return rank(self, text, choices, normalize=normalize, bos=bos)
+        return rank(self.engine, self.tokenizer, text, choices, normalize=normalize, bos=bos)
 
     def hidden_states(self, text: str, layer: int = -1, *, bos: bool | None = None) -> np.ndarray:
         """float32 [n_tokens, n_embd] after a layer, as transformers counts them: see `embedding.hidden_states`."""
         from .tasks.embeddings import hidden_states
 
-        return hidden_states(self, text, layer, bos=bos)
+        return hidden_states(self.engine, self.tokenizer, text, layer, bos=bos)
 
     def embed(
         self, texts: Sequence[str], pooling: Pooling = "mean", *, normalize: bool = True, bos: bool | None = None
@@ -219,13 +219,13 @@ class Model:
         """A vector for each text, float32 [n_texts, n_embd]: see `embedding.embed`."""
         from .tasks.embeddings import embed
 
-        return embed(self, texts, pooling, normalize=normalize, bos=bos)
+        return embed(self.engine, self.tokenizer, texts, pooling, normalize=normalize, bos=bos)
 
     def classify(self, texts: Sequence[str], *, bos: bool | None = None) -> list[Classification]:
         """The label of each text, by a model that has a classification head: see `classification.classify`."""
         from .tasks.classification import classify
 
-        return classify(self, texts, bos=bos)
+        return classify(self.engine, self.tokenizer, texts, bos=bos)
 
     def beam_search(
         self,

@@ -1,4 +1,4 @@
-"""Where files lie, those that come with nbgpt and those that it keeps for its user, and how they get there whole."""
+"""Where files are: those of the package, and the user's models and kernels. Writing a file atomically."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import BinaryIO
 
 
 def shipped(name: str) -> Path:
-    """A file of `weights/`: inside the package in an installed wheel, beside it in a checkout or an editable install.
+    """Path of a file of `weights/`: in the package if a wheel was installed, beside it in a checkout.
 
-    Raises FileNotFoundError if it is in neither.
+    Raises:
+        FileNotFoundError: it is in neither place.
     """
     package = Path(__file__).parent
     for folder in (package / "data", package.parent / "weights"):
@@ -23,10 +24,12 @@ def shipped(name: str) -> Path:
 
 
 def home() -> Path:
-    """The folder for models and kernels, which need not exist yet: `$NBGPT_HOME`, else `nbgpt` in the user's cache.
+    """The folder for models and kernels, which may not exist yet: `$NBGPT_HOME`, else `nbgpt` in the user's cache.
 
-    Source: XDG Base Directory Specification; a relative `$XDG_CACHE_HOME` is to be ignored.
-    Raises ValueError for a user whose home folder the system does not know.
+    Source: XDG Base Directory Specification, which says to ignore a relative `$XDG_CACHE_HOME`.
+
+    Raises:
+        ValueError: the system does not know the user's home folder.
     """
     chosen = os.environ.get("NBGPT_HOME")
     try:
@@ -41,9 +44,19 @@ def home() -> Path:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to be written, which takes its name when all of it is on the disk; until then an older one stays.
+    """Write a file atomically: it replaces an older one when the block ends without an error.
 
-    OSErrors speak of that name. What is neither a file nor a folder, as a pipe, is written to as it is.
+    The data is on the disk before the file takes its name. A path that exists and is not a regular file, as a pipe, is
+    written to directly.
+
+    Args:
+        path: of the file.
+
+    Yields:
+        The open file, binary.
+
+    Raises:
+        OSError: with `path` as its filename; IsADirectoryError for a folder.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "this is a folder; the name of a file is wanted", str(path))

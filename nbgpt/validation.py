@@ -14,6 +14,17 @@ def check(
     holds: Callable[[Any], bool] = lambda value: True,
     allowed: str = "",
 ) -> None:
-    """Raise ValueError that names the parameter, its value and what is allowed, if it does not hold."""
+    """Check an argument.
+
+    Args:
+        name: of the parameter.
+        value: of the argument.
+        kind: the types that are allowed; Integral adds "a whole number" to the message.
+        holds: a condition, asked only of a value of the right kind.
+        allowed: says what is allowed, after "it must be".
+
+    Raises:
+        ValueError: names the parameter, its value and what is allowed.
+    """
     if not (isinstance(value, kind) and holds(value)):
         raise ValueError(f"{name} is {value!r}; it must be {'a whole number ' * (kind is Integral)}{allowed}")

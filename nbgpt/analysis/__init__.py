@@ -1,5 +1,5 @@
 """Looking at a model and measuring it: traces, the explain page, perplexity, benchmarks.
 
-May import: tasks, text, engine, weights.
+May import: tasks and what is below it.
 Start with `trace.py`.
 """

@@ -1,8 +1,8 @@
-"""Tokens a second by llama-bench's method, beside what the machine allows.
+"""Tokens a second by llama-bench's method, beside the machine's roofline.
 
-pp: one prompt of random ids through the model. tg: single tokens from random ids, one after another, by some sequences
-at once. One run to warm up, then `repetitions`; the cache is emptied before each; tokenizing and sampling are outside.
-depth: so many tokens are in the cache before the clock starts.
+pp: a prompt of random ids. tg: single tokens of random ids, decoded one after another by some sequences together.
+Each test runs once to warm up and then `repetitions` times, from an empty KV cache. Tokenizing and sampling are not
+measured. A test with a depth has as many tokens in the cache before the clock starts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,32 +20,21 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
-from ..abi.job import PROBE_FLOATS, PROBE_MULTIPLY_ADD, PROBE_READ
-from ..backend.buffers import aligned_zeros
 from ..config import OFFICIAL, GPT2Config
 from ..engine.kv_cache import KVDtype, Sequence
 from ..engine.model_runner import MAX_ROWS, MAX_THREADS, ModelRunner
 from ..sampling.params import SamplingParams
+from ..version import __version__
 from ..weights import Weights, in_memory
+from .roofline import Roofline, measure_roofline
 
-_READ_BYTES = 512 << 20
-_PROBE_TRIES = 7
 _GGML_TYPES: dict[KVDtype, str] = {"float32": "f32", "float16": "f16"}
 _SIZES = {"124M": "gpt2", "355M": "gpt2-medium", "774M": "gpt2-large", "1558M": "gpt2-xl"}
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What the machine allows with some number of threads."""
-
-    read_gb_s: float  # gigabytes (10^9) a second, from memory
-    fma_gflop_s: float  # float32
-
-
-@dataclass(frozen=True)
 class Test:
-    """A prompt, or tokens that sequences generate together, after n_depth tokens in the context of each."""
+    """A prompt (n_prompt), or tokens that sequences decode together (n_gen), each after n_depth cached tokens."""
 
     n_prompt: int = 0
     n_gen: int = 0
@@ -53,38 +42,38 @@ class Test:
     n_sequences: int = 1
 
     def __str__(self) -> str:
-        """As llama-bench calls it; b8: eight sequences."""
+        """The name in llama-bench, and b8 for eight sequences."""
         name = f"pp{self.n_prompt}" if self.n_prompt else f"tg{self.n_gen}"
         depth = f" @ d{self.n_depth}" if self.n_depth else ""
         return name + depth + (f" b{self.n_sequences}" if self.n_sequences > 1 else "")
 
     @property
     def n_tokens(self) -> int:
-        """That the clock sees."""
+        """Tokens that are measured."""
         return self.n_prompt or self.n_gen * self.n_sequences
 
     @property
     def mean_position(self) -> float:
-        """Positions that a token attends to, on average, itself included."""
+        """Mean number of positions that a token attends to, itself included."""
         return self.n_depth + ((self.n_prompt or self.n_gen) + 1) / 2
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a test of a model with some number of threads has shown."""
+    """The measurements of a test with some number of threads."""
 
     weights: Weights
     n_threads: int
     kv_dtype: KVDtype
     test: Test
-    test_time: str  # when it began, UTC
+    test_time: str  # start of the test, UTC
     samples: list[float]  # seconds of each repetition
-    first_token: float | None  # seconds from a prompt to the token drawn after it, the median; None without a prompt
-    bytes_a_step: float  # of weights and KV cache that one step of decoding reads; 0 for a prompt
+    first_token: float | None  # median seconds from the prompt to the token sampled after it; None without a prompt
+    bytes_a_step: float  # of weights and KV cache that a decode step reads; 0 for a prompt
     flop_a_token: float
-    peak_memory: int  # bytes resident at most, the weights included
-    before: Limits
-    after: Limits
+    peak_memory: int  # maximum of resident bytes, weights included
+    before: Roofline
+    after: Roofline
 
     @property
     def speeds(self) -> list[float]:
@@ -93,12 +82,12 @@ class Row:
 
     @property
     def gb_s(self) -> float:
-        """Gigabytes a second that decoding read; 0 for a prompt."""
+        """Gigabytes a second that decode steps read; 0 for a prompt."""
         return statistics.fmean(self.speeds) / self.test.n_sequences * self.bytes_a_step / 1e9
 
     @property
     def read_share(self) -> float:
-        """Of the bandwidth before or after the test, whichever was larger: a busy neighbour must not flatter it."""
+        """Share of the bandwidth, the larger of those before and after the test, in case a neighbour was busy."""
         return self.gb_s / max(self.before.read_gb_s, self.after.read_gb_s)
 
     @property
@@ -107,11 +96,11 @@ class Row:
 
     @property
     def fma_share(self) -> float:
-        """Of the float32 peak before or after the test, whichever was larger; dot products of integers exceed it."""
+        """Share of the float32 peak, the larger of those before and after; integer dot products may exceed it."""
         return self.gflop_s / max(self.before.fma_gflop_s, self.after.fma_gflop_s)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: llama-bench's keys, then ours."""
+        """The row for JSON: llama-bench's keys, then our own."""
         weights = self.weights
         theirs = {
             "build_commit": f"nbgpt {__version__}",
@@ -151,7 +140,7 @@ class Row:
 
 
 def as_table(rows: Iterable[Row]) -> Iterator[str]:
-    """Lines of a Markdown table, each as soon as it is measured."""
+    """Lines of a Markdown table, each yielded when it has been measured."""
     yield "| model | size | params | threads | test | t/s | first token | memory read | float32 peak | resident |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for row in rows:
@@ -172,7 +161,7 @@ def as_table(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def as_json(rows: Iterable[Row]) -> Iterator[str]:
-    """One list with an object a row."""
+    """One JSON list with an object a row."""
     yield json.dumps([row.to_dict() for row in rows], indent=2)
 
 
@@ -185,7 +174,7 @@ def _model_type(weights: Weights) -> str:
 
 
 def cpu_name() -> str:
-    """The CPU, as the system calls it."""
+    """The system's name of the CPU."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -194,7 +183,7 @@ def cpu_name() -> str:
 
 
 def random_weights(size: str, dtype: str) -> Weights:
-    """Weights of an official size (124M, 355M, 774M, 1558M) without a file. Raises ValueError for another size."""
+    """Random weights of an official size (124M, 355M, 774M, 1558M). Raises ValueError for another size."""
     if size not in _SIZES:
         raise ValueError(f"random is {size!r}; choose one of {', '.join(_SIZES)}")
     random = np.random.default_rng(0)
@@ -210,28 +199,8 @@ def random_weights(size: str, dtype: str) -> Weights:
     return in_memory(OFFICIAL[_SIZES[size]], dtype, f"random {size}", fill)
 
 
-def _best_seconds(run: Callable[[], object], tries: int) -> float:
-    best = float("inf")
-    for _ in range(tries):
-        start = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
-def measure_limits(runner: ModelRunner) -> Limits:
-    """Read bandwidth (512 MiB, best of 7) and float32 multiply-add peak of the runner's threads."""
-    data = aligned_zeros((_READ_BYTES // 4,), "float32")
-    data[:] = 1  # pages that were never touched are not memory yet
-    items = len(data) // PROBE_FLOATS
-    read = _best_seconds(lambda: runner.probe(PROBE_READ, items, data), _PROBE_TRIES)
-    items = 64 * runner.thread_pool.n_threads
-    multiply_add = _best_seconds(lambda: runner.probe(PROBE_MULTIPLY_ADD, items, data), _PROBE_TRIES)
-    return Limits(data.nbytes / read / 1e9, runner.probe_flop * items / multiply_add / 1e9)
-
-
 def weight_bytes(weights: Weights) -> int:
-    """Bytes of the matrices, their scales and the vectors that one pass reads: all but the position table."""
+    """Bytes of the weights that one pass reads: all but the position embedding."""
     skipped = ["wpe.weight", "tokenizer", "score.weight"]
     if not weights.config.tied_embeddings:
         skipped += ["wte.weight", "wte.weight.scale"]
@@ -239,13 +208,13 @@ def weight_bytes(weights: Weights) -> int:
 
 
 def step_bytes(runner: ModelRunner, test: Test) -> float:
-    """Bytes of weights and of keys and values that one step of decoding reads, on average."""
+    """Mean number of bytes of weights and KV cache that a decode step reads."""
     n_bytes: float = runner.cache.position_bytes * test.mean_position * test.n_sequences
     return weight_bytes(runner.weights) + n_bytes
 
 
 def flop_a_token(config: GPT2Config, test: Test) -> float:
-    """Multiplications and additions for a token, on average; logits are made in decoding, not for a prompt."""
+    """Mean number of multiplications and additions of a token; a prompt computes no logits."""
     block = 2 * (4 * config.n_embd**2 + 2 * config.n_embd * config.n_inner) + 4 * config.n_embd * test.mean_position
     return config.n_layer * block + (2.0 * config.n_embd * config.n_vocab if test.n_gen else 0.0)
 
@@ -253,9 +222,20 @@ def flop_a_token(config: GPT2Config, test: Test) -> float:
 def plan(
     config: GPT2Config, n_prompt: Iterable[int], n_gen: Iterable[int], depths: Iterable[int], batches: Iterable[int]
 ) -> list[Test]:
-    """Every combination: prompts for one sequence, generation for each number of sequences.
+    """The tests of all combinations; prompts are measured with one sequence.
 
-    Raises ValueError if one does not fit the context, if a number of sequences is not at least 1 or if nothing is left.
+    Args:
+        config: of the runner.
+        n_prompt: lengths of prompts; 0: none.
+        n_gen: numbers of tokens to decode; 0: none.
+        depths: numbers of tokens in the cache beforehand.
+        batches: numbers of sequences that decode together.
+
+    Returns:
+        The tests, prompts first.
+
+    Raises:
+        ValueError: a test does not fit the context, a number of sequences is below 1, or there is no test.
     """
     tests = [Test(n_prompt=n, n_depth=depth) for depth in depths for n in n_prompt if n]
     tests += [Test(0, n, depth, batch) for depth in depths for batch in batches for n in n_gen if n]
@@ -273,7 +253,7 @@ def plan(
 def run(
     weights: Weights, tests: list[Test], threads: list[int], repetitions: int, kv_dtype: KVDtype = "float32"
 ) -> Iterator[Row]:
-    """Each test with each number of threads. Raises ValueError, before anything runs, for numbers out of range."""
+    """Run each test with each number of threads. Raises ValueError for numbers out of range, before anything runs."""
     if repetitions < 1:
         raise ValueError(f"repetitions is {repetitions}; it must be at least 1")
     for n_threads in threads:
@@ -294,9 +274,9 @@ def _rows(
             yield row
 
 
-def measure(runner: ModelRunner, test: Test, repetitions: int, before: Limits | None = None) -> Row:
-    """A test so many times, after one to warm up. before: what the machine allowed just now; None: measure it too."""
-    before = before or measure_limits(runner)
+def measure(runner: ModelRunner, test: Test, repetitions: int, before: Roofline | None = None) -> Row:
+    """Run a test `repetitions` times, after one to warm up. before: the roofline just now; None: measure it."""
+    before = before or measure_roofline(runner)
     began = datetime.now(timezone.utc)
     forget_peak()
     samples = [elapsed(runner, test, seed) for seed in range(repetitions + 1)][1:]
@@ -316,12 +296,12 @@ def measure(runner: ModelRunner, test: Test, repetitions: int, before: Limits | 
         flop_a_token=flop_a_token(runner.config, test),
         peak_memory=peak,
         before=before,
-        after=measure_limits(runner),
+        after=measure_roofline(runner),
     )
 
 
 def elapsed(runner: ModelRunner, test: Test, seed: int = 0, *, draw: bool = False) -> float:
-    """Seconds that a test takes once, from an empty cache. draw: and to draw the token that follows the prompt."""
+    """Seconds of one run of a test, from an empty cache. draw: sample the token after the prompt, too."""
     random = np.random.default_rng(seed)
 
     def ids(n: int) -> list[int]:
@@ -348,7 +328,7 @@ def elapsed(runner: ModelRunner, test: Test, seed: int = 0, *, draw: bool = Fals
 
 
 def peak_memory() -> int:
-    """Most memory that this process has had resident since `forget_peak`, in bytes; 0 where the system does not say."""
+    """Maximum of resident bytes of this process since `forget_peak`; 0 where the system does not say."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -357,6 +337,6 @@ def peak_memory() -> int:
 
 
 def forget_peak() -> None:
-    """Count the peak anew, from what is resident now (proc(5), clear_refs)."""
+    """Reset the peak to what is resident now (proc(5), clear_refs)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")

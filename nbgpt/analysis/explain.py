@@ -1,4 +1,4 @@
-"""A page that shows what a model does to a text: one file for a browser, with everything in it."""
+"""The explain page: a trace as one HTML file with its style, script and data."""
 
 from __future__ import annotations
 
@@ -15,28 +15,36 @@ if TYPE_CHECKING:
     from .trace import Trace
 
 MAX_TOKENS = 256
-"""The longest text of a page: attention is the square of it, for each head."""
+"""Longest text of a page; the attention of each head has the square of it."""
 
 
 def page(trace: Trace, model: str = "GPT-2") -> str:
-    """HTML of a trace, without references to anything outside; about 0.7 bytes for a cell of attention.
+    """HTML of a trace, without references to other files; about 0.7 bytes for each attention weight.
 
-    Raises ValueError for more than MAX_TOKENS tokens, and for a trace with numbers that are not finite.
+    Args:
+        trace: of at most MAX_TOKENS tokens.
+        model: the model's name, as the page shows it.
+
+    Returns:
+        The page.
+
+    Raises:
+        ValueError: the trace has more tokens, or numbers that are not finite.
     """
     check_length(len(trace.ids))
     parts = {
         "model": html.escape(model),
-        "activation": "ReLU" if trace.config.activation == "relu" else "GELU",
+        "activation": trace.config.activation,
         "style": _read("explain.css"),
         "script": _read("explain_charts.js") + _read("explain.js"),
         "trace": _json(trace, model),
     }
-    put_in = re.compile(r"\{\{(\w+)\}\}").sub  # once: what has been put in is not read again
+    put_in = re.compile(r"\{\{(\w+)\}\}").sub  # in one pass: braces within inserted text stay
     return put_in(lambda place: parts[place[1]], _read("explain.html"))
 
 
 def check_length(n_tokens: int) -> None:
-    """Raise ValueError for a text that is too long for a page."""
+    """Raise ValueError if a text is too long for a page."""
     if n_tokens > MAX_TOKENS:
         raise ValueError(f"the text has {n_tokens} tokens; a page shows at most {MAX_TOKENS}: shorten it")
 
@@ -46,7 +54,7 @@ def _read(name: str) -> str:
 
 
 def _json(trace: Trace, model: str) -> str:
-    """What explain.js reads, in characters that mean nothing to HTML."""
+    """The data for explain.js as JSON that is safe inside a script element."""
     config = trace.config
     n_layer, n_head, n, _ = trace.attention.shape
     names = ("norms", "added", "mean_before", "variance_before", "mean_after", "variance_after", "lens_probabilities")
@@ -68,5 +76,5 @@ def _json(trace: Trace, model: str) -> str:
 
 
 def _rounded(numbers: float | list) -> float | list:  # type: ignore[type-arg]
-    """To four digits."""
+    """The numbers of nested lists, rounded to four significant digits."""
     return [_rounded(number) for number in numbers] if isinstance(numbers, list) else float(f"{numbers:.4g}")

@@ -1,4 +1,4 @@
-"""How well a model predicts a text: perplexity by two protocols."""
+"""Perplexity of a text, by llama.cpp's protocol or with a strided window."""
 
 from __future__ import annotations
 
@@ -17,22 +17,30 @@ _PROTOCOLS = get_args(Protocol)
 
 @dataclass(frozen=True)
 class Perplexity:
-    """exp of the mean negative log-likelihood of the tokens that were scored."""
+    """The exponential of the mean negative log-likelihood (NLL) of the scored tokens."""
 
     protocol: str
-    window: int  # tokens read at once
-    stride: int  # tokens between windows
+    window: int  # tokens that are read from an empty context
+    stride: int  # tokens between the starts of windows
     n_scored: int
     nll: float  # nats a token
     perplexity: float
-    standard_error: float  # of the perplexity, as if tokens were independent
+    standard_error: float  # of the perplexity, if tokens were independent
 
 
 def windows(n_tokens: int, protocol: Protocol, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """(start, stop, first): read tokens start..stop and score those from `first` on; positions in the text.
+    """The windows of a text.
 
-    llama.cpp: windows that do not overlap, the second half of each is scored (examples/perplexity).
-    strided: each window scores what the one before has not (Hugging Face, "Perplexity of fixed-length models").
+    Args:
+        n_tokens: length of the text.
+        protocol: "llama.cpp": windows do not overlap, and the second half of each is scored (examples/perplexity);
+            "strided": each window scores the tokens that no earlier one scored (Hugging Face, "Perplexity of
+            fixed-length models").
+        window: tokens of a window.
+        stride: tokens between the starts of windows, strided only.
+
+    Yields:
+        (start, stop, first): read tokens start to stop - 1 and score those from `first` on; positions in the text.
     """
     if protocol == "llama.cpp":
         for start in range(0, n_tokens - window + 1, window):
@@ -50,7 +58,7 @@ def windows(n_tokens: int, protocol: Protocol, window: int, stride: int) -> Iter
 
 
 def perplexity(
-    model: Engine,
+    engine: Engine,
     ids: list[int],
     protocol: Protocol = "llama.cpp",
     window: int | None = None,
@@ -58,16 +66,43 @@ def perplexity(
     bos_id: int | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Perplexity:
-    """Perplexity of a text's ids.
+    """Perplexity of a text.
 
-    window: the model's context if None; stride (strided only): half a window if None.
-    bos_id: put this in place of the first token of each window, as llama.cpp does for models that want it.
-    progress: called with the numbers of windows done and in all.
-    Raises ValueError for a text that is shorter than a window (llama.cpp) or than two tokens, and for bad sizes.
+    Args:
+        engine: runs the model.
+        ids: token ids of the text.
+        protocol: see `windows`.
+        window: tokens of a window; None: the model's context.
+        stride: tokens between the starts of windows, strided only; None: half a window.
+        bos_id: replaces the first token of each window, as llama.cpp does for models that begin texts with BOS.
+        progress: called with the number of windows done and the number of windows.
+
+    Returns:
+        The perplexity and what it was computed from.
+
+    Raises:
+        ValueError: the text is shorter than a window (llama.cpp) or than two tokens, or a size is out of range.
     """
+    window, stride = _sizes(engine.config.n_ctx, len(ids), protocol, window, stride)
+    parts, spans = [], list(windows(len(ids), protocol, window, stride))
+    for start, stop, first in spans:
+        part = ids[start:stop]
+        if bos_id is not None:
+            part = [bos_id, *part[1:]]
+        parts.append(engine.nll(part, first - start))
+        progress(len(parts), len(spans))
+    nll = np.concatenate(parts)
+    mean = float(nll.mean())
+    error = float(nll.std()) / math.sqrt(max(1, len(nll) - 1))
+    with np.errstate(over="ignore"):
+        result = float(np.exp(mean))
+    return Perplexity(protocol, window, stride, len(nll), mean, result, result * error)
+
+
+def _sizes(n_ctx: int, n_tokens: int, protocol: Protocol, window: int | None, stride: int | None) -> tuple[int, int]:
+    """Window and stride, defaults filled in. Raises ValueError as `perplexity` does."""
     if protocol not in _PROTOCOLS:
         raise ValueError(f"protocol is {protocol!r}; choose one of {', '.join(_PROTOCOLS)}")
-    n_ctx = model.config.n_ctx
     window = n_ctx if window is None else window
     if not 4 <= window <= n_ctx:
         raise ValueError(f"window is {window}; it must be from 4 to {n_ctx}, the context of this model")
@@ -77,20 +112,8 @@ def perplexity(
     if not 1 <= stride <= window:
         raise ValueError(f"stride is {stride}; it must be from 1 to {window}, the window")
     needed = window if protocol == "llama.cpp" else 2
-    if len(ids) < needed:
+    if n_tokens < needed:
         raise ValueError(
-            f"the text has {len(ids)} tokens; this needs at least {needed}: choose a longer one or a smaller window"
+            f"the text has {n_tokens} tokens; this needs at least {needed}: choose a longer one or a smaller window"
         )
-    scores, places = [], list(windows(len(ids), protocol, window, stride))
-    for start, stop, first in places:
-        part = ids[start:stop]
-        if bos_id is not None:
-            part = [bos_id, *part[1:]]
-        scores.append(model.nll(part, first - start))
-        progress(len(scores), len(places))
-    nll = np.concatenate(scores)
-    mean = float(nll.mean())
-    error = float(nll.std()) / math.sqrt(max(1, len(nll) - 1))
-    with np.errstate(over="ignore"):
-        result = float(np.exp(mean))
-    return Perplexity(protocol, window, stride, len(nll), mean, result, result * error)
+    return window, stride

@@ -1,7 +1,7 @@
-"""What each part of a model does to a text: attention, the residual stream, LayerNorms, and what each layer predicts.
+"""Trace of a text through the model: attention, the residual stream, LayerNorms, and each layer's predictions.
 
-The engine runs one layer at a time on the stream that the one before has left, so that the numbers are those of a
-whole pass, whatever the type of the weights.
+The engine runs one layer at a time, each on the residual stream that the previous one returned, so that the numbers
+have the bits of a whole pass, with every dtype.
 """
 
 from __future__ import annotations
@@ -14,33 +14,34 @@ from ..config import GPT2Config
 from ..engine.engine import Engine
 from ..engine.kv_cache import KVDtype, Sequence
 from ..engine.model_runner import MAX_LOGIT_ROWS
+from ..operations import layer_norm, softmax
 from ..tokenizer import Tokenizer
 
 N_TOP = 10
-"""Likeliest tokens that a trace keeps of each prediction."""
+"""Number of likeliest tokens that a trace keeps of each prediction."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What a model did with a text of n tokens.
+    """Arrays that describe how a model read a text of n tokens.
 
-    The stream has 2 n_layer + 1 places: 0 is after the embedding, 2 l + 1 after the attention of layer l (from 0) and
-    2 l + 2 after its feed-forward layer. The LayerNorm that reads place p is ln_1 of layer p / 2, ln_2 of layer
-    (p - 1) / 2, or ln_f at the last place.
+    The residual stream is recorded at 2 n_layer + 1 points: point 0 follows the embedding, point 2 l + 1 the attention
+    of layer l (from 0), point 2 l + 2 its MLP. Each point is read by one LayerNorm: ln_1 of layer p / 2 at an even
+    point p, ln_2 of layer (p - 1) / 2 at an odd one, ln_f at the last.
     """
 
     config: GPT2Config
     ids: np.ndarray  # int32 [n]
-    texts: dict[int, str]  # of every id in the trace; bytes that are no whole character as \xNN
-    attention: np.ndarray  # float32 [n_layer, n_head, n, n]: row i, how much token i takes from each; rows add up to 1
-    lens_ids: np.ndarray  # int32 [n_layer + 1, n, k]: likeliest next tokens if no layer followed; [-1]: the model's
-    lens_probabilities: np.ndarray  # float32 [n_layer + 1, n, k], falling along k
-    norms: np.ndarray  # float32 [2 n_layer + 1, n]: Euclidean norm of the stream at each place
-    added: np.ndarray  # float32 [2 n_layer + 1, n]: norm of what was added to get there; at 0, of the embedding
-    mean_before: np.ndarray  # float32 [2 n_layer + 1, n]: over the channels that the LayerNorm of a place reads
-    variance_before: np.ndarray  # float32 [2 n_layer + 1, n]
-    mean_after: np.ndarray  # float32 [2 n_layer + 1, n]: and over those that it writes, its gain and bias included
-    variance_after: np.ndarray  # float32 [2 n_layer + 1, n]
+    texts: dict[int, str]  # text of every id in the trace; bytes that are not a whole character as \xNN
+    attention: np.ndarray  # float32 [n_layer, n_head, n, n]: row i: the weights of token i; their sum is 1
+    lens_ids: np.ndarray  # int32 [n_layer + 1, n, k]: logit lens before each layer, likeliest first; [-1]: the model's
+    lens_probabilities: np.ndarray  # float32 [n_layer + 1, n, k], decreasing along k
+    norms: np.ndarray  # float32 [2 n_layer + 1, n]: Euclidean norm of the residual stream at each point
+    added: np.ndarray  # float32 [2 n_layer + 1, n]: norm of what was added since the point before; [0]: the embedding
+    mean_before: np.ndarray  # float32 [2 n_layer + 1, n]: mean over channels of the LayerNorm's input at each point
+    variance_before: np.ndarray  # float32 [2 n_layer + 1, n]: its variance
+    mean_after: np.ndarray  # float32 [2 n_layer + 1, n]: mean of the LayerNorm's output, gain and bias included
+    variance_after: np.ndarray  # float32 [2 n_layer + 1, n]: its variance
 
     @property
     def tokens(self) -> list[str]:
@@ -48,29 +49,38 @@ class Trace:
         return [self.texts[token] for token in self.ids.tolist()]
 
 
-def trace(model: Engine, tokenizer: Tokenizer, ids: list[int]) -> Trace:
-    """Read ids from an empty context and note what happens; other threads' passes may come between the layers.
+def trace(engine: Engine, tokenizer: Tokenizer, ids: list[int]) -> Trace:
+    """Read ids from an empty context and record each layer; other threads' passes may run between the layers.
 
-    Takes one pass and the logits of n_layer + 1, and 4 n_layer n_head n^2 bytes for the attention.
-    Raises ValueError for no ids, or more than the context has room for.
-    Source of the lens: nostalgebraist 2020, "interpreting GPT: the logit lens".
+    Costs one pass plus n_layer + 1 times the logits, and 4 n_layer n_head n^2 bytes for the attention.
+
+    Args:
+        engine: runs the model.
+        tokenizer: the model's tokenizer.
+        ids: token ids, length n from 1 to n_ctx.
+
+    Returns:
+        The trace. Source of the logit lens: nostalgebraist 2020, "interpreting GPT: the logit lens".
+
+    Raises:
+        ValueError: there are no ids, or more than n_ctx.
     """
-    config = model.config
+    config = engine.config
     if not 1 <= len(ids) <= config.n_ctx:
         raise ValueError(f"the text has {len(ids)} tokens; it must have from 1 to {config.n_ctx}, this model's context")
-    attention, places, lens = [], [], []
-    added = stream = _run(model, ids, (0, 0))["x"]
+    attention, points, lens = [], [], []
+    added = stream = _run(engine, ids, (0, 0))["x"]
     for layer in range(config.n_layer):
-        lens.append(_likeliest(_logits(model, ids, stream)))
-        seen = _run(model, ids, (layer, layer + 1), stream)
-        mlp = seen["projected"] + _vector(model, f"h.{layer}.mlp.c_proj.bias")
-        middle = seen["x"].astype(np.float64) - mlp  # the stream between the halves, which the second one overwrote
-        attention.append(_attention(seen["qkv"], config.n_head, config.attention_scale(layer), model.cache.dtype))
-        places.append(_numbers(model, f"h.{layer}.ln_1", stream, added))
-        places.append(_numbers(model, f"h.{layer}.ln_2", middle, middle - stream))
+        lens.append(_likeliest(_logits(engine, ids, stream)))
+        seen = _run(engine, ids, (layer, layer + 1), stream)
+        mlp = seen["projected"] + _vector(engine, f"h.{layer}.mlp.c_proj.bias")
+        middle = seen["x"].astype(np.float64) - mlp  # after attention, before the MLP, which overwrote it
+        attention.append(_attention(seen["qkv"], config.n_head, config.attention_scale(layer), engine.cache.dtype))
+        points.append(_statistics(engine, f"h.{layer}.ln_1", stream, added))
+        points.append(_statistics(engine, f"h.{layer}.ln_2", middle, middle - stream))
         stream, added = seen["x"], mlp
-    lens.append(_likeliest(_logits(model, ids, stream)))
-    places.append(_numbers(model, "ln_f", stream, added))
+    lens.append(_likeliest(_logits(engine, ids, stream)))
+    points.append(_statistics(engine, "ln_f", stream, added))
     lens_ids = np.array([likeliest for likeliest, _ in lens])
     return Trace(
         config,
@@ -79,75 +89,67 @@ def trace(model: Engine, tokenizer: Tokenizer, ids: list[int]) -> Trace:
         np.array(attention),
         lens_ids,
         np.array([probabilities for _, probabilities in lens]),
-        *np.array(places, np.float32).swapaxes(0, 1),
+        *np.array(points, np.float32).swapaxes(0, 1),
     )
 
 
 def _run(
-    model: Engine, ids: list[int], layers: tuple[int, int], stream: np.ndarray | None = None, logits: bool = False
+    engine: Engine, ids: list[int], layers: tuple[int, int], stream: np.ndarray | None = None, logits: bool = False
 ) -> dict[str, np.ndarray]:
-    """`Engine.run_layers` over a whole text, part by part."""
+    """`Engine.run_layers` over a whole text, MAX_LOGIT_ROWS rows a pass."""
     sequence, parts = Sequence(), []
     try:
         for start in range(0, len(ids), MAX_LOGIT_ROWS):
             rows = slice(start, start + MAX_LOGIT_ROWS)
             parts.append(
-                model.run_layers(sequence, ids[rows], layers, None if stream is None else stream[rows], logits)
+                engine.run_layers(sequence, ids[rows], layers, None if stream is None else stream[rows], logits)
             )
     finally:
-        model.free(sequence)
+        engine.free(sequence)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _logits(model: Engine, ids: list[int], stream: np.ndarray) -> np.ndarray:
-    """What ln_f and the token matrix make of a stream [n, n_embd]: float32 [n, n_vocab]."""
-    n_layer = model.config.n_layer
-    return _run(model, ids, (n_layer, n_layer), stream, logits=True)["logits"]
+def _logits(engine: Engine, ids: list[int], stream: np.ndarray) -> np.ndarray:
+    """LM head after ln_f, applied to a residual stream [n, n_embd]: float32 [n, n_vocab]."""
+    n_layer = engine.config.n_layer
+    return _run(engine, ids, (n_layer, n_layer), stream, logits=True)["logits"]
 
 
-def _vector(model: Engine, name: str) -> np.ndarray:
-    """A tensor of the native file, float32 [n_embd]."""
-    entry = model.weights.entries[name]
-    padded: np.ndarray = model.weights.block[entry.start : entry.stop].view(np.float32)
-    return padded[: model.config.n_embd]
+def _vector(engine: Engine, name: str) -> np.ndarray:
+    """A LayerNorm's gain or bias, or a bias of the MLP, without padding: float32 [n_embd]."""
+    return engine.weights.floats(name)[: engine.config.n_embd]
 
 
 def _attention(qkv: np.ndarray, n_head: int, scale: float, kv_dtype: KVDtype) -> np.ndarray:
-    """Queries, keys and values [n, 3 n_embd] of a layer -> softmax(scale q k.T), float32 [n_head, n, n]."""
+    """Attention weights softmax(scale q k.T) from qkv [n, 3 n_embd] of a layer: float32 [n_head, n, n]."""
     n = len(qkv)
     q, k, _ = qkv.reshape(n, 3, n_head, -1).transpose(1, 2, 0, 3)  # [n_head, n, head_dim] each
-    k = k.astype(kv_dtype).astype(np.float32)  # as they lie in the cache
+    k = k.astype(kv_dtype).astype(np.float32)  # rounded as in the KV cache
     scores = np.float32(scale) * (q @ k.transpose(0, 2, 1))
-    scores[:, np.triu(np.ones((n, n), bool), k=1)] = -np.inf  # nobody sees the future
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    result: np.ndarray = weights / weights.sum(axis=-1, keepdims=True)
-    return result
+    scores[:, np.triu(np.ones((n, n), bool), k=1)] = -np.inf  # causal mask
+    return softmax(scores)
 
 
-def _numbers(model: Engine, norm: str, stream: np.ndarray, added: np.ndarray) -> tuple[np.ndarray, ...]:
-    """What a `Trace` says of the place that a LayerNorm reads, in its order, float64 [n] each: float32 may overflow."""
+def _statistics(engine: Engine, norm: str, stream: np.ndarray, added: np.ndarray) -> tuple[np.ndarray, ...]:
+    """`Trace.norms` to `Trace.variance_after` at one point, in that order, float64 [n] each: float32 may overflow."""
     stream, added = stream.astype(np.float64), added.astype(np.float64)
-    mean, variance = stream.mean(axis=1), stream.var(axis=1)
-    normed = (stream - mean[:, None]) / np.sqrt(variance + model.config.layer_norm_epsilon)[:, None]
-    normed = normed * _vector(model, f"{norm}.weight") + _vector(model, f"{norm}.bias")
+    gain, bias = _vector(engine, f"{norm}.weight"), _vector(engine, f"{norm}.bias")
+    normed = layer_norm(stream, gain, bias, engine.config.layer_norm_epsilon)
     lengths = (np.linalg.norm(array, axis=1) for array in (stream, added))
-    return *lengths, mean, variance, normed.mean(axis=1), normed.var(axis=1)
+    return *lengths, stream.mean(axis=1), stream.var(axis=1), normed.mean(axis=1), normed.var(axis=1)
 
 
 def _likeliest(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[n, n_vocab] -> the N_TOP likeliest ids, likeliest first, int32 [n, k], and their probabilities, float32."""
+    """The N_TOP likeliest ids of logits [n, n_vocab], likeliest first: int32 [n, k]; their probabilities float32."""
     k = min(N_TOP, logits.shape[1])
     ids = np.argpartition(-logits, k - 1, axis=1)[:, :k]
     ids.sort(axis=1)
-    chosen = np.take_along_axis(logits, ids, axis=1)
-    order = np.argsort(-chosen, axis=1, kind="stable")
-    highest = chosen.max(axis=1, keepdims=True)
-    total = np.exp(logits - highest).sum(axis=1, keepdims=True)
-    probabilities = np.exp(np.take_along_axis(chosen, order, axis=1) - highest) / total
-    return np.take_along_axis(ids, order, axis=1).astype(np.int32), probabilities
+    order = np.argsort(-np.take_along_axis(logits, ids, axis=1), axis=1, kind="stable")
+    ids = np.take_along_axis(ids, order, axis=1)
+    return ids.astype(np.int32), np.take_along_axis(softmax(logits), ids, axis=1)
 
 
 def _text(tokenizer: Tokenizer, token: int) -> str:
-    if token >= tokenizer.n_vocab:  # some models pad their vocabulary
+    if token >= tokenizer.n_vocab:  # padding of the vocabulary
         return f"<{token}>"
     return tokenizer.decode_bytes((token,)).decode(errors="backslashreplace")

@@ -42,7 +42,7 @@ def source_digest() -> str:
 
 
 def _versions() -> str:
-    """Changes with the version of Numba or llvmlite. (To import importlib.metadata for them takes 9 ms.)"""
+    """Digest of the versions of Numba and llvmlite, without importlib.metadata, whose import takes 9 ms."""
     digest = hashlib.sha256()
     for package in ("numba", "llvmlite"):
         spec = find_spec(package)

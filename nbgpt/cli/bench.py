@@ -1,4 +1,4 @@
-"""bench: how fast a model runs here, and what the machine would allow."""
+"""`bench`: tokens a second, beside the machine's bandwidth and arithmetic."""
 
 from __future__ import annotations
 

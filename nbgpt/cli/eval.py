@@ -1,4 +1,4 @@
-"""`eval`: how good a model is."""
+"""`eval`: perplexity of a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`explain`: a page about what the model does to a text."""
+"""`explain`: write the explain page of a text."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _output(chosen: str | None) -> str:
-    """Where to write; a terminal is no place for a page."""
+    """The file to write, "-" for standard output; a terminal gets a file instead."""
     if chosen is not None:
         return chosen
     if sys.stdout is None or not sys.stdout.isatty():

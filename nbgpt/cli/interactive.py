@@ -1,4 +1,4 @@
-"""A conversation with a model at a terminal: what is typed is continued, and the text grows."""
+"""The conversation of `repl`: each line that is typed is added to the text, and the model continues it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _JSON_NAMES = {"true": True, "false": False, "null": None}
 
 
 class Repl:
-    """The text so far, the settings, and what each line does to them."""
+    """The text so far and the options of generate; `take` carries out one line."""
 
     def __init__(self, model: Model, settings: dict[str, Any]) -> None:
-        """Raises ValueError for settings that the model refuses."""
+        """Check the options. Raises ValueError for options that the model refuses."""
         self.model = model
         self.settings: dict[str, Any] = {"overflow": "truncate_left", **settings}
         self.text = ""
-        self._turns: list[tuple[str, str]] = []  # the text before each turn, and what was typed
+        self._turns: list[tuple[str, str]] = []  # the text before each turn, and the line typed
         self._commands: dict[str, Callable[[str], None]] = {
             "set": self._set,
             "undo": self._undo,
@@ -49,7 +49,7 @@ class Repl:
         self._try(self.settings)
 
     def run(self, lines: Iterator[str]) -> None:
-        """Take line after line until there is none or /quit. Raises OSError if nobody reads what is written."""
+        """Carry out lines until they end or /quit. Raises OSError if standard output is closed."""
         for line in lines:
             if line.strip() in ("/quit", "/exit"):
                 return
@@ -57,11 +57,11 @@ class Repl:
                 self.take(line)
             except OSError:
                 raise
-            except Exception as error:  # whatever a setting brings about, the text must not be lost
+            except Exception as error:  # no option may lose the text
                 note(str(error) or type(error).__name__)
 
     def take(self, line: str) -> None:
-        """Do what a line says, or continue the text with it. Raises ValueError for what cannot be done."""
+        """Carry out a command, or add a line to the text and continue it. Raises ValueError if that is impossible."""
         name, _, value = line.removeprefix("/").partition(" ")
         if not line.startswith("/"):
             self._go_on(self._turns, self.text, line)
@@ -71,7 +71,7 @@ class Repl:
             raise ValueError(f"no command is called /{name}; /help shows those there are")
 
     def _go_on(self, turns: list[tuple[str, str]], text: str, typed: str) -> None:
-        """Continue what is typed after a text and its turns. An error leaves the conversation as it was."""
+        """Continue text + typed, where `turns` made the text. An error leaves the conversation as it was."""
         stream = self.model.stream(text + typed, **self.settings)
         said = ""
         try:
@@ -118,7 +118,7 @@ class Repl:
         self.settings = changed
 
     def _try(self, settings: dict[str, Any]) -> None:
-        self.model.stream(self.text, **settings)  # refuses what is out of range; nothing is computed yet
+        self.model.stream(self.text, **settings)  # checks the options; nothing is computed yet
 
 
 def _refuse(name: str) -> None:
@@ -131,14 +131,14 @@ def _refuse(name: str) -> None:
 
 
 def _value(text: str) -> Any:
-    """A number, a list, True, None as Python writes them, or true as JSON does; anything else is text."""
+    """A Python literal, or true, false, null as in JSON; anything else is text."""
     with contextlib.suppress(ValueError, SyntaxError, TypeError):
         return ast.literal_eval(text)
     return _JSON_NAMES.get(text, text)
 
 
 def typed_lines(prompt: str = "> ") -> Iterator[str]:
-    """Lines from the terminal, with a history that is kept; those that end with a backslash are joined to the next."""
+    """Lines from the terminal, with a history file; a line that ends with a backslash is joined to the next."""
     with _history(home() / "history"):
         parts: list[str] = []
         while True:
@@ -160,7 +160,7 @@ def typed_lines(prompt: str = "> ") -> Iterator[str]:
 
 @contextlib.contextmanager
 def _history(file: Path) -> Iterator[None]:
-    """Lines of earlier sessions at the arrow keys, where the system has readline."""
+    """Load and save the history for the arrow keys, if the system has readline."""
     try:
         import readline
     except ImportError:

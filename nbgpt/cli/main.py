@@ -1,4 +1,4 @@
-"""The command line: which subcommands there are, and what becomes of errors."""
+"""The command line: the list of subcommands, and the exit code and message for each kind of error."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import io
 import sys
 
 from .bench import define_bench
+from .convert import define_convert
+from .download import define_download
+from .embed import define_embed
 from .eval import define_eval
 from .explain import define_explain
 from .generate import define_generate
-from .lines import define_embed, define_score
-from .models import define_convert, define_download, define_info, define_warmup
+from .info import define_info
 from .parser import Parser
 from .repl import define_repl
+from .score import define_score
 from .terminal import give_up_output, note
+from .warmup import define_warmup
 
 _EXAMPLES = """\
 examples:
@@ -50,7 +54,7 @@ def _new_parser() -> Parser:
 
 
 def _explain(error: BaseException) -> tuple[int, str]:
-    """Exit code and line for an error. Raises it again if it is not one to expect."""
+    """Exit code and message for an expected error; any other is raised again with its traceback."""
     from ..backend.kernel_cache import KernelError
     from ..conversion.hub import DownloadError
     from ..formats import FormatError
@@ -71,7 +75,14 @@ def _explain(error: BaseException) -> tuple[int, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 141 nobody reads."""
+    """Run a command.
+
+    Args:
+        arguments: of the command line; None: the process's own.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C), 141 the reader closed the pipe.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
     try:

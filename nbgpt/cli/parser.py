@@ -1,4 +1,4 @@
-"""What the parsers of all subcommands have in common."""
+"""Argument parsing that subcommands share: the parser class, and the options for model, dtype, threads and bos."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ DTYPES = tuple(HEAD_DTYPE)
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """An ArgumentParser that reports a usage error in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"nbgpt: {printable(message)}; `{self.prog} --help` explains\n")
 
 
 def add(commands: Commands, name: str, text: str, run: Callable[[argparse.Namespace], None] | None = None) -> Parser:
-    """A subcommand and the function that runs it."""
+    """Add a subcommand with its help text and the function that runs it."""
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     command.set_defaults(run=run)
     return command
 
 
 def add_model(command: argparse._ActionsContainer) -> None:
-    """Which model, and how it runs."""
+    """Add the options that say which model to load, and how: --model, --dtype, --threads, --kv-dtype."""
     command.add_argument(
         "-m",
         "--model",
@@ -44,17 +44,24 @@ def add_model(command: argparse._ActionsContainer) -> None:
         "--kv-dtype",
         choices=("float32", "float16"),
         default="float32",
-        help="type of the keys and values that are kept; float16 halves them, and rounds them; default: %(default)s",
+        help="type of the KV cache; float16 takes half the memory and rounds; default: %(default)s",
     )
 
 
 def load_model(options: argparse.Namespace) -> Model:
-    """The model that the options of `add_model` ask for."""
+    """Load the model that the options of `add_model` name."""
     from ..model import load
 
     return load(options.model, options.dtype, options.threads, options.kv_dtype)
 
 
 def add_bos(command: argparse._ActionsContainer, text: str) -> None:
-    """Whether texts begin with <|endoftext|>; None if nothing is said."""
+    """Add --bos and --no-bos, whether texts begin with <|endoftext|>; None if neither is given."""
     command.add_argument("--bos", action=argparse.BooleanOptionalAction, default=None, help=text)
+
+
+def add_lines(command: argparse._ActionsContainer) -> None:
+    """Add the arguments of a subcommand that reads a file line by line: the file, the model, --bos."""
+    command.add_argument("file", help="the text, UTF-8; - is standard input")
+    add_model(command)
+    add_bos(command, "begin each line with <|endoftext|>; default: as the model's file says")

@@ -1,4 +1,4 @@
-"""`repl`: text that is typed and continued."""
+"""`repl`: type text at a terminal and the model continues it."""
 
 from __future__ import annotations
 

@@ -1,23 +1,32 @@
-"""Text in and out of a process: UTF-8, one line an error, and no control characters from strangers."""
+"""Reading text and writing to standard output and standard error: UTF-8, without control characters from files."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 
 def read_text(file: str) -> str:
-    """The text in a file, or in standard input for -."""
+    """The text of a file; - is standard input."""
     if file != "-":
         return decode(Path(file).read_bytes(), file)
     return decode(sys.stdin.buffer.read() if sys.stdin else b"", "standard input")
 
 
+def line_batches(file: str, size: int = 64) -> Iterator[list[str]]:
+    """The lines of a file, `size` at a time, without their line breaks (Unix or DOS); - is standard input."""
+    lines = read_text(file).replace("\r\n", "\n").split("\n")
+    if not lines[-1]:  # after the end of the last line
+        lines.pop()
+    for start in range(0, len(lines), size):
+        yield lines[start : start + size]
+
+
 def decode(data: bytes, where: str) -> str:
-    """UTF-8 to text. Raises FormatError that says where it came from."""
+    """Decode UTF-8. `where` names the source in the message of the FormatError that other bytes raise."""
     from ..formats import FormatError
 
     try:
@@ -28,7 +37,7 @@ def decode(data: bytes, where: str) -> str:
 
 
 def write(text: str) -> None:
-    """To standard output, at once."""
+    """Write to standard output and flush."""
     try:
         print(text, end="", flush=True)
     except OSError as error:
@@ -37,9 +46,9 @@ def write(text: str) -> None:
 
 
 def write_pieces(pieces: Iterable[str]) -> None:
-    """A text piece by piece as it comes; whatever ends it, the output ends with a whole line.
+    """Write each piece as it comes; even after an error the output ends with a line break.
 
-    An error before the first piece leaves the output as it was.
+    An error before the first piece writes nothing.
     """
     rest = iter(pieces)
     last = next(rest, "")
@@ -53,7 +62,7 @@ def write_pieces(pieces: Iterable[str]) -> None:
 
 
 def give_up_output() -> None:
-    """Let what standard output does not take go nowhere, so that the exit does not complain too."""
+    """If standard output is broken, redirect it to nowhere: Python's flush at exit would report the error again."""
     try:
         print(end="", flush=True)
     except OSError:
@@ -61,20 +70,20 @@ def give_up_output() -> None:
 
 
 def note(text: str) -> None:
-    """A line to standard error, if there is one."""
+    """Write a line "nbgpt: ..." to standard error, if the process has one."""
     with suppress(OSError, AttributeError):
         sys.stderr.write(f"nbgpt: {printable(text)}\n")
 
 
 def printable(text: str) -> str:
-    """The same in one line, without control characters, which a hostile file may have put there."""
+    """The text as one line without control characters, which a hostile file may contain."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def shaded(text: str, probability: float) -> str:
-    """The text on a background from red (0) by way of yellow (1/4) to green (1), in black; line ends stay plain.
+    """The text in black on a background from red (probability 0) over yellow (1/4) to green (1).
 
-    For those who ask by an option: NO_COLOR and what is no terminal do not hinder it, as no-color.org has it.
+    Line breaks are not coloured. NO_COLOR is ignored, as no-color.org recommends for an option that asks for colour.
     """
     likely = probability**0.5
     if os.environ.get("COLORTERM") in ("truecolor", "24bit"):

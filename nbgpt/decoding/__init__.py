@@ -1,5 +1,5 @@
-"""Ways of choosing whole continuations: beam search, contrastive search.
+"""Decoding strategies that compare whole continuations: beam search, contrastive search.
 
-May import: engine, sampling, validation.
+May import: engine and what is below it.
 Start with `beam_search.py`.
 """

@@ -1,5 +1,5 @@
 """nbgpt inside other programs.
 
 May import: everything.
-Start with `llm.py`, the plugin of the command line tool `llm`.
+Start with `llm.py`, the plugin for the command line tool `llm`.
 """

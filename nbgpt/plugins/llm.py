@@ -1,6 +1,6 @@
-"""A plugin for the `llm` command line: every model that is on this machine, as `llm -m nbgpt/NAME "..."`.
+"""Plugin for the command line tool `llm`: every model on this machine as `llm -m nbgpt/NAME "..."`.
 
-It is found by its entry point once `llm` and nbgpt are installed together: `pip install "nbgpt[llm]"`.
+`llm` finds it by its entry point once both are installed: `pip install "nbgpt[llm]"`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ..model import Model, load
 
 @llm.hookimpl
 def register_models(register: Any) -> None:
-    """One for each native file that `--model NAME` would find."""
+    """Register each native file that `--model NAME` would find."""
     for name in known():
         if find(name):
             register(NbgptModel(name))
 
 
 class NbgptOptions(llm.Options):
-    """As for `nbgpt.Model.generate`; what is not given is what it is there."""
+    """Some options of `nbgpt.Model.generate`; the defaults are those of `generate`."""
 
     max_tokens: int | None = Field(None, description="how many new tokens at most")
     temperature: float | None = Field(None, description="above 1 wilder, below tamer, 0 greedy")
@@ -39,9 +39,9 @@ class NbgptOptions(llm.Options):
 
 
 class NbgptModel(llm.Model):
-    """A GPT-2 continues: a conversation is one text that grows.
+    """A GPT-2 as a model of llm: the conversation is one text, which the model continues.
 
-    It knows no instructions: what `--system` gives is a paragraph of that text, with a blank line after it.
+    GPT-2 does not follow instructions: the text of `--system` is a paragraph of its own at the beginning.
     """
 
     can_stream = True
@@ -52,7 +52,7 @@ class NbgptModel(llm.Model):
         self.model_id = f"nbgpt/{name}"
 
     def execute(self, prompt: Any, stream: bool, response: Any, conversation: Any) -> Iterator[str]:
-        """Pieces of the continuation. Raises llm.ModelError for what nbgpt refuses."""
+        """Pieces of the continuation. Raises llm.ModelError for errors of nbgpt."""
         text = "".join(_text_of(message) for message in prompt.messages)
         options = {name: value for name, value in prompt.options.model_dump().items() if value is not None}
         try:

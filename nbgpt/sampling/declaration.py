@@ -101,7 +101,10 @@ def option(default: Any, group: str, help: str, kind: Any, *, stored: Any = _SAM
     """A field that declares an option.
 
     Args:
-        default: see `Option`, as are group, help and kind.
+        default: see `Option`.
+        group: see `Option`.
+        help: see `Option`.
+        kind: see `Option`.
         stored: default of the field, if it differs from the caller's.
         takes: annotation of the keyword argument, if the field holds what `text.options.parse` makes of it.
         more: other attributes of `Option`.

@@ -1,9 +1,9 @@
-"""Texts of a given form: one of several, what a regular expression matches, or JSON that fits a schema.
+"""Structured output: one of several texts, a match of a regular expression, or JSON that fits a schema.
 
-llguidance (https://github.com/guidance-ai/llguidance) says which tokens may follow at each place of a grammar; the
-model chooses among them. The end of text may follow exactly where the grammar allows an end; a text that max_tokens
-cut short (finish_reason "length") is the beginning of one that fits. What the grammar forces is cut into tokens as the
-tokenizer would; where there is a choice, so is how it is cut.
+llguidance (https://github.com/guidance-ai/llguidance) computes which tokens the grammar allows after the text so far;
+all other logits become -inf. <|endoftext|> is allowed exactly where the grammar may end; a text that max_tokens cut
+short (finish_reason "length") is a prefix of one that fits. Text that the grammar forces is tokenized as the tokenizer
+does it; where the grammar leaves a choice, the model also chooses how it is split into tokens.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import reprlib
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,64 +21,97 @@ from ..tokenizer import Tokenizer
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-    from ..model import Model
+
+class HasTokenizer(Protocol):
+    """Anything with a tokenizer, as `nbgpt.Model`."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer whose ids the grammar is about."""
+        ...
 
 
-def choice(model: Model, choices: Iterable[str]) -> Constraint:
-    """For `logits_processors`: the text is one of these. Raises ValueError unless they are texts, none of them empty.
+def choice(model: HasTokenizer, choices: Iterable[str]) -> Constraint:
+    """A logits processor under which the text is one of `choices`.
 
-    GPT-2's words begin with the space before them, so after "The answer is" ask for " yes" and " no".
+    GPT-2's words begin with the space before them: after "The answer is", use " yes" and " no".
+
+    Raises:
+        ValueError: choices is not a list of texts, or one is empty.
+        ImportError: llguidance is not installed.
     """
     return Constraint(model.tokenizer, "choice", choices)
 
 
-def regex(model: Model, pattern: str) -> Constraint:
-    """For `logits_processors`: the whole text matches a pattern. Raises ValueError if it is none or matches nothing.
+def regex(model: HasTokenizer, pattern: str) -> Constraint:
+    r"""A logits processor under which the whole text matches a regular expression.
 
-    The syntax is that of Rust (https://docs.rs/regex/#syntax), which lacks look-around and references to groups. `.` is
-    not a line's end; `\\d` and `\\w` know all of Unicode.
+    The syntax is Rust's (https://docs.rs/regex/#syntax), without look-around and back-references. `.` does not match a
+    line break; `\d` and `\w` include all of Unicode.
+
+    Raises:
+        ValueError: the pattern is not valid, or matches no text.
+        ImportError: llguidance is not installed.
     """
     return Constraint(model.tokenizer, "regex", pattern)
 
 
-def json_schema(model: Model, schema: Mapping[str, Any] | bool | str) -> Constraint:
-    """For `logits_processors`: the text is JSON that fits a schema, given as an object or as JSON.
+def json_schema(model: HasTokenizer, schema: Mapping[str, Any] | bool | str) -> Constraint:
+    """A logits processor under which the text is JSON that fits a schema.
 
-    It is written as json.dumps does it, properties in the order of the schema. Strings and lists end when the model
-    says so: bound them with maxLength and maxItems. Raises ValueError if it is no schema, or uses keywords that
-    llguidance does not have (see its docs/json_schema.md).
+    The JSON is formatted as json.dumps does it, properties in the order of the schema. The model decides where strings
+    and lists end: bound them with maxLength and maxItems.
+
+    Args:
+        model: whose tokenizer is used.
+        schema: a JSON schema, as an object or as JSON text.
+
+    Raises:
+        ValueError: the schema is not valid, or uses keywords that llguidance lacks (see its docs/json_schema.md).
+        ImportError: llguidance is not installed.
     """
     return Constraint(model.tokenizer, "json_schema", schema)
 
 
 class Constraint:
-    """A grammar that new texts follow, each from its beginning; several may follow it at a time."""
+    """A grammar for new texts; `for_text` gives each text a processor with a state of its own."""
 
     def __init__(self, tokenizer: Tokenizer, name: str, value: Any) -> None:
-        """Take the name of the option, "choice", "regex" or "json_schema", and its value.
+        """Compile the grammar.
 
-        Raises ValueError for a value that the option does not have, ImportError if llguidance is not installed.
+        Args:
+            tokenizer: the model's tokenizer.
+            name: "choice", "regex" or "json_schema".
+            value: the value of that option.
+
+        Raises:
+            ValueError: the value is not valid for the option.
+            ImportError: llguidance is not installed.
         """
         try:
             from llguidance import LLMatcher
         except ImportError:
             raise ImportError(f'{name} needs the package llguidance: pip install "nbgpt[constrain]"') from None
         self.tokenizer = tokenizer
-        self.asked = f"{name} is {reprlib.repr(value)}"
-        make, self._demand = _GRAMMARS[name]
+        self.description = f"{name} is {reprlib.repr(value)}"
+        make_grammar, self._allowed_values = _GRAMMARS[name]
         try:
-            grammar = make(value)
+            grammar = make_grammar(value)
         except (TypeError, ValueError, RecursionError) as error:
             raise self._refusal(str(error)) from None
         self._matcher = LLMatcher(_vocabulary(tokenizer), grammar, log_level=0)
         self.allowed(self._matcher)
 
     def for_request(self, n_prompt: int) -> Follower:
-        """The processor of one request, whose text follows the grammar after the n_prompt ids of the prompt."""
+        """The logits processor of one request, whose first n_prompt ids are outside the grammar."""
         return Follower(self, self._matcher.deep_copy(), n_prompt)
 
     def allowed(self, matcher: LLMatcher) -> np.ndarray:
-        """Which tokens may follow: bool [n_vocab]. Raises ValueError if the grammar is no good, or too much."""
+        """Mask of the tokens that may come next: bool [n_vocab].
+
+        Raises:
+            ValueError: the grammar is not valid, or too large for llguidance.
+        """
         bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
         if matcher.is_error():
             raise self._refusal(matcher.get_error())
@@ -88,22 +121,30 @@ class Constraint:
 
     def _refusal(self, message: str) -> ValueError:
         reason = f" ({_reason(message)})" if message else ""
-        return ValueError(f"{self.asked}{reason}; it must be {self._demand}")
+        return ValueError(f"{self.description}{reason}; it must be {self._allowed_values}")
 
 
 class Follower:
-    """Says of one text, wherever it goes on, what may follow: a logits processor."""
+    """The logits processor of one text: bans the tokens that the grammar does not allow next."""
 
     def __init__(self, constraint: Constraint, matcher: LLMatcher, n_prompt: int) -> None:
         self._constraint = constraint
         self._matcher = matcher
         self._n_prompt = n_prompt
-        self._read: list[int] = []
+        self._consumed: list[int] = []
 
     def __call__(self, ids: np.ndarray, logits: np.ndarray) -> np.ndarray:
-        """Ban every token that the grammar does not have after ids int32 [n], in logits float32 [n_vocab].
+        """Set the logits of tokens that the grammar does not allow after ids to -inf, in place.
 
-        Raises ValueError if the grammar does not have what was written.
+        Args:
+            ids: int32 [n], the text so far, prompt included.
+            logits: float32 [n_vocab].
+
+        Returns:
+            logits.
+
+        Raises:
+            ValueError: the text so far does not follow the grammar.
         """
         self._follow(ids[self._n_prompt :].tolist())
         allowed = self._constraint.allowed(self._matcher)
@@ -112,22 +153,22 @@ class Follower:
         return logits
 
     def _follow(self, ids: list[int]) -> None:
-        """Come to the place after ids: on from the last one, or if that is no part of it, from the beginning."""
+        """Advance the matcher over ids; restart it if they do not extend what it has consumed."""
         tokenizer = self._constraint.tokenizer
-        if tokenizer.eos_id in ids:  # that did not end it: another text begins
+        if tokenizer.eos_id in ids:  # with ignore_eos: the grammar begins again after the last <|endoftext|>
             ids = ids[len(ids) - ids[::-1].index(tokenizer.eos_id) :]
-        n_read = len(self._read)
-        if ids[:n_read] != self._read:
+        n_consumed = len(self._consumed)
+        if ids[:n_consumed] != self._consumed:
             self._matcher.reset()
-            n_read = 0
-        if not self._matcher.consume_tokens(ids[n_read:]):
-            reason = _reason(self._matcher.get_error())
-            raise ValueError(f"{self._constraint.asked}; a text cannot begin with {tokenizer.decode(ids)!r} ({reason})")
-        self._read = ids
+            n_consumed = 0
+        if not self._matcher.consume_tokens(ids[n_consumed:]):
+            text, reason = tokenizer.decode(ids), _reason(self._matcher.get_error())
+            raise ValueError(f"{self._constraint.description}; a text cannot begin with {text!r} ({reason})")
+        self._consumed = ids
 
 
 def _reason(message: str) -> str:
-    """What is wrong, of all that llguidance says about it."""
+    """The cause, in at most 80 characters, out of llguidance's message of several lines."""
     lines = [line.strip() for line in message.splitlines()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     reason = errors[0] if errors else lines[0].rpartition("(in regex): ")[2]
@@ -161,7 +202,7 @@ def _grammar_of_schema(schema: Any) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A pattern that a text alone matches."""
+    """A regular expression that matches this text only."""
     return "".join(c if c.isascii() and c.isalnum() else f"\\x{{{ord(c):x}}}" for c in text)
 
 
@@ -176,7 +217,7 @@ _VOCABULARIES: dict[int, LLTokenizer] = {}
 
 
 def _vocabulary(tokenizer: Tokenizer) -> LLTokenizer:
-    """A tokenizer as llguidance has it, which takes it a tenth of a second; kept as long as the tokenizer."""
+    """llguidance's form of a tokenizer. It takes 0.1 s to make and is kept as long as the tokenizer lives."""
     from llguidance import LLTokenizer, TokenizerWrapper
 
     key = id(tokenizer)
@@ -187,7 +228,7 @@ def _vocabulary(tokenizer: Tokenizer) -> LLTokenizer:
 
 
 class _Vocabulary:
-    """What llguidance asks of a tokenizer; it must not keep it alive."""
+    """The interface that llguidance's TokenizerWrapper wants; holds the tokenizer by a weak reference."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.eos_token_id = tokenizer.eos_id

@@ -1,5 +1,8 @@
 """SIMD registers, pointers and atomics as Numba values, so that kernels read as plain Python.
 
+May import: abi and what is below it.
+Start with `lanes.py`; `codegen.py` has the LLVM beneath.
+
 A vector has 16 lanes of 32 bits whatever the CPU: LLVM maps it to one AVX-512, two AVX2 or four NEON registers. Only
 what LLVM does not find by itself (integer dot products, half floats) looks at the features of the target, which is the
 CPU that Numba compiles for and not always the one it runs on.

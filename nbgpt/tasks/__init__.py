@@ -1,5 +1,9 @@
-"""What a language model is used for besides writing: scores, embeddings, labels, zero-shot prompts.
+"""Uses of a language model besides generation: scores, embeddings, labels, zero-shot prompts.
 
-May import: text, engine, tokenizer.
+May import: text and what is below it.
 Start with `scoring.py`.
 """
+
+from .zero_shot import answer, summarize, translate
+
+__all__ = ["answer", "summarize", "translate"]

@@ -1,25 +1,24 @@
-"""How likely a model finds a text: log-probabilities of its tokens, and of continuations to choose from."""
+"""Scoring: log-probabilities of a text's tokens, and of several continuations to choose from."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..engine.engine import Engine
+from ..tokenizer import Tokenizer
 from ..validation import check
-
-if TYPE_CHECKING:
-    from ..model import Model
 
 
 @dataclass(frozen=True)
 class Score:
     """Log-probabilities of a text's tokens, in nats."""
 
-    tokens: list[int]  # ids; the <|endoftext|> that a text may begin with is none of them
-    texts: list[str]  # of each token; a character that is spread over several comes with the last of them
-    logprobs: list[float | None]  # of each token given those before it; None: nothing stood before it
+    tokens: list[int]  # ids, without the <|endoftext|> that bos adds
+    texts: list[str]  # of each token; a character that spans several tokens is given with the last of them
+    logprobs: list[float | None]  # of each token given those before it; None for a first token without bos
 
     @property
     def total(self) -> float:
@@ -28,76 +27,114 @@ class Score:
 
     @property
     def mean(self) -> float:
-        """The same for a token on average, which texts of different lengths can be compared by; nan if none has one."""
+        """`total` divided by the number of tokens that have a log-probability; nan if there is none."""
         n_scored = len(self.logprobs) - self.logprobs.count(None)
         return self.total / n_scored if n_scored else math.nan
 
 
-def score(model: Model, text: str, *, bos: bool | None = None) -> Score:
-    """Log-probability of each token of a text given those before it.
+def score(engine: Engine, tokenizer: Tokenizer, text: str, *, bos: bool | None = None) -> Score:
+    """Log-probability of each token of a text given those before it: transformers' `log_softmax(logits)`.
 
-    bos: read <|endoftext|> first, so that the first token has a log-probability too; without it the first has none.
-    None: as the model's file says. The values are transformers' `log_softmax(logits)` at each token.
-    Raises ValueError for a text of more tokens than the context has room for.
+    Args:
+        engine: runs the model.
+        tokenizer: the model's tokenizer.
+        text: at most n_ctx + 1 tokens, <|endoftext|> included: the last one is scored but not read.
+        bos: read <|endoftext|> first, so that the first token is scored too; None: as the model's file says.
+
+    Returns:
+        The tokens with their log-probabilities.
+
+    Raises:
+        ValueError: the text does not fit the context.
     """
-    return score_batch(model, [text], bos=bos)[0]
+    return score_batch(engine, tokenizer, [text], bos=bos)[0]
 
 
-def score_batch(model: Model, texts: Sequence[str], *, bos: bool | None = None) -> list[Score]:
-    """`score` of each text, to the bit, with many texts in one pass."""
-    ids = encode_batch(model, texts, bos, room=model.config.n_ctx + 1)  # the last token need not be read
-    surprises = model.engine.nll_of(ids)
-    scores = []
-    for read, found in zip(ids, surprises, strict=True):
-        has_bos = read[0] == model.tokenizer.eos_id  # text is never encoded to it
-        logprobs = [] if has_bos else [None]
-        decoder = model.tokenizer.stream()
-        tokens = read[1:] if has_bos else read
-        scores.append(Score(tokens, list(map(decoder.push, tokens)), logprobs + (-found).tolist()))
-    return scores
+def score_batch(engine: Engine, tokenizer: Tokenizer, texts: Sequence[str], *, bos: bool | None = None) -> list[Score]:
+    """`score` of each text, with the same bits, many texts in one pass."""
+    batch = encode_batch(engine, tokenizer, texts, bos, room=engine.config.n_ctx + 1)
+    return [_score(tokenizer, ids, -nll) for ids, nll in zip(batch, engine.nll_of(batch), strict=True)]
+
+
+def _score(tokenizer: Tokenizer, ids: list[int], logprobs: Any) -> Score:
+    """The score of ids [n] whose tokens after the first have logprobs float64 [n - 1]."""
+    has_bos = ids[0] == tokenizer.eos_id  # a text is never encoded to <|endoftext|>
+    tokens = ids[1:] if has_bos else ids
+    texts = list(map(tokenizer.stream().push, tokens))
+    return Score(tokens, texts, ([] if has_bos else [None]) + logprobs.tolist())
 
 
 def rank(
-    model: Model, text: str, choices: Sequence[str], *, normalize: bool = True, bos: bool | None = None
+    engine: Engine,
+    tokenizer: Tokenizer,
+    text: str,
+    choices: Sequence[str],
+    *,
+    normalize: bool = True,
+    bos: bool | None = None,
 ) -> list[tuple[str, float]]:
-    """Choices with their log-probabilities as the continuation of a text, the likeliest first.
+    """Choices with their log-probabilities as the continuation of a text, likeliest first. The text is read once.
 
-    normalize: divide by the number of the choice's tokens, so that a long choice is not unlikely for its length alone.
-    A choice stands directly after the text, so a word begins with a space: " Paris". Spaces that the text ends with
-    count as the choice's, since GPT-2's tokens have their spaces before them (lm-evaluation-harness does the same).
-    The text is read once. bos: as for `score`. Raises ValueError if there are no choices, if one has no tokens and if
-    one does not fit the context with the text; TypeError for a text in place of the choices.
+    A choice follows the text directly, so that a word begins with a space: " Paris". Spaces at the end of the text are
+    moved to the choice, since GPT-2's tokens begin with their space (as in lm-evaluation-harness).
+
+    Args:
+        engine: runs the model.
+        tokenizer: the model's tokenizer.
+        text: what every choice continues.
+        choices: texts of at least one token.
+        normalize: divide by the number of the choice's tokens, so that long choices are not at a disadvantage.
+        bos: begin with <|endoftext|>; None: as the model's file says.
+
+    Returns:
+        (choice, log-probability in nats), sorted.
+
+    Raises:
+        ValueError: there are no choices, one is empty, or one does not fit the context after the text.
+        TypeError: choices is a text instead of a list.
     """
     check("text", text, str, allowed="a str")
-    choices = _listed("choices", choices)
-    if not choices:
-        raise ValueError("choices is empty; give at least one")
-    for choice in choices:
-        check("choice", choice, str, allowed="a str")
-    begin = text.rstrip(" ")
-    ids = model.encode(begin, bos)
-    continuations = [model.tokenizer.encode(text[len(begin) :] + choice) for choice in choices]
+    choices = _checked_choices(choices)
+    prompt = text.rstrip(" ")
+    ids = tokenizer.encode_prompt(prompt, bos)
+    continuations = [tokenizer.encode(text[len(prompt) :] + choice) for choice in choices]
     for choice, continuation in zip(choices, continuations, strict=True):
-        n_tokens, n_ctx = len(ids) + len(continuation), model.config.n_ctx
-        if not choice:
-            raise ValueError(f"choice {choice!r} has no tokens; leave it out")
+        n_tokens, n_ctx = len(ids) + len(continuation), engine.config.n_ctx
         if n_tokens > n_ctx + 1:
             raise ValueError(
                 f"the text and choice {choice!r:.60} make {n_tokens} tokens; this model's context is {n_ctx}"
             )
-    surprises = model.engine.nll_of([[ids[-1], *continuation] for continuation in continuations], ids[:-1])
-    logprobs = [-float(found.mean() if normalize else found.sum()) for found in surprises]
+    nll = engine.nll_of([[ids[-1], *continuation] for continuation in continuations], ids[:-1])
+    logprobs = [-float(one.mean() if normalize else one.sum()) for one in nll]
     return sorted(zip(choices, logprobs, strict=True), key=lambda ranked: -ranked[1])
 
 
-def encode_batch(model: Model, texts: Sequence[str], bos: bool | None, room: int) -> list[list[int]]:
-    """Ids of each text. Raises ValueError for more than `room` tokens, TypeError for a text in place of the list."""
+def _checked_choices(choices: Any) -> list[str]:
+    checked = _listed("choices", choices)
+    if not checked:
+        raise ValueError("choices is empty; give at least one")
+    for choice in checked:
+        check("choice", choice, str, allowed="a str")
+        if not choice:
+            raise ValueError(f"choice {choice!r} has no tokens; leave it out")
+    return checked
+
+
+def encode_batch(
+    engine: Engine, tokenizer: Tokenizer, texts: Sequence[str], bos: bool | None, room: int
+) -> list[list[int]]:
+    """Ids of each text.
+
+    Raises:
+        ValueError: a text has more than `room` tokens.
+        TypeError: texts is a text instead of a list.
+    """
     texts = _listed("texts", texts)
-    batch = [model.encode(text, bos) for text in texts]
+    batch = [tokenizer.encode_prompt(text, bos) for text in texts]
     for text, ids in zip(texts, batch, strict=True):
         if len(ids) > room:
             raise ValueError(
-                f"text {text!r:.60} has {len(ids)} tokens; this model's context is {model.config.n_ctx}: "
+                f"text {text!r:.60} has {len(ids)} tokens; this model's context is {engine.config.n_ctx}: "
                 "shorten it, or cut it into several"
             )
     return batch

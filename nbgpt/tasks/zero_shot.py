@@ -1,19 +1,26 @@
-"""What GPT-2 does without having been trained for it: the tasks of its paper, each a prompt and where its answer ends.
+"""The zero-shot tasks of GPT-2's paper, each a prompt and a rule for where the answer ends.
 
-Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", sections 3.5 to 3.8. The paper gives
-the words of the prompts; where their lines break is our choice. Small models are bad at all of this.
+Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", sections 3.5 to 3.8. The words of
+the prompts are the paper's; the line breaks, which it does not give, are ours. Small models do badly at all of them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 from ..validation import check
 
-if TYPE_CHECKING:
-    from ..model import Model
+
+class Streams(Protocol):
+    """Anything that continues a prompt piece by piece, as `nbgpt.Model` does."""
+
+    @property
+    def stream(self) -> Callable[..., Any]:
+        """`stream(prompt, **options)`: an iterable of pieces of text."""
+        ...
+
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -24,58 +31,83 @@ _EITHER_END = re.compile(f"{_SENTENCE_END.pattern}|{_LINE_END.pattern}")
 
 
 def summary_prompt(article: str) -> str:
-    """The article, and "TL;DR:" in a line of its own."""
+    """The article, then "TL;DR:" on a line of its own."""
     return f"{article.rstrip()}\nTL;DR:"
 
 
-def summarize(model: Model, article: str, **options: Any) -> str:
-    """A summary of an article: the first three sentences of what follows `summary_prompt`, or all if there are fewer.
+def summarize(model: Streams, article: str, **options: Any) -> str:
+    """A summary of an article: the first three sentences of the continuation of `summary_prompt`, or fewer.
 
-    As the paper has it (3.6), of 100 tokens, each drawn from the likeliest two. options: as for `Model.stream`, in
-    place of these. Raises ValueError for an article that does not fit the context with them; overflow="truncate_left"
-    drops its beginning.
+    Args:
+        model: continues the prompt.
+        article: what to summarize.
+        options: as for `Model.stream`; the defaults are the paper's (3.6): 100 tokens, each drawn from the likeliest 2.
+
+    Returns:
+        The summary.
+
+    Raises:
+        ValueError: the article does not fit the context; overflow="truncate_left" drops its beginning.
     """
     settings = {"max_tokens": MAX_TOKENS, "temperature": 1.0, "top_k": 2, **options}
     return _until(_SENTENCE_END, _stream(model, summary_prompt(article), settings), 3)
 
 
 def translation_prompt(text: str, pairs: Pairs) -> str:
-    """A line "english = french" for each pair, and "text =". Raises ValueError if there are no pairs."""
+    """A line "source = translation" for each pair, then "text =". Raises ValueError if there are no pairs."""
     pairs = _checked(pairs)
     if not pairs:
         raise ValueError("pairs is empty; give at least one example: (text, its translation)")
     return "".join(f"{source} = {target}\n" for source, target in pairs) + f"{text} ="
 
 
-def translate(model: Model, text: str, pairs: Pairs, **options: Any) -> str:
-    """A translation of a sentence, from examples of what is meant: the first sentence or line of what follows.
+def translate(model: Streams, text: str, pairs: Pairs, **options: Any) -> str:
+    """A translation of a sentence: the first sentence or line of the continuation of `translation_prompt`.
 
-    As the paper has it (3.7), greedily, 100 tokens at most. options: as for `Model.stream`, in place of these. Raises
-    ValueError if there are no pairs, and for a prompt that does not fit the context.
+    Args:
+        model: continues the prompt.
+        text: the sentence to translate.
+        pairs: examples, (sentence, its translation).
+        options: as for `Model.stream`; the defaults are the paper's (3.7): greedy, at most 100 tokens.
+
+    Returns:
+        The translation.
+
+    Raises:
+        ValueError: there are no pairs, or the prompt does not fit the context.
     """
     settings = {"max_tokens": MAX_TOKENS, "greedy": True, **options}
     return _until(_EITHER_END, _stream(model, translation_prompt(text, pairs), settings))
 
 
 def answer_prompt(question: str, pairs: Pairs = (), context: str = "") -> str:
-    """The context, if any, then "Q: ..." and "A: ..." for each pair, and "Q: question", "A:"."""
+    """The context, if any; "Q: ..." and "A: ..." for each pair; then "Q: question" and "A:"."""
     before = f"{context.rstrip()}\n\n" if context else ""
     return before + "".join(f"Q: {asked}\nA: {said}\n\n" for asked, said in _checked(pairs)) + f"Q: {question}\nA:"
 
 
-def answer(model: Model, question: str, pairs: Pairs = (), context: str = "", **options: Any) -> str:
-    """An answer to a question: the first line of what follows `answer_prompt`.
+def answer(model: Streams, question: str, pairs: Pairs = (), context: str = "", **options: Any) -> str:
+    """An answer to a question: the first line of the continuation of `answer_prompt`.
 
-    pairs: questions with answers that show how long and of which kind an answer is (3.8), or the conversation before.
-    context: a text that the question is about (3.5). Greedy as in the paper, 100 tokens at most; options: as for
-    `Model.stream`, in place of these. Raises ValueError for a prompt that does not fit the context.
+    Args:
+        model: continues the prompt.
+        question: what to answer.
+        pairs: questions with answers, as examples of length and kind (3.8), or the conversation so far.
+        context: a text that the question is about (3.5).
+        options: as for `Model.stream`; the defaults are the paper's: greedy, at most 100 tokens.
+
+    Returns:
+        The answer.
+
+    Raises:
+        ValueError: the prompt does not fit the context.
     """
     settings = {"max_tokens": MAX_TOKENS, "greedy": True, **options}
     return _until(_LINE_END, _stream(model, answer_prompt(question, pairs, context), settings))
 
 
 def _checked(pairs: Any) -> list[tuple[str, str]]:
-    """Raise ValueError unless they are pairs of texts; a text of two letters is none."""
+    """The pairs as a list. Raises ValueError unless each is a tuple or list of two texts."""
     check("pairs", pairs, Iterable, allowed="a list of pairs of texts")
     checked: list[tuple[str, str]] = list(pairs)
     for pair in checked:
@@ -84,7 +116,7 @@ def _checked(pairs: Any) -> list[tuple[str, str]]:
     return checked
 
 
-def _stream(model: Model, prompt: str, settings: dict[str, Any]) -> Iterable[str]:
+def _stream(model: Streams, prompt: str, settings: dict[str, Any]) -> Iterable[str]:
     if settings.get("n") is not None:
         raise ValueError(f"n is {settings['n']!r}; it must be left out: a task has one answer")
     stream: Iterable[str] = model.stream(prompt, **settings)
@@ -92,7 +124,7 @@ def _stream(model: Model, prompt: str, settings: dict[str, Any]) -> Iterable[str
 
 
 def _until(end: re.Pattern[str], pieces: Iterable[str], n: int = 1) -> str:
-    """Text up to its n-th end, without space around it; pieces after that are not asked for."""
+    """The text up to its n-th match of `end`, stripped; reads no more pieces than that takes."""
     text = ""
     for piece in pieces:
         text = (text + piece).lstrip()

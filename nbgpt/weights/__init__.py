@@ -1,7 +1,7 @@
 """The native file of weights, and how float32 matrices become float16, int8 and int4.
 
-May import: backend, abi, formats, config.
-Start with `native_file.py`; `quantize.py` defines the types, `gptq.py` rounds with calibration.
+May import: backend and what is below it.
+Start with `native_file.py`; `quantize.py` defines the types, `packing.py` their layout, `gptq.py` calibrated rounding.
 """
 
 from .native_file import DTYPES, ITEM_BYTES, LAYOUT, Weights, in_memory, is_native, load, matrix_shapes, native_shapes

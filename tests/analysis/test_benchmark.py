@@ -6,11 +6,10 @@ import pytest
 from models import config_of, random_params, write_native
 
 from nbgpt import weights
-from nbgpt.abi.job import PROBE_FLOATS, PROBE_READ
 from nbgpt.analysis import benchmark
-from nbgpt.analysis.benchmark import Limits, as_json, as_table, elapsed, flop_a_token, plan, run, step_bytes
 from nbgpt.analysis.benchmark import Test as Trial  # pytest would take a Test for tests of its own
-from nbgpt.cli.main import main
+from nbgpt.analysis.benchmark import as_json, as_table, elapsed, flop_a_token, plan, run, step_bytes
+from nbgpt.analysis.roofline import Roofline
 from nbgpt.config import OFFICIAL
 from nbgpt.engine.engine import Engine
 
@@ -32,7 +31,7 @@ def file(tmp_path_factory):
 @pytest.fixture
 def hasty(monkeypatch):
     """No time is spent on measuring what the machine allows."""
-    monkeypatch.setattr(benchmark, "measure_limits", lambda model: Limits(10.0, 20.0))
+    monkeypatch.setattr(benchmark, "measure_roofline", lambda model: Roofline(10.0, 20.0))
 
 
 class FakeModel:
@@ -121,21 +120,6 @@ def test_bytes_and_operations_against_counting_each_token(file, test, kv_dtype, 
     assert flop_a_token(config, test) == pytest.approx(np.mean(operations))
 
 
-def test_bandwidth_is_the_best_of_seven_readings_of_512_mib(monkeypatch):
-    clock, seconds, readings = SimpleNamespace(now=0.0), iter([9, 8, 2, 8, 7, 9, 9, *[4] * 7]), []
-    monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-
-    def probe(kind, items, data):
-        clock.now += next(seconds)
-        if kind == PROBE_READ:
-            readings.append((data.ctypes.data % 64, items * PROBE_FLOATS * data.itemsize, data.nbytes))
-
-    model = SimpleNamespace(probe=probe, probe_flop=1e9, team=SimpleNamespace(n_threads=3))
-    limits = benchmark.measure_limits(model)
-    assert readings == [(0, 512 << 20, 512 << 20)] * 7
-    assert limits == Limits(pytest.approx((512 << 20) / 2 / 1e9), pytest.approx(3 * 64 / 4))
-
-
 @pytest.mark.usefixtures("hasty")
 def test_rows(file):
     tests = [Trial(n_prompt=20), Trial(n_gen=3, n_depth=4, n_sequences=2)]
@@ -161,8 +145,8 @@ def test_rows(file):
 
 
 def test_shares_are_of_the_larger_limit_before_and_after(file, monkeypatch):
-    limits = iter([Limits(1.0, 5.0), Limits(4.0, 3.0), Limits(2.0, 9.0)])
-    monkeypatch.setattr(benchmark, "measure_limits", lambda model: next(limits))
+    limits = iter([Roofline(1.0, 5.0), Roofline(4.0, 3.0), Roofline(2.0, 9.0)])
+    monkeypatch.setattr(benchmark, "measure_roofline", lambda model: next(limits))
     first, second = run(weights.load(file), [Trial(n_gen=2), Trial(n_gen=3)], [1], 1)
     assert (first.read_share, first.fma_share) == (first.gb_s / 4, first.gflop_s / 5)
     assert (second.read_share, second.fma_share) == (second.gb_s / 4, second.gflop_s / 9)
@@ -179,37 +163,3 @@ def test_a_table_comes_row_by_row(file):
     assert " ms |  | " in prompt  # a prompt reads no weights to speak of
     assert "| 1 | tg2 | " in next(lines)
     assert list(lines) == []
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["-d", 1000], "pp512 @ d1000 needs 1512 positions; this model's context is 200"),
-        (["-p", 0, "-n", 101, "-d", "50,100"], "tg101 @ d100 needs 201 positions; this model's context is 200"),
-        (["-p", 0, "-b", 0], "n-sequences is 0; it must be at least 1"),
-        (["-p", 0, "-n", 0], "nothing to measure: n-prompt and n-gen are 0"),
-        (["-p", 9, "-n", 9, "-r", 0], "repetitions is 0; it must be at least 1"),
-        (["-p", 9, "-n", 9, "-t", "2,0"], "threads is 0; it must be from 1 to 512"),
-        (["-p", 9, "-n", 9, "-t", "1,1000"], "threads is 1000; it must be from 1 to 512"),
-        (["--random", "124M"], "a model and --random are given; choose one"),
-    ],
-)
-def test_what_cannot_be_measured_is_said_before_anything_runs(file, capsys, options, message):
-    assert main(["bench", "-m", str(file), *map(str, options)]) == 2
-    assert capsys.readouterr() == ("", f"nbgpt: {message}\n")
-
-
-def test_a_size_that_is_not_official(capsys):
-    assert main(["bench", "--random", "117M"]) == 2
-    assert capsys.readouterr().err == "nbgpt: random is '117M'; choose one of 124M, 355M, 774M, 1558M\n"
-
-
-@pytest.mark.usefixtures("hasty")
-def test_the_command(file, capsys):
-    options = ["bench", "-m", str(file), "-p", "7", "-n", "3", "-d", "0,9", "-b", "1,2", "-t", "1", "-r", "1"]
-    assert main(options) == 0
-    assert capsys.readouterr().out.count("\n") == 2 + 2 * (1 + 2)
-    assert main([*options, "--json", "--kv-dtype", "float16"]) == 0
-    first, second, *_ = json.loads(capsys.readouterr().out)
-    assert (first["test"], second["test"]) == ("pp7", "pp7 @ d9")
-    assert (first["dtype"], first["type_k"], first["type_v"]) == ("float32", "f16", "f16")

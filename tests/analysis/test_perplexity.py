@@ -129,4 +129,4 @@ def test_a_likelihood_of_nothing_is_an_infinite_perplexity(tmp_path):
 )
 def test_bad_requests(model, text, options, message):
     with pytest.raises(ValueError, match=message):
-        perplexity(**{"model": model, "ids": text, **options})
+        perplexity(**{"engine": model, "ids": text, **options})

@@ -12,7 +12,6 @@ import pytest
 
 import nbgpt
 from nbgpt.cli.interactive import HELP, Repl, _value
-from nbgpt.cli.main import main
 from nbgpt.engine.request import Request
 
 OPENING = "It was a dark and stormy night"
@@ -118,16 +117,6 @@ def test_a_reader_that_has_gone_ends_the_program(repl, monkeypatch):
 def test_values_are_as_in_python_or_json(line, value):
     assert _value(line) == value
     assert type(_value(line)) is type(value)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"), [(["--max-tokens", "0"], "max_tokens is 0"), (["--seed", "-1"], "seed is -1")]
-)
-def test_what_it_is_started_with_is_tried(capsys, options, message):
-    assert main(["repl", *options]) == 2
-    said = capsys.readouterr()
-    assert said.err.startswith(f"nbgpt: {message}; it must be ")
-    assert (said.out, said.err.count("\n")) == ("", 1)
 
 
 def test_quit_and_help(repl, capsys):

@@ -1,103 +1,27 @@
 """The command line: text alone on standard output, one clear line for whatever goes wrong, and its exit code."""
 
-import io
 import itertools
 import json
 import os
-import pickle
-import re
-import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
-from folders import RECITED, TOKENIZER, ballot, reciter, text_config, write_folder, write_text_model
-from models import random_params
+from command_line import FIGURES, start
+from folders import RECITED, TOKENIZER, reciter, write_text_model
 
 import nbgpt
-from nbgpt import weights
-from nbgpt.analysis.perplexity import perplexity
-from nbgpt.backend.kernel_cache import load_kernels
+import nbgpt.cli.main
 from nbgpt.cli.main import main
 from nbgpt.conversion import registry
 from nbgpt.engine.request import Request
 from nbgpt.text.stream import Writer
 
-COMMANDS = ["generate", "repl", "convert", "download", "info", "eval", "score", "embed", "explain", "bench", "warmup"]
-FIGURES = re.compile(
-    r"nbgpt: (?P<prompt>\d+) prompt tokens, prefill [\d.]+ tokens/s; (?P<new>\d+) new tokens, decode [\d.]+ tokens/s; "
-    r"(?P<model>.+) (?P<dtype>\w+), (?P<threads>\d+) threads, seed (?P<seed>\d+)\n"
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def kernels():
-    """Compiled beforehand, as that is said on standard error."""
-    for dtype in ("float32", "int8"):
-        load_kernels(dtype)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
-def recital(folder):
-    """Writes RECITED and ends it."""
-    return str(write_text_model(folder / "recital.safetensors", *reciter()))
-
-
-@pytest.fixture(scope="module")
-def chatter(folder):
-    """Writes words and lines without end, another text for every seed."""
-    likely = [TOKENIZER.encode(token)[0] for token in (" the", " and", "\n")]
-    logits = np.full(TOKENIZER.n_vocab, -50, np.float32)
-    logits[likely] = 1, 0.5, 0.5
-    return str(write_text_model(folder / "chatter.safetensors", *ballot(logits, n_layer=1), bos=True))
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """Runs a command in this process -> exit code, standard output, standard error."""
-
-    def run(*arguments, stdin=b""):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as end:  # argparse
-            code = end.code
-        return code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def fails(run):
-    """Runs a command that must fail -> exit code, the one line on standard error."""
-
-    def fails(*arguments, **options):
-        code, out, err = run(*arguments, **options)
-        assert out == ""
-        assert re.fullmatch(r"nbgpt: [^\n]+\n", err)
-        return code, err[len("nbgpt: ") : -1]
-
-    return fails
-
-
-def start(*arguments, **options):
-    """The same in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(["", *sys.path])} | options.pop("env", {})
-    command = [sys.executable, "-m", "nbgpt", *map(str, arguments)]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment, encoding="utf-8", preexec_fn=_heed_interrupts, **pipes | options)
-
-
-def _heed_interrupts():
-    """Whoever runs the tests in the background ignores Ctrl-C, and his children would."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+SHARED = {"__init__", "main", "parser", "terminal", "interactive", "search"}
+COMMANDS = sorted(path.stem for path in Path(nbgpt.cli.main.__file__).parent.glob("*.py") if path.stem not in SHARED)
+"""Every other module of the command line is a subcommand."""
 
 
 # generate
@@ -365,60 +289,11 @@ def test_files_that_cannot_be_read(fails, recital, tmp_path):
 # Bad input: weights
 
 
-class Evil:
-    def __reduce__(self):
-        return os.mkdir, ("/nonexistent/never",)
-
-
-@pytest.fixture
-def official(tmp_path):
-    """A folder of official weights, and what to do to it."""
-    config = text_config()
-
-    def official(name="model", params=None, files=None):
-        folder = write_folder(tmp_path / name, config, random_params(config) | (params or {}))
-        for file, data in (files or {}).items():
-            if file in ("pytorch_model.bin", "m.gguf"):
-                (folder / "model.safetensors").unlink()
-            (folder / file).write_bytes(data)
-        return folder
-
-    return official
-
-
-NAN = {"h.1.mlp.c_fc.weight": np.full((48, 192), np.nan, np.float32)}
-SHAPE = {"h.1.mlp.c_fc.weight": np.zeros((48, 191), np.float32)}
-HEADER = (2**40).to_bytes(8, "little") + b"{}"
-EVIL = pickle.dumps({"wte.weight": Evil()})
-BAD_FOLDERS = {
-    "NaN": ({"params": NAN}, "h.1.mlp.c_fc.weight: weights hold nan: they are broken, fetch them again"),
-    "shape": ({"params": SHAPE}, "h.1.mlp.c_fc.weight is [48, 191]; the config asks for [48, 192]"),
-    "Llama": ({"files": {"config.json": b'{"model_type": "llama"}'}}, "model_type is 'llama'; nbgpt runs GPT-2 only"),
-    "config": ({"files": {"config.json": b"[]"}}, "config.json: expected a JSON object, found list"),
-    "cut short": ({"files": {"model.safetensors": b"abc"}}, "it is cut short or no safetensors file: fetch it again"),
-    "header": ({"files": {"model.safetensors": HEADER}}, f"claims a header of {2**40} bytes and has 10 in all"),
-    "pickle": ({"files": {"pytorch_model.bin": EVIL}}, "pytorch_model.bin"),
-    "magic": ({"files": {"pytorch_model.bin": b"not a pickle"}}, "pytorch_model.bin"),
-    "GGUF": ({"files": {"m.gguf": b"FUGG" * 10}}, "m.gguf"),
-    "vocabulary": ({"files": {"vocab.json": b"[]"}}, "vocab.json: not an object from tokens to ids"),
-}
-
-
-@pytest.mark.parametrize(("bad", "message"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
-def test_weights_that_cannot_be_converted(fails, official, tmp_path, bad, message):
-    folder = official(**bad)
-    for command in (["convert", folder, "-o", tmp_path / "m.safetensors"], ["generate", "--model", folder]):
-        code, line = fails(*command)
-        assert code == 1
-        assert message in line
-    assert not (tmp_path / "m.safetensors").exists()
-
-
 def test_native_files_that_are_damaged(fails, recital, tmp_path):
-    path = tmp_path / "m.safetensors"
+    path, header = tmp_path / "m.safetensors", (2**40).to_bytes(8, "little") + b"{}"
     with open(recital, "rb") as file:  # noqa: PTH123
         whole = file.read()
-    for data, message in ((whole[:-1], "cut short?"), (b"", "cut short"), (HEADER, "claims a header")):
+    for data, message in ((whole[:-1], "cut short?"), (b"", "cut short"), (header, "claims a header")):
         path.write_bytes(data)
         for command in (["generate", "--model", path], ["info", path]):
             code, line = fails(*command)
@@ -428,25 +303,6 @@ def test_native_files_that_are_damaged(fails, recital, tmp_path):
 def test_messages_carry_no_control_characters(fails, official):
     folder = official(files={"config.json": json.dumps({"model_type": "gpt\x1b[31m\n2"}).encode()})
     assert "\x1b" not in fails("convert", folder)[1]
-
-
-def test_a_target_that_cannot_be_written(fails, official, tmp_path):
-    code, line = fails("convert", official(), "-o", "/proc/none/m.safetensors")
-    assert (code, line) == (1, "/proc/none: No such file or directory")
-    (tmp_path / "file").touch()
-    code, line = fails("convert", official(), "-o", tmp_path / "file" / "m.safetensors")
-    assert (code, line.startswith(f"{tmp_path}/file")) == (1, True)
-
-
-def test_a_disk_that_is_full(fails, official, tmp_path):
-    folder, output = official(), tmp_path / "m.safetensors"
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
-    try:
-        assert fails("convert", folder, "-o", output) == (1, f"{output}: File too large")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 @pytest.mark.parametrize(
@@ -481,115 +337,3 @@ def test_help(run, command):
     assert out.startswith(" ".join(["usage: python -m nbgpt", *command]))
     if not command:
         assert all(f"\n    {name} " in out for name in COMMANDS)
-
-
-def test_info(run, chatter):
-    code, out, err = run("info", chatter)
-    assert (code, err) == (0, "")
-    facts = dict(line.split(None, 1) for line in out.splitlines())
-    assert list(facts) == [
-        *["model", "file", "size", "dtype", "config", "variant", "bos", "source"],
-        *["CPU", "threads", "kernels", "cache", "versions"],
-    ]
-    assert (facts["model"], facts["file"], facts["dtype"]) == ("chatter", chatter, "float32")
-    assert facts["config"] == f"n_layer 1, n_head 3, n_embd 48, n_inner 192, n_ctx 200, n_vocab {TOKENIZER.n_vocab}"
-    assert facts["bos"] == "texts begin with <|endoftext|>"
-    assert facts["kernels"].startswith(("shipped: ", "cached: ", "to be compiled: "))
-    assert facts["cache"] == os.environ["NBGPT_HOME"]
-    assert all(name in facts["versions"] for name in ("nbgpt 0.", "Python 3.", "numba 0.", "numpy ", "tiktoken "))
-
-
-def test_info_of_a_file_with_a_hostile_name(run, folder):
-    config, params = reciter("x")
-    path = write_text_model(folder / "\x1b[31m.safetensors", config, params)
-    assert "\x1b" not in run("info", path)[1]
-
-
-def test_convert(run, official, recital, tmp_path):
-    source = official("mine")
-    default = registry.models_folder() / "mine-int8.safetensors"
-    assert run("convert", source) == (0, f"{default}\n", "")
-    assert run("generate", "-q", "--model", "mine", "-n", 3)[0] == 0
-
-    output = tmp_path / "m.safetensors"
-    assert run("convert", source, "--dtype", "int4", "-o", output, "--name", "other", "--bos") == (0, f"{output}\n", "")
-    native = weights.load(output)
-    assert (native.dtype, native.metadata["name"], native.bos) == ("int4", "other", True)
-
-    assert run("convert", source, "--dtype", "float16", "-o", tmp_path)[1] == f"{tmp_path}/mine-float16.safetensors\n"
-    assert weights.load(tmp_path / "mine-float16.safetensors").dtype == "float16"
-    default.unlink()
-
-
-def test_convert_to_a_name_that_is_not_utf_8(run, official, tmp_path):
-    output = os.fsencode(tmp_path) + b"/\xff.safetensors"
-    code, text, _ = run("convert", official("source"), "-o", os.fsdecode(output))
-    assert (code, text) == (0, f"{tmp_path}/?.safetensors\n")
-    assert b"\xff.safetensors" in os.listdir(os.fsencode(tmp_path))  # noqa: PTH208 (as bytes)
-
-
-def test_convert_of_a_native_file(fails, recital, tmp_path):
-    code, line = fails("convert", recital, "-o", tmp_path / "again.safetensors")
-    assert (code, "is a native file already: convert the official weights" in line) == (1, True)
-
-
-def test_warmup(run, recital):
-    code, out, _ = run("warmup", "--dtype", "float32")
-    assert (code, out.count("\n")) == (0, 1)
-    assert os.path.exists(out.strip())  # noqa: PTH110
-
-
-@pytest.mark.parametrize("protocol", ["llama.cpp", "strided"])
-def test_perplexity(run, tmp_path, chatter, protocol):
-    text = " the and\r\n the the\n" * 100
-    (tmp_path / "text.txt").write_bytes(text.encode())
-    options = ["--model", chatter, "--protocol", protocol, "--window", 50]
-    code, out, err = run("eval", "perplexity", tmp_path / "text.txt", *options)
-    assert (code, err) == (0, "")
-    model = nbgpt.load(chatter)
-    result = perplexity(model.engine, TOKENIZER.encode(text), protocol, 50, bos_id=TOKENIZER.eos_id)
-    assert out == (
-        "model           chatter float32\n"
-        f"protocol        {protocol}\n"
-        "window          50\n"
-        f"stride          {50 if protocol == 'llama.cpp' else 25}\n"
-        f"tokens scored   {result.n_scored}\n"
-        f"NLL             {result.nll:.6f} nats a token\n"
-        f"perplexity      {result.perplexity:.4f} +/- {result.standard_error:.4f}\n"
-    )
-    assert run("eval", "perplexity", "-", *options, stdin=text.encode())[1] == out
-    without = run("eval", "perplexity", "-", *options, "--no-bos", stdin=text.encode())[1]
-    assert without.count("\n") == out.count("\n")
-
-
-def test_perplexity_of_too_little(fails, chatter, tmp_path):
-    (tmp_path / "text.txt").write_text("short")
-    code, line = fails("eval", "perplexity", tmp_path / "text.txt", "--model", chatter)
-    assert code == 2
-    assert re.fullmatch(r"the text has \d+ tokens; this needs at least 200: choose a longer one .*", line)
-
-
-def test_download_and_generate_without_a_network(tmp_path, home, monkeypatch):
-    pytest.importorskip("huggingface_hub", reason="the extra nbgpt[download] is not installed")
-    from hub_server import Hub
-
-    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    source = write_folder(tmp_path / "source", *reciter())
-    user = {"HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
-    with Hub({"me/recital": {path.name: path.read_bytes() for path in source.iterdir()}}) as hub:
-        process = start("download", "me/recital", "--dtype", "float32", env=user | {"HF_ENDPOINT": hub.url})
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
-        assert out == f"{home}/models/me--recital-float32.safetensors\n"
-    process = start("generate", "-q", "-n", 100, "--model", "me/recital", env=user | {"HF_ENDPOINT": hub.url})
-    assert process.communicate(timeout=60) == (RECITED + "\n", "")
-    process = start("download", "me/other", env=user | {"HF_HUB_OFFLINE": "1"})
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (1, "")
-    assert re.fullmatch(r"nbgpt: HF_HUB_OFFLINE is set and me/other is not in .*\n", err)
-
-
-def test_a_name_that_cannot_be_downloaded(fails):
-    pytest.importorskip("huggingface_hub", reason="the extra nbgpt[download] is not installed")
-    assert fails("download", "gpt2-xxl") == (1, "unknown model 'gpt2-xxl'; did you mean gpt2-xl?")

@@ -1,4 +1,4 @@
-"""`convert`, `download`, `info` and `warmup`: models before they run."""
+"""`convert`: official weights to a native file."""
 
 from __future__ import annotations
 
@@ -60,50 +60,3 @@ def _convert(options: argparse.Namespace) -> None:
         text=None if options.calibration_text is None else read_text(options.calibration_text),
     )
     write(f"{printable(str(output))}\n")
-
-
-def define_download(commands: Commands) -> None:
-    """Add the subcommand."""
-    command = add(commands, "download", "fetch official weights from the hub and convert them", _download)
-    command.add_argument("name", help="gpt2, gpt2-medium, gpt2-large, gpt2-xl, distilgpt2, or OWNER/REPO")
-    command.add_argument("--dtype", choices=DTYPES, default="int8", help="default: %(default)s")
-
-
-def _download(options: argparse.Namespace) -> None:
-    from ..conversion.hub import fetch
-    from ..conversion.registry import convert_with_progress, file_name, models_folder
-    from ..formats import open_checkpoint
-
-    checkpoint = open_checkpoint(fetch(options.name))
-    output = models_folder() / file_name(options.name, options.dtype)
-    convert_with_progress(checkpoint, options.dtype, output, name=options.name)
-    write(f"{printable(str(output))}\n")
-
-
-def define_info(commands: Commands) -> None:
-    """Add the subcommand."""
-    command = add(commands, "info", "say what a model is and what would run it", _info)
-    command.add_argument("model", nargs="?", help="as for generate; default: the embedded model")
-    command.add_argument("--dtype", choices=DTYPES, help="as for generate")
-
-
-def _info(options: argparse.Namespace) -> None:
-    from ..conversion.registry import open_model
-    from .about import describe
-
-    for name, value in describe(open_model(options.model, options.dtype)).items():
-        write(f"{name:12} {printable(value)}\n")
-
-
-def define_warmup(commands: Commands) -> None:
-    """Add the subcommand."""
-    command = add(commands, "warmup", "compile the kernels ahead of their first use", _warmup)
-    command.add_argument("--dtype", choices=DTYPES, action="append", help="may be repeated; default: int8")
-
-
-def _warmup(options: argparse.Namespace) -> None:
-    from ..backend.kernel_cache import find_object, load_kernels
-
-    for dtype in options.dtype or ["int8"]:
-        load_kernels(dtype)
-        write(f"{find_object(dtype).path}\n")

@@ -1,0 +1,34 @@
+"""`embed`: a vector for each line of a file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from .parser import add, add_lines, load_model
+from .terminal import line_batches, write
+
+if TYPE_CHECKING:
+    from .parser import Commands
+
+
+def define_embed(commands: Commands) -> None:
+    """Add the subcommand."""
+    command = add(commands, "embed", "a vector for each line of a text, as an object of JSON a line", _embed)
+    add_lines(command)
+    command.add_argument(
+        "--pooling", choices=("mean", "last"), default="mean", help="of the tokens' vectors; default: %(default)s"
+    )
+    command.add_argument(
+        "--normalize", action=argparse.BooleanOptionalAction, default=True, help="to length 1; default: yes"
+    )
+
+
+def _embed(options: argparse.Namespace) -> None:
+    model = load_model(options)
+    for lines in line_batches(options.file):
+        vectors = model.embed(lines, options.pooling, normalize=options.normalize, bos=options.bos)
+        for line, vector in zip(lines, vectors, strict=True):
+            numbers = [float(f"{number:.9g}") for number in vector]  # 9 digits are enough for any float32
+            write(json.dumps({"text": line, "embedding": numbers}, ensure_ascii=False) + "\n")

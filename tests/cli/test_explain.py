@@ -1,0 +1,99 @@
+"""`explain`: where the page goes, and what is said when it cannot go there."""
+
+import json
+import os
+import re
+import resource
+import sys
+
+import pytest
+from folders import TOKENIZER
+
+from nbgpt.analysis.explain import MAX_TOKENS
+from nbgpt.cli.main import main
+
+
+def _data_of(page):
+    return json.loads(re.search(r"<script[^>]*>(.*?)</script>", page, re.DOTALL)[1])
+
+
+@pytest.fixture
+def explain(random_file, capsys, monkeypatch, tmp_path):
+    """Runs the command in an empty folder -> exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def explain(*arguments):
+        code = main(["explain", "--model", str(random_file), "-t", "1", *map(str, arguments)])
+        return code, *capsys.readouterr()
+
+    return explain
+
+
+def test_the_command_writes_to_standard_output(explain, tmp_path):
+    code, out, err = explain("it was a dark and stormy night")
+    assert (code, err) == (0, "")
+    assert _data_of(out)["model"] == "random float32"
+    assert explain("it was a dark and stormy night", "-o", "-")[1] == out
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_a_file(explain, tmp_path):
+    out = explain("it was", "--bos")[1]
+    (tmp_path / "page.html").write_text("older")
+    assert explain("it was", "--bos", "-o", "page.html") == (0, "page.html\n", "")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == out
+    assert _data_of(out)["ids"] == [TOKENIZER.eos_id, *TOKENIZER.encode("it was")]
+
+
+def test_a_terminal_is_spared(explain, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert explain("it was") == (0, "explain.html\n", "")
+    before = (tmp_path / "explain.html").read_bytes()
+    assert b"<title>" in before
+    assert explain("another") == (2, "", "nbgpt: explain.html is here already: choose a file with -o\n")
+    assert (tmp_path / "explain.html").read_bytes() == before
+    assert explain("it was", "-o", "-")[1].encode() == before
+
+
+def test_text_from_standard_input(explain, tmp_path, monkeypatch):
+    (tmp_path / "text").write_text("it was\n")
+    with (tmp_path / "text").open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert _data_of(explain("-")[1])["ids"] == TOKENIZER.encode("it was")
+
+
+def test_errors_of_the_command(explain, tmp_path, monkeypatch):
+    code, out, err = explain(" the" * 300)
+    assert (code, out) == (2, "")
+    assert err == f"nbgpt: the text has 300 tokens; a page shows at most {MAX_TOKENS}: shorten it\n"
+    code, out, err = explain("it was", "-o", tmp_path / "nowhere" / "page.html")
+    assert (code, out) == (1, "")
+    assert "page.html: No such file or directory" in err
+    assert explain("it was", "-o", tmp_path) == (
+        1,
+        "",
+        f"nbgpt: {tmp_path}: this is a folder; the name of a file is wanted\n",
+    )
+
+
+def test_a_disk_that_is_full_leaves_the_old_page(explain, tmp_path):
+    (tmp_path / "page.html").write_text("older")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        said = explain("it was", "-o", "page.html")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert said == (1, "", "nbgpt: page.html: File too large\n")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["older"]
+
+
+def test_what_is_no_file_is_written_to_as_it_is(explain, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDWR)  # its buffer holds a page
+    try:
+        assert explain("it was", "-o", "pipe") == (0, "pipe\n", "")
+        assert os.read(reader, 15) == b"<!doctype html>"
+    finally:
+        os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()

@@ -1,0 +1,27 @@
+"""`info`: every fact of a model, and nothing that a hostile file puts in."""
+
+import os
+
+from folders import TOKENIZER, reciter, write_text_model
+
+
+def test_info(run, chatter):
+    code, out, err = run("info", chatter)
+    assert (code, err) == (0, "")
+    facts = dict(line.split(None, 1) for line in out.splitlines())
+    assert list(facts) == [
+        *["model", "file", "size", "dtype", "config", "variant", "bos", "source"],
+        *["CPU", "threads", "kernels", "cache", "versions"],
+    ]
+    assert (facts["model"], facts["file"], facts["dtype"]) == ("chatter", chatter, "float32")
+    assert facts["config"] == f"n_layer 1, n_head 3, n_embd 48, n_inner 192, n_ctx 200, n_vocab {TOKENIZER.n_vocab}"
+    assert facts["bos"] == "texts begin with <|endoftext|>"
+    assert facts["kernels"].startswith(("shipped: ", "cached: ", "to be compiled: "))
+    assert facts["cache"] == os.environ["NBGPT_HOME"]
+    assert all(name in facts["versions"] for name in ("nbgpt 0.", "Python 3.", "numba 0.", "numpy ", "tiktoken "))
+
+
+def test_info_of_a_file_with_a_hostile_name(run, folder):
+    config, params = reciter("x")
+    path = write_text_model(folder / "\x1b[31m.safetensors", config, params)
+    assert "\x1b" not in run("info", path)[1]
