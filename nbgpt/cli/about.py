@@ -40,6 +40,7 @@ def describe(weights: Weights) -> dict[str, str]:
         "variant": ", ".join(variants),
         "bos": "texts begin with <|endoftext|>" if weights.bos else "texts begin as they are",
         "source": f"{weights.metadata.get('source', '?')}, SHA-256 {weights.metadata.get('source_sha256', '?')}",
+        **({"notes": weights.metadata["notes"]} if "notes" in weights.metadata else {}),
         "CPU": current_target().summary,
         "threads": str(default_threads()),
         "kernels": f"{kernels.state}: {kernels.path}",

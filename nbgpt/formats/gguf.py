@@ -41,7 +41,6 @@ _BLOCK = {
     "ffn_up": "mlp.c_fc",
     "ffn_down": "mlp.c_proj",
 }
-_CONV1D = re.compile(r"h\.\d+\.(attn|mlp)\.c_\w+\.weight")
 
 
 class _Info(NamedTuple):
@@ -192,11 +191,8 @@ def _tensors(path: Path, infos: dict[str, _Info], data_start: int, size: int) ->
             if name.startswith("blk."):
                 raise FormatError(f"{path}: {name:.80} is no part of a GPT-2; nbgpt would compute something else")
             continue
-        read = decoder.reader(info.shape, data_start + info.offset)
-        if _CONV1D.fullmatch(known) and len(info.shape) == 2:
-            tensors[known] = Tensor(info.shape[::-1], partial(_transposed, read))
-        else:
-            tensors[known] = Tensor(info.shape, read)
+        tensor = Tensor(info.shape, decoder.reader(info.shape, data_start + info.offset))
+        tensors[known] = tensor.transposed() if names.is_conv1d(known) and len(info.shape) == 2 else tensor
     return tensors
 
 
@@ -209,10 +205,6 @@ def _canonical(name: str) -> str | None:
     if block and block[2] in _BLOCK:
         return f"h.{block[1]}.{_BLOCK[block[2]]}.{kind}"
     return f"{_TOP[stem]}.{kind}" if stem in _TOP else None
-
-
-def _transposed(read: Callable[[], np.ndarray]) -> np.ndarray:
-    return np.ascontiguousarray(read().T)
 
 
 @dataclass(frozen=True)
