@@ -45,9 +45,15 @@ def open_hugging_face(weights: Path) -> Checkpoint:
             raise FormatError(f"{weights}: says that {name} lies in {file_name}; it does not")
     parts, others = names.canonical(stored, folder)
     tensors = {name: place.tensor() for name, place in parts.items()}
-    tokenizer_files = {kind: folder / name for kind, name in _TOKENIZER_FILES.items() if (folder / name).is_file()}
-    model = names.assemble(config, tensors, files, weights, tied=tied, others=others, tokenizer_files=tokenizer_files)
+    model = names.assemble(
+        config, tensors, files, weights, tied=tied, others=others, tokenizer_files=text_files(folder)
+    )
     return replace(model, labels=_labels(folder / "config.json", id2label, model.config.n_labels))
+
+
+def text_files(folder: Path) -> dict[str, Path]:
+    """The files of a folder that say something about its vocabulary."""
+    return {kind: folder / name for kind, name in _TOKENIZER_FILES.items() if (folder / name).is_file()}
 
 
 def _read_config(path: Path) -> tuple[GPT2Config, bool, Any]:

@@ -13,7 +13,7 @@ import struct
 import zipfile
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from . import pickles
 from .base import FormatError
@@ -31,17 +31,20 @@ Places = dict[str, tuple[int, int]]
 """Where each storage lies: key -> first byte of the file, number of bytes."""
 
 
+class Saved(NamedTuple):
+    """What `torch.save` was given."""
+
+    values: dict[Any, Any]  # all of it, with a `View` for a tensor
+    tensors: dict[str, Stored]  # those of the dict, or of the model in it, under the names that they have there
+
+
 def read_tensors(path: Path) -> dict[str, Stored]:
-    """The tensors of a saved dict, or of the model in a training checkpoint, under the names that they have there.
-
-    What else the file holds is left out. Raises FormatError.
-    """
-    state, places = _read(path)
-    views = {name: view for name, view in _model_in(state).items() if isinstance(name, str) and isinstance(view, View)}
-    return {name: _place(path, name, view, places) for name, view in views.items()}
+    """The tensors of a saved dict, or of the model in a training checkpoint. Raises FormatError."""
+    return read_saved(path).tensors
 
 
-def _read(path: Path) -> tuple[dict[Any, Any], Places]:
+def read_saved(path: Path) -> Saved:
+    """A saved dict; its tensors are known to lie within the file. Raises FormatError."""
     with open_weights(path) as (file, size):
         start = file.read(4)
         file.seek(0)
@@ -55,7 +58,8 @@ def _read(path: Path) -> tuple[dict[Any, Any], Places]:
             )
     if not isinstance(state, dict):
         raise FormatError(f"{path}: holds a {type(state).__name__}; expected a dict of tensors")
-    return state, places
+    views = {name: view for name, view in _model_in(state).items() if isinstance(name, str) and isinstance(view, View)}
+    return Saved(state, {name: _place(path, name, view, places) for name, view in views.items()})
 
 
 def _model_in(saved: dict[Any, Any]) -> dict[Any, Any]:

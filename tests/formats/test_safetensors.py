@@ -247,6 +247,12 @@ def test_paths_that_are_no_model(tmp_path):
         open_checkpoint(tmp_path / ("x" * 300))
 
 
+def test_an_adapter_is_no_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(FormatError, match=r"is an adapter: merge it into its base model with .* convert BASE --lora"):
+        open_checkpoint(tmp_path)
+
+
 def test_git_lfs_pointer(tmp_path):
     write(tmp_path)
     (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
