@@ -65,7 +65,8 @@ def open_gguf(path: Path) -> Checkpoint:
         raise FormatError(f"{path}: architecture {architecture!r:.40}; nbgpt runs GPT-2 only (architecture 'gpt2')")
     tensors = _tensors(path, infos, data_start, size)
     config = _config(path, metadata, tensors)
-    return names.assemble(config, tensors, [path], path, tied=None)
+    others = [name for name in infos if _canonical(name) is None]
+    return names.assemble(config, tensors, [path], path, tied=None, others=others)
 
 
 class _Header:

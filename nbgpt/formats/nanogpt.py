@@ -47,12 +47,16 @@ def open_nanogpt(path: Path, saved: Saved) -> Checkpoint:
 def _config(path: Path, args: dict[Any, Any]) -> GPT2Config:
     if missing := [name for name in _SIZES if name not in args]:
         raise FormatError(f"{path}: model_args lacks {', '.join(missing)}; is this a checkpoint of nanoGPT's train.py?")
+    if wrong := [name for name in _SIZES if type(args[name]) is not int]:  # not shown: it may be endless written out
+        raise FormatError(
+            f"{path}: model_args: {wrong[0]} is a {type(args[wrong[0]]).__name__}; it must be a whole number"
+        )
     more = [name for name, value in args.items() if name not in _SIZES and name not in _NO_MATTER and value]
     if more:
         raise FormatError(f"{path}: model_args has {more[0]!r:.40}, of which nanoGPT knows nothing; is it of a fork?")
     try:
         return GPT2Config(activation="gelu", **{ours: args[name] for name, ours in _SIZES.items()})
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise FormatError(f"{path}: model_args: {error}") from None
 
 

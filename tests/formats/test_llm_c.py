@@ -2,10 +2,13 @@
 
 import struct
 import tracemalloc
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from formats.test_pytorch import EXPECTED
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nbgpt.formats import FormatError, open_checkpoint
 
@@ -77,6 +80,32 @@ def test_a_file_that_is_cut_short(tmp_path):
     path.write_bytes(data[:1000])
     with pytest.raises(FormatError, match="ends within its header"):
         open_checkpoint(path)
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory):
+    path = write(tmp_path_factory.mktemp("broken") / "gpt2_tiny.bin")
+    return path, path.read_bytes()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(st.integers(1, 7), st.integers(-(1 << 31), (1 << 31) - 1) | st.integers(0, 130)), st.integers(0, 9)
+)
+def test_any_header_is_read_or_refused(intact, changes, cut):
+    path, data = intact
+    header = bytearray(data)
+    for field, value in changes.items():
+        struct.pack_into("<i", header, 4 * field, value)
+    path.write_bytes(header[: len(data) - cut])
+    tracemalloc.start()
+    try:
+        with suppress(FormatError):
+            for tensor in open_checkpoint(path).tensors.values():
+                tensor.read()
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_other_files_of_llm_c_are_none(tmp_path):

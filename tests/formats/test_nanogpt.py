@@ -7,6 +7,9 @@ from formats.test_pytorch import EXPECTED, write_state
 from nbgpt.formats import FormatError, open_checkpoint
 
 ARGS = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 24, "vocab_size": 61, "dropout": 0.0, "bias": True}
+ENDLESS = ()  # written out, 2^100 pairs of parentheses
+for _ in range(100):
+    ENDLESS = (ENDLESS, ENDLESS)
 
 
 def linear(tensors):
@@ -57,7 +60,9 @@ def test_layers_without_biases(tmp_path):
         ({"n_layer": 1}, "is no part of a GPT-2 of 1 layers"),
         ({"n_embd": 32}, r"wte.weight is \[61, 16\]; the config asks for \[61, 32\]"),
         ({"n_head": 3}, "model_args: config: n_embd 16 is not a multiple of n_head 3"),
-        ({"block_size": None}, "model_args: config: n_ctx is None"),
+        ({"block_size": 0}, "model_args: config: n_ctx is 0"),
+        ({"block_size": None}, "model_args: block_size is a NoneType; it must be a whole number"),
+        ({"n_layer": ENDLESS}, "model_args: n_layer is a tuple; it must be a whole number"),
         ({"use_rmsnorm": True}, "model_args has 'use_rmsnorm', .* is it of a fork"),
     ],
 )
