@@ -5,9 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-ACTIVATIONS = ("gelu_new", "gelu", "relu")
-_SAME_ACTIVATION = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
-_LIMIT = 1 << 24  # no real GPT-2 comes near; a file that claims more is broken or hostile
+ACTIVATIONS = ("gelu_new", "gelu", "relu", "silu", "tanh", "quick_gelu")
+"""An activation's place is its number in jobs and kernels: new ones go to the end."""
+_SAME_ACTIVATION = {
+    **dict.fromkeys(("gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"), "gelu_new"),
+    **{"gelu_python": "gelu", "swish": "silu"},
+}
+_OTHER_NAMES = {
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_embd": "hidden_size",
+    "n_positions": "max_position_embeddings",
+}
+"""What transformers calls the sizes in every architecture (`GPT2Config.attribute_map`)."""
+_LIMIT = 1 << 24  # no size of a real GPT-2 comes near: a larger number is a broken or hostile file
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,7 @@ class GPT2Config:
         kind = config.get("model_type", "gpt2")
         if kind != "gpt2":
             raise ValueError(f"config: model_type is {kind!r}; nbgpt runs GPT-2 only (model_type 'gpt2')")
+        config = _with_own_names(config)
         missing = [name for name in ("n_layer", "n_head", "n_embd") if name not in config]
         if missing:
             raise ValueError(f"config: {', '.join(missing)} missing; is this the config.json of a GPT-2?")
@@ -101,6 +113,18 @@ class GPT2Config:
             tied_embeddings=config.get("tie_word_embeddings", True),
             multi_label=config.get("problem_type") == "multi_label_classification",
         )
+
+
+def _with_own_names(config: dict[str, Any]) -> dict[str, Any]:
+    """The same with GPT-2's names of the sizes. Raises ValueError if a size stands there twice and differs."""
+    config = dict(config)
+    for name, other in _OTHER_NAMES.items():
+        if other in config and config.setdefault(name, config[other]) != config[other]:
+            raise ValueError(
+                f"config: {name} is {config[name]!r:.20} and {other} is {config[other]!r:.20}, which are two names of "
+                "one size: keep the right one"
+            )
+    return config
 
 
 OFFICIAL = {

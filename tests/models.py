@@ -23,7 +23,7 @@ VARIANTS = {
     "plain": {},
     "n_inner": {"n_inner": 100},
     "gelu": {"activation": "gelu"},
-    "relu": {"activation": "relu"},
+    **{name: {"activation": name} for name in ("relu", "silu", "tanh", "quick_gelu")},
     "inverse_layer_idx": {"scale_attn_by_inverse_layer_idx": True},
     "unscaled": {"scale_attn_weights": False},
     "untied": {"tied_embeddings": False},

@@ -31,7 +31,23 @@ def relu(x):
     return np.maximum(x, 0)
 
 
-ACTIVATIONS = {"gelu_new": gelu_new, "gelu": gelu, "relu": relu}
+def silu(x):
+    """x times the logistic function (Elfwing et al. 2017), which tanh computes without overflow."""
+    return 0.5 * x * (1 + np.tanh(x / 2))
+
+
+def quick_gelu(x):
+    return silu(1.702 * x) / 1.702
+
+
+ACTIVATIONS = {
+    "gelu_new": gelu_new,
+    "gelu": gelu,
+    "relu": relu,
+    "silu": silu,
+    "tanh": np.tanh,
+    "quick_gelu": quick_gelu,
+}
 
 
 def softmax(x):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from models import config_of
 
-from nbgpt.config import OFFICIAL, GPT2Config
+from nbgpt.config import ACTIVATIONS, OFFICIAL, GPT2Config
 from nbgpt.formats.names import expected_shapes
 
 PUBLISHED = {
@@ -51,7 +51,7 @@ def test_attention_scale():
         ({"n_vocab": 1 << 24}, "n_vocab is 16777216; it must be a whole number"),
         ({"n_embd": "48"}, "n_embd is '48'; it must be a whole number"),
         ({"n_head": 5}, "n_embd 48 is not a multiple of n_head 5"),
-        ({"activation": "silu"}, "activation 'silu' is not one of gelu_new, gelu, relu"),
+        ({"activation": "mish"}, "activation 'mish' is not one of gelu_new, gelu, relu, silu, tanh, quick_gelu"),
         ({"layer_norm_epsilon": 0.0}, "layer_norm_epsilon is 0.0; it must be between 0 and 1"),
     ],
 )
@@ -102,3 +102,29 @@ def test_other_architectures_are_refused(config, message):
     with pytest.raises(ValueError, match=r"^config: ") as error:
         GPT2Config.from_hugging_face(config)
     assert message in str(error.value)
+
+
+SIZES = {"n_layer": 2, "n_head": 3, "n_embd": 48, "n_positions": 100}
+OTHER_NAMES = {
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_embd": "hidden_size",
+    "n_positions": "max_position_embeddings",
+}
+
+
+def test_sizes_under_the_names_of_every_architecture():
+    renamed = {OTHER_NAMES[name]: size for name, size in SIZES.items()}
+    assert GPT2Config.from_hugging_face(renamed) == GPT2Config.from_hugging_face(SIZES)
+    assert GPT2Config.from_hugging_face(renamed | SIZES).n_ctx == 100
+
+
+@pytest.mark.parametrize(("name", "other"), OTHER_NAMES.items())
+def test_a_size_that_is_given_twice_must_be_one(name, other):
+    with pytest.raises(ValueError, match=f"{name} is {SIZES[name]} and {other} is 96, .*: keep the right one"):
+        GPT2Config.from_hugging_face({**SIZES, other: 96})
+
+
+def test_every_activation_keeps_its_number():
+    """Jobs hold the number; kernels that were compiled before know no other order."""
+    assert ACTIVATIONS == ("gelu_new", "gelu", "relu", "silu", "tanh", "quick_gelu")

@@ -18,7 +18,8 @@ def define_convert(commands: Commands) -> None:
     command = add(commands, "convert", "make a native file from official weights", _convert)
     command.add_argument(
         "source",
-        help="OpenAI folder, Hugging Face folder (safetensors or pytorch_model.bin), GGUF file, or downloaded name",
+        help="folder or file: OpenAI's or gpt-2-simple's, Hugging Face's, nanoGPT's ckpt.pt, llm.c's .bin, GGUF; or a "
+        "downloaded name",
     )
     command.add_argument("--dtype", choices=DTYPES, default="int8", help="default: %(default)s")
     command.add_argument(
@@ -37,16 +38,26 @@ def define_convert(commands: Commands) -> None:
     command.add_argument(
         "--calibration-text", metavar="FILE", help="calibrate on this text instead; - is standard input"
     )
+    command.add_argument(
+        "--lora",
+        metavar="FOLDER[:WEIGHT]",
+        action="append",
+        default=[],
+        help="merge a LoRA adapter as PEFT saves it into the weights; may be repeated; default of the weight: 1",
+    )
     add_bos(command, "whether texts of this model begin with <|endoftext|>; default: no")
 
 
 def _convert(options: argparse.Namespace) -> None:
+    from ..conversion.lora import merge, parse_lora
     from ..conversion.registry import convert_with_progress, file_name, find_source, model_name, models_folder
     from ..formats import open_checkpoint
 
     source = find_source(options.source)
-    checkpoint = open_checkpoint(source)
-    name = options.name or (model_name(source) if Path(options.source).exists() else options.source)
+    adapters = [parse_lora(text) for text in options.lora]
+    checkpoint = merge(open_checkpoint(source), adapters)
+    name = model_name(source) if Path(options.source).exists() else options.source
+    name = options.name or "-".join([name, *(folder.resolve().name for folder, _ in adapters)])
     output = options.output or models_folder()
     if output.is_dir() or options.output is None:
         output /= file_name(name, options.dtype)

@@ -44,6 +44,7 @@ def _of_model(weights: Weights) -> dict[str, str]:
         "variant": ", ".join(_variants(config)),
         "bos": "texts begin with <|endoftext|>" if weights.bos else "texts begin as they are",
         "source": f"{metadata.get('source', '?')}, SHA-256 {metadata.get('source_sha256', '?')}",
+        **({"notes": metadata["notes"]} if "notes" in metadata else {}),
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -121,7 +122,7 @@ def observing(
     """
     with TemporaryDirectory(dir=folder, prefix=".calibrating-") as scratch:
         path = Path(scratch) / "float32.safetensors"
-        convert(checkpoint, "float32", path)
+        convert(replace(checkpoint, notes=()), "float32", path)
         weights = load(path)
         engine, tokenizer = Engine(weights), Tokenizer.stored(weights.tokenizer)
         if text is None:

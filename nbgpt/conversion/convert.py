@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
@@ -41,6 +42,7 @@ def convert(
     """Write a native file of the given dtype; under a temporary name first, so that it is whole or not there.
 
     bos: whether texts start with <|endoftext|>. inputs: quantize with error feedback from these (see calibrate.py).
+    What the checkpoint notes goes to standard error and into the file.
     Raises FormatError for weights that are not finite or do not fit the dtype and for a vocabulary of another kind,
     ValueError for an unknown dtype and for an output that is one of the inputs or no ordinary file, OSError.
     """
@@ -64,6 +66,10 @@ def convert(
     }
     if checkpoint.labels:
         metadata["labels"] = json.dumps(checkpoint.labels)
+    if checkpoint.notes:
+        metadata["notes"] = "; ".join(checkpoint.notes)
+    for note in checkpoint.notes:
+        print(f"nbgpt: {note}", file=sys.stderr)
     vocabulary = _own_vocabulary(checkpoint)
     shapes = native_shapes(checkpoint.config, dtype)
     if vocabulary:

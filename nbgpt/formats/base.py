@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,11 @@ class Tensor:
 
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]  # -> float16 or float32 [shape]; bfloat16 is widened to float32
+    place: Hashable = None  # where it lies: tensors of one place are equal; None: not known
+
+    def transposed(self) -> Tensor:
+        """This one [n_out, n_in] as [n_in, n_out]."""
+        return Tensor(self.shape[::-1], lambda: np.ascontiguousarray(self.read().T))
 
 
 @dataclass(frozen=True)
@@ -32,3 +37,4 @@ class Checkpoint:
     files: list[Path]  # the weight files, in the order in which they are hashed
     tokenizer_files: dict[str, Path] = field(default_factory=dict)  # "vocab" and "merges", where the folder has them
     labels: tuple[str, ...] = ()  # names of a classifier's labels in their order, if the folder gives them
+    notes: tuple[str, ...] = ()  # what its owner should know about how it was read, a sentence each

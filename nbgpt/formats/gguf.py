@@ -41,7 +41,6 @@ _BLOCK = {
     "ffn_up": "mlp.c_fc",
     "ffn_down": "mlp.c_proj",
 }
-_CONV1D = re.compile(r"h\.\d+\.(attn|mlp)\.c_\w+\.weight")
 
 
 class _Info(NamedTuple):
@@ -66,7 +65,8 @@ def open_gguf(path: Path) -> Checkpoint:
         raise FormatError(f"{path}: architecture {architecture!r:.40}; nbgpt runs GPT-2 only (architecture 'gpt2')")
     tensors = _tensors(path, infos, data_start, size)
     config = _config(path, metadata, tensors)
-    return names.assemble(config, tensors, [path], path, tied=None)
+    others = [name for name in infos if _canonical(name) is None]
+    return names.assemble(config, tensors, [path], path, tied=None, others=others)
 
 
 class _Header:
@@ -192,11 +192,8 @@ def _tensors(path: Path, infos: dict[str, _Info], data_start: int, size: int) ->
             if name.startswith("blk."):
                 raise FormatError(f"{path}: {name:.80} is no part of a GPT-2; nbgpt would compute something else")
             continue
-        read = decoder.reader(info.shape, data_start + info.offset)
-        if _CONV1D.fullmatch(known) and len(info.shape) == 2:
-            tensors[known] = Tensor(info.shape[::-1], partial(_transposed, read))
-        else:
-            tensors[known] = Tensor(info.shape, read)
+        tensor = Tensor(info.shape, decoder.reader(info.shape, data_start + info.offset))
+        tensors[known] = tensor.transposed() if names.is_conv1d(known) and len(info.shape) == 2 else tensor
     return tensors
 
 
@@ -209,10 +206,6 @@ def _canonical(name: str) -> str | None:
     if block and block[2] in _BLOCK:
         return f"h.{block[1]}.{_BLOCK[block[2]]}.{kind}"
     return f"{_TOP[stem]}.{kind}" if stem in _TOP else None
-
-
-def _transposed(read: Callable[[], np.ndarray]) -> np.ndarray:
-    return np.ascontiguousarray(read().T)
 
 
 @dataclass(frozen=True)

@@ -35,22 +35,29 @@ def open_hugging_face(weights: Path) -> Checkpoint:
         placed, files = {}, [weights]
     stored: dict[str, Stored] = {}
     for file in files:
-        tensors = _read_tensors(file)
-        twice = sorted(stored.keys() & tensors.keys())
+        shard = _read_tensors(file)
+        twice = sorted(stored.keys() & shard.keys())
         if twice:
             raise FormatError(f"{file}: {twice[0]} is stored in {stored[twice[0]].path.name} too")
-        stored |= tensors
-    for name, shard in placed.items():
-        if name not in stored or stored[name].path.name != shard:
-            raise FormatError(f"{weights}: says that {name} lies in {shard}; it does not")
-    weights_by_name = {name: place.tensor() for name, place in names.canonical(stored, folder).items()}
-    tokenizer_files = {kind: folder / name for kind, name in _TOKENIZER_FILES.items() if (folder / name).is_file()}
-    model = names.assemble(config, weights_by_name, files, weights, tied=tied, tokenizer_files=tokenizer_files)
+        stored |= shard
+    for name, file_name in placed.items():
+        if name not in stored or stored[name].path.name != file_name:
+            raise FormatError(f"{weights}: says that {name} lies in {file_name}; it does not")
+    parts, others = names.canonical(stored, folder)
+    tensors = {name: place.tensor() for name, place in parts.items()}
+    model = names.assemble(
+        config, tensors, files, weights, tied=tied, others=others, tokenizer_files=text_files(folder)
+    )
     return replace(model, labels=_labels(folder / "config.json", id2label, model.config.n_labels))
 
 
-def _read_config(path: Path) -> tuple[GPT2Config, bool | None, Any]:
-    """The config, and what it says, if it does, of tied embeddings and of labels."""
+def text_files(folder: Path) -> dict[str, Path]:
+    """The files of a folder that say something about its vocabulary."""
+    return {kind: folder / name for kind, name in _TOKENIZER_FILES.items() if (folder / name).is_file()}
+
+
+def _read_config(path: Path) -> tuple[GPT2Config, bool, Any]:
+    """The config, whether it ties the embeddings, and what it says of labels, if it does."""
     if not path.is_file():
         raise FormatError(f"{path} is missing; it belongs beside the weights and says their architecture and sizes")
     fields = read_object(path)
@@ -59,7 +66,7 @@ def _read_config(path: Path) -> tuple[GPT2Config, bool | None, Any]:
         config = GPT2Config.from_hugging_face(fields)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{path}: {error}") from None
-    return config, None if tied is None else bool(tied), fields.get("id2label")
+    return config, True if tied is None else bool(tied), fields.get("id2label")
 
 
 def _labels(path: Path, id2label: Any, n_labels: int) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,11 @@ from .base import Checkpoint, FormatError, Tensor
 
 T = TypeVar("T")
 
-_PREFIX = "transformer."
+_PREFIXES = re.compile(r"(module\.|_orig_mod\.|(base_model\.)?model\.|transformer\.)*")
+"""What DataParallel, torch.compile, PEFT, trainers and transformers put before a name, in any combination."""
+_PART = re.compile(r"(wte|wpe|h|ln_f)\..*|(lm_head|score)\.weight", re.DOTALL)
+_CONV1D = re.compile(r"h\.\d+\.(attn|mlp)\.c_\w+\.weight")
+_LORA = re.compile(r"\.lora_\w+")
 _MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # the causal mask, which old versions of transformers stored
 _BODY = ("wte.", "wpe.", "h.", "ln_f.")  # a tensor here that is not known changes what the model computes
 
@@ -43,17 +47,39 @@ def expected_shapes(config: GPT2Config) -> Iterator[tuple[str, tuple[int, ...]]]
         yield "score.weight", (config.n_labels, n_embd)
 
 
-def canonical(tensors: Mapping[str, T], where: Path) -> dict[str, T]:
-    """Without the `transformer.` prefix and without stored masks. Raises FormatError if two names become one."""
+def short_name(name: str) -> str:
+    """The name without prefixes: `module.transformer.wte.weight` -> `wte.weight`."""
+    return _PREFIXES.sub("", name, count=1)
+
+
+def is_conv1d(name: str) -> bool:
+    """Whether a tensor is a matrix [n_in, n_out] that other programs store as [n_out, n_in]."""
+    return _CONV1D.fullmatch(name) is not None
+
+
+def canonical(tensors: Mapping[str, T], where: Path) -> tuple[dict[str, T], list[str]]:
+    """The parts of a GPT-2 under their short names, and the names of what else there is; stored masks are neither.
+
+    Raises FormatError if two names become one, and for a LoRA adapter that is not merged.
+    """
     found: dict[str, T] = {}
+    others: list[str] = []
     for name, tensor in tensors.items():
-        short = name.removeprefix(_PREFIX)
+        if _LORA.search(name):
+            raise FormatError(
+                f"{where}: {name:.80} is of a LoRA adapter: merge it into its base model with "
+                "`python -m nbgpt convert BASE --lora FOLDER`, or with PEFT's merge_and_unload, and save that"
+            )
+        short = short_name(name)
         if _MASK.fullmatch(short):
             continue
-        if short in found:
-            raise FormatError(f"{where}: {short} is stored twice, with and without the prefix {_PREFIX!r}")
-        found[short] = tensor
-    return found
+        if not _PART.fullmatch(short):
+            others.append(name)
+        elif short in found:
+            raise FormatError(f"{where}: {short} is stored twice, with and without a prefix as in {name:.80}")
+        else:
+            found[short] = tensor
+    return found, others
 
 
 def assemble(
@@ -63,13 +89,15 @@ def assemble(
     where: Path,
     *,
     tied: bool | None,
+    others: Collection[str] = (),
     tokenizer_files: dict[str, Path] | None = None,
 ) -> Checkpoint:
     """A checkpoint of the tensors that the config asks for, under their canonical names.
 
     `tied` says whether the logits come from `wte.weight`, as Hugging Face's `tie_word_embeddings`; None leaves it to
-    the file: a stored `lm_head.weight` that differs is kept. A `score.weight` sets the config's n_labels. Heads that
-    have nothing to do with text are left out. Raises FormatError that names the tensor, what was expected and found.
+    the file. A stored `lm_head.weight` that differs is used in any case. A `score.weight` sets the config's n_labels.
+    `others` are names of tensors that are left out. Raises FormatError that names the tensor, what was expected and
+    found.
     """
     score = tensors.get("score.weight")
     n_labels = score.shape[0] if score and score.shape else 0
@@ -78,8 +106,9 @@ def assemble(
     for name, shape in expected_shapes(config):  # one by one: a config may claim more layers than memory could list
         tensor = tensors.get(name)
         if tensor is None:
+            instead = f"instead: {_listed(others)}" if others else f"{len(tensors)} of its tensors and nothing else"
             raise FormatError(
-                f"{where}: {name} {_show(shape)} is missing; the config and the weights do not belong together"
+                f"{where}: {name} {_show(shape)} is missing; found {instead}; do config and weights belong together?"
             )
         if tensor.shape != shape:
             raise FormatError(f"{where}: {name} is {_show(tensor.shape)}; the config asks for {_show(shape)}")
@@ -89,23 +118,34 @@ def assemble(
             raise FormatError(
                 f"{where}: {name} is no part of a GPT-2 of {config.n_layer} layers; is config.json the right one?"
             )
-    return Checkpoint(config, checked, files, tokenizer_files or {})
+    notes = []
+    if tied and not config.tied_embeddings:
+        notes.append("lm_head.weight differs from wte.weight and is used, though the config says that they are tied")
+    if others:
+        notes.append(f"left out what is no part of a GPT-2: {_listed(others)}")
+    return Checkpoint(config, checked, files, tokenizer_files or {}, notes=tuple(notes))
 
 
 def _is_tied(tied: bool | None, tensors: Mapping[str, Tensor]) -> bool:
     """Whether the model needs no `lm_head.weight` of its own."""
     head, wte = tensors.get("lm_head.weight"), tensors.get("wte.weight")
-    if tied is not None:
-        return tied or (head is None and "score.weight" in tensors)  # a classifier is saved without the head
-    if head is None or wte is None:
-        return True
-    return head.shape == wte.shape and _digest(head) == _digest(wte)
+    if head is None:
+        return tied is not False or "score.weight" in tensors  # a classifier is saved without the head
+    if tied is False or wte is None or head.shape != wte.shape:
+        return False
+    return (head.place is not None and head.place == wte.place) or _digest(head) == _digest(wte)
 
 
 def _digest(tensor: Tensor) -> tuple[str, bytes]:
     """Stands for the values, so that two large matrices are compared with one of them in memory."""
     values = tensor.read()
     return values.dtype.name, hashlib.sha256(values.reshape(-1).data).digest()
+
+
+def _listed(names: Collection[str]) -> str:
+    """The first few of the names, and how many more there are."""
+    few = ", ".join(f"{name!r:.60}" for name, _ in zip(names, range(3), strict=False))
+    return few if len(names) <= 3 else f"{few} and {len(names) - 3} more"
 
 
 def _show(shape: tuple[int, ...]) -> str:

@@ -29,7 +29,8 @@ _STORAGES = {
     "torch.LongStorage": "I64",
     "torch.BoolStorage": "BOOL",
 }
-_CALLS = ("collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter")
+_REBUILD_PARAMETER = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
+_CALLS = ("collections.OrderedDict", "torch._utils._rebuild_tensor_v2", *_REBUILD_PARAMETER)
 _LITERALS = (
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"),
     *("BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
@@ -85,12 +86,17 @@ def load(file: BinaryIO, n_bytes: int, where: str) -> Any:
     Lists, dicts, tuples, strings, numbers, and `View` for a tensor. At most n_bytes belong to the pickle. Raises
     FormatError, beginning with `where`, if it is broken or names anything that a dict of tensors does not need.
     """
+    return load_with_storages(file, n_bytes, where)[0]
+
+
+def load_with_storages(file: BinaryIO, n_bytes: int, where: str) -> tuple[Any, dict[str, Storage]]:
+    """As `load`, and the storages of all its tensors by their keys, however deep these lie."""
     stream = cast(BinaryIO, _Bounded(file, min(n_bytes, _LIMIT)))
     machine = _Machine(where)
     try:
         for opcode, arg, _ in pickletools.genops(stream):
             machine.step(opcode.name, arg)
-        return machine.stack.pop()
+        return machine.stack.pop(), machine.storages
     except FormatError:
         raise
     except (IndexError, KeyError, TypeError, ValueError) as error:
@@ -105,6 +111,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.storages: dict[str, Storage] = {}
 
     def step(self, opcode: str, arg: Any) -> None:
         """Run one instruction; an underflow or a value of the wrong kind raises IndexError, KeyError or TypeError."""
@@ -141,7 +148,9 @@ class _Machine:
             case "STACK_GLOBAL":
                 stack.append(self._name(".".join(self._pop(2))))
             case "BINPERSID":
-                stack.append(_storage(*self._pop(1)))
+                storage = _storage(*self._pop(1))
+                self.storages[storage.key] = storage
+                stack.append(storage)
             case "REDUCE":
                 stack.append(self._build(*self._pop(2)))
             case "BUILD":  # the versions of modules, which a state dict carries as an attribute
@@ -191,8 +200,8 @@ class _Machine:
             return {}
         if function.name == "torch._utils._rebuild_tensor_v2":
             return View(*args[:4])  # then requires_grad, hooks and metadata, which weights do without
-        if function.name == "torch._utils._rebuild_parameter" and isinstance(args[0], View):
-            return args[0]
+        if function.name in _REBUILD_PARAMETER and isinstance(args[0], View):
+            return args[0]  # then requires_grad, hooks and attributes
         raise TypeError(f"{function.name} called with {len(args)} arguments of other kinds than PyTorch writes")
 
 

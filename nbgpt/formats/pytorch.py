@@ -13,7 +13,7 @@ import struct
 import zipfile
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from . import pickles
 from .base import FormatError
@@ -24,13 +24,27 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
 _ITEM_SIZE = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1, "BOOL": 1}
 _MAX_DIMS = 8
+_CONTAINERS = ("model", "state_dict", "model_state_dict", "module")  # keys of the model in a training checkpoint
+_MAX_NESTED = 4
 
 Places = dict[str, tuple[int, int]]
 """Where each storage lies: key -> first byte of the file, number of bytes."""
 
 
+class Saved(NamedTuple):
+    """What `torch.save` was given."""
+
+    values: dict[Any, Any]  # all of it, with a `View` for a tensor
+    tensors: dict[str, Stored]  # those of the dict, or of the model in it, under the names that they have there
+
+
 def read_tensors(path: Path) -> dict[str, Stored]:
-    """The tensors of a saved dict under its own names; what else it holds is left out. Raises FormatError."""
+    """The tensors of a saved dict, or of the model in a training checkpoint. Raises FormatError."""
+    return read_saved(path).tensors
+
+
+def read_saved(path: Path) -> Saved:
+    """A saved dict; its tensors are known to lie within the file. Raises FormatError."""
     with open_weights(path) as (file, size):
         start = file.read(4)
         file.seek(0)
@@ -44,8 +58,18 @@ def read_tensors(path: Path) -> dict[str, Stored]:
             )
     if not isinstance(state, dict):
         raise FormatError(f"{path}: holds a {type(state).__name__}; expected a dict of tensors")
-    views = {name: view for name, view in state.items() if isinstance(name, str) and isinstance(view, View)}
-    return {name: _place(path, name, view, places) for name, view in views.items()}
+    views = {name: view for name, view in _model_in(state).items() if isinstance(name, str) and isinstance(view, View)}
+    return Saved(state, {name: _place(path, name, view, places) for name, view in views.items()})
+
+
+def _model_in(saved: dict[Any, Any]) -> dict[Any, Any]:
+    """The state dict of the model: the saved dict itself, or one within, as trainers keep it beside the optimizer's."""
+    for _ in range(_MAX_NESTED):  # a hostile one may hold itself
+        inner = next((saved[key] for key in _CONTAINERS if isinstance(saved.get(key), dict)), None)
+        if inner is None:
+            break
+        saved = inner
+    return saved
 
 
 def _read_zip(path: Path, file: BinaryIO, size: int) -> tuple[Any, Places]:
@@ -101,11 +125,7 @@ def _read_legacy(path: Path, file: BinaryIO, size: int) -> tuple[Any, Places]:
     system = load("system")
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise FormatError(f"{path}: not written in little-endian byte order, the only one that nbgpt reads")
-    storages: dict[str, pickles.Storage] = {}
-    state = load("tensors")
-    for view in state.values() if isinstance(state, dict) else ():
-        if isinstance(view, View) and isinstance(view.storage, pickles.Storage):
-            storages[view.storage.key] = view.storage
+    state, storages = pickles.load_with_storages(file, size - file.tell(), f"{path}: tensors")
     places: Places = {}
     keys = load("keys of the storages")
     for key in keys if isinstance(keys, list) else ():

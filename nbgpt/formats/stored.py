@@ -32,7 +32,7 @@ class Stored:
         """The same as a tensor of weights. Raises FormatError if these are no floating-point numbers."""
         if self.dtype not in READABLE:
             raise FormatError(f"{self.path}: {self.name} is {self.dtype}; weights must be one of {', '.join(READABLE)}")
-        return Tensor(self.shape, self.read)
+        return Tensor(self.shape, self.read, (self.path, self.dtype, self.start, self.strides))
 
     def read(self) -> np.ndarray:
         """Float16 as it is, anything else as float32 [shape], in C order. Raises FormatError if the file ends early."""

@@ -1,4 +1,4 @@
-"""OpenAI's release folders: a TensorFlow checkpoint, read without TensorFlow.
+"""OpenAI's release folders and gpt-2-simple's runs: a TensorFlow checkpoint, read without TensorFlow.
 
 A checkpoint is a tensor bundle (tensorflow/core/util/tensor_bundle): `NAME.index`, a LevelDB table from a variable's
 name to a `BundleEntryProto` (tensorflow/core/protobuf/tensor_bundle.proto), and the raw little-endian values in
@@ -7,6 +7,7 @@ name to a `BundleEntryProto` (tensorflow/core/protobuf/tensor_bundle.proto), and
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -30,15 +31,18 @@ _AGAIN = "download it again"
 Fields = dict[int, list["int | bytes"]]  # a protobuf message: the number of a field -> its values
 
 
-def open_tensorflow(folder: Path) -> Checkpoint:
-    """Open a folder with `hparams.json`, one `*.index` (OpenAI's is `model.ckpt.index`) and its data shards.
+def open_tensorflow(path: Path) -> Checkpoint:
+    """Open a folder with `hparams.json`, a `*.index` and its data shards, or the index of such a folder.
+
+    Of several indices the folder's file `checkpoint` names the newest; OpenAI's only one is `model.ckpt.index`.
 
     Variables that are not the model's (a step counter, an optimizer's slots) are ignored. Raises FormatError for a
     file that is missing, damaged or of other shapes than `hparams.json` says; `Tensor.read` raises it for values with
     a wrong checksum.
     """
+    index = find_index(path) if path.is_dir() else path
+    folder = index.parent
     config = _read_config(folder / "hparams.json")
-    index = _find_index(folder)
     table = _read_small(index)
     tensors: dict[str, Tensor] = {}
     shards: set[Path] = set()
@@ -76,12 +80,23 @@ def _read_small(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _find_index(folder: Path) -> Path:
+def find_index(folder: Path) -> Path:
+    """The index of the newest checkpoint of a folder. Raises FormatError if it is not clear which one that is."""
     found = sorted(path for path in folder.glob("*.index") if path.is_file())
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise FormatError(f"{folder}: expected one checkpoint index such as model.ckpt.index, found {names}")
-    return found[0]
+    if len(found) == 1:
+        return found[0]
+    newest = folder / f"{_newest(folder / 'checkpoint')}.index"
+    if newest in found:
+        return newest
+    names = ", ".join(path.name for path in found) or "none"
+    raise FormatError(f"{folder}: expected one checkpoint index such as model.ckpt.index, found {names}: name one")
+
+
+def _newest(path: Path) -> str:
+    """The name in `model_checkpoint_path: "model-1000"`, which may be a path on another machine."""
+    text = _read_small(path).decode("utf-8", "replace") if path.is_file() else ""
+    found = re.search(r'^model_checkpoint_path: "(?:[^"]*[/\\])?([^"/\\]+)"', text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _variable(name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:

@@ -41,6 +41,31 @@ def gelu(x):
 
 
 @kernel
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    one, zero = splat(types.float32(1)), splat(types.float32(0))
+    return one / (one + exp(zero - x))
+
+
+@kernel
+def silu(x):
+    """x sigmoid(x) (Elfwing et al. 2017)."""
+    return x * sigmoid(x)
+
+
+@kernel
+def quick_gelu(x):
+    """x sigmoid(1.702 x) (https://github.com/hendrycks/GELUs)."""
+    return x * sigmoid(splat(_F(1.702)) * x)
+
+
+@kernel
+def tanh(x):
+    """2 sigmoid(2 x) - 1; x - x is NaN where x is, which exp would hide."""
+    return splat(types.float32(2)) * sigmoid(x + x) - splat(types.float32(1)) + (x - x)
+
+
+@kernel
 def activate(x, bias, n, activation):  # x, bias [n], n a multiple of 16; activation: place in config.ACTIVATIONS
     """x = activation(x + bias), in place."""
     for k in range(0, n, LANES):
@@ -49,6 +74,12 @@ def activate(x, bias, n, activation):  # x, bias [n], n a multiple of 16; activa
             value = gelu_new(value)
         elif activation == 1:
             value = gelu(value)
-        else:
+        elif activation == 2:
             value = maximum(splat(types.float32(0)), value)  # this way round NaN stays NaN
+        elif activation == 3:
+            value = silu(value)
+        elif activation == 4:
+            value = tanh(value)
+        else:
+            value = quick_gelu(value)
         store(x, k, value)

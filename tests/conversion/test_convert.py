@@ -31,7 +31,7 @@ CLOSE = {"float32": 0, "float16": 5e-4, "int8": 0.01, "int4": 0.09}  # relative 
 
 
 def gguf_file(folder):
-    from test_formats_gguf import WEIGHTS, write
+    from formats.test_gguf import WEIGHTS, write
 
     return write(folder / "tiny.gguf"), WEIGHTS
 
@@ -166,6 +166,14 @@ def test_the_files_mode_is_the_users_choice(tmp_path):
     finally:
         os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_notes_are_said_and_stored(tmp_path, capsys):
+    config = config_of()
+    checkpoint = replace(checkpoint_of(config, random_params(config)), tokenizer_files={}, notes=("one.", "two."))
+    convert(checkpoint, "int8", tmp_path / "m.safetensors")
+    assert capsys.readouterr().err == "nbgpt: one.\nnbgpt: two.\n"
+    assert weights.load(tmp_path / "m.safetensors").metadata["notes"] == "one.; two."
 
 
 # The vocabulary

@@ -157,6 +157,7 @@ def test_models_that_do_not_fit(tmp_path, options, message):
 def test_tensors_of_other_purposes_are_left_out(tmp_path):
     path = write(tmp_path / "a.gguf", tensors=WEIGHTS | {"rope_freqs.weight": np.ones(3, "f4")})
     assert open_checkpoint(path).tensors.keys() == WEIGHTS.keys()
+    assert open_checkpoint(path).notes == ("left out what is no part of a GPT-2: 'rope_freqs.weight'",)
 
 
 def test_metadata_of_every_type_is_passed_over(tmp_path):

@@ -131,6 +131,85 @@ def write_legacy(path, pickle_bytes, keys=("0",), numel=6, data=bytes(24), magic
     return path
 
 
+def write_state(path, state, legacy=False):
+    """As torch.save: arrays become tensors, each with a storage of its own, wherever they stand in dicts."""
+    arrays = []
+
+    def tensors_for(value):
+        if isinstance(value, dict):
+            return {key: tensors_for(item) for key, item in value.items()}
+        if not isinstance(value, np.ndarray):
+            return value
+        arrays.append(value)
+        strides = tuple(stride // value.itemsize for stride in value.strides)
+        return tensor(value.shape, strides, numel=value.size, key=str(len(arrays) - 1))
+
+    data = pickled(tensors_for(state))
+    if not legacy:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("m/data.pkl", data)
+            for number, array in enumerate(arrays):
+                archive.writestr(f"m/data/{number}", array.tobytes())
+        return path
+    head = b"".join(pickled(value) for value in (MAGIC, 1001, SYSTEM))
+    parts = [struct.pack("<Q", array.size) + array.tobytes() for array in arrays]
+    path.write_bytes(head + data + pickled([str(number) for number in range(len(arrays))]) + b"".join(parts))
+    return path
+
+
+CONTAINERS = {
+    "{'model': ...}": lambda state: {"model": state, "iter_num": 1},
+    "{'state_dict': ...}": lambda state: {"state_dict": state, "epoch": 3, "loss": 0.5},
+    "{'model_state_dict': ...}": lambda state: {
+        "model_state_dict": state,
+        "optimizer": {0: {"exp_avg": np.ones(3, "f4")}},
+    },
+    "DeepSpeed": lambda state: {"module": {f"module.{name}": values for name, values in state.items()}, "ds": None},
+    "Lightning": lambda state: {"state_dict": {f"model._orig_mod.{name}": values for name, values in state.items()}},
+    "two of them": lambda state: {"optimizer": {"a": np.ones(2, "f4")}, "state_dict": {"model": state}},
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pth"])
+@pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
+def test_training_checkpoints_are_looked_through(tmp_path, container, name, legacy):
+    shutil.copy(FIXTURES / "zip-float32/config.json", tmp_path)
+    write_state(tmp_path / name, container(EXPECTED), legacy)
+    found = open_checkpoint(tmp_path / name).tensors
+    assert found.keys() == EXPECTED.keys()
+    for key, values in EXPECTED.items():
+        np.testing.assert_array_equal(found[key].read(), values, err_msg=key)
+
+
+def test_a_checkpoint_that_holds_itself(tmp_path):
+    itself = {}
+    itself["model"] = itself
+    assert read_tensors(write_zip(tmp_path / "a.pt", pickled(itself))) == {}
+
+
+def test_the_state_of_a_parameter_is_ignored(tmp_path):
+    parameter = Call(
+        Name("torch._utils._rebuild_parameter_with_state"),
+        tensor(),
+        True,
+        Call(OrderedDict),
+        {"_is_hf_initialized": True},
+    )
+    numbers = np.arange(6, dtype=np.float32)
+    path = write_zip(tmp_path / "a.bin", pickled({"a": parameter}), numbers.tobytes())
+    np.testing.assert_array_equal(read_tensors(path)["a"].read(), numbers.reshape(2, 3))
+    hostile = Call(Name("torch._utils._rebuild_parameter_with_state"), 1, True, None, {})
+    with pytest.raises(FormatError, match="called with 4 arguments of other kind"):
+        read_tensors(write_zip(tmp_path / "b.bin", pickled({"a": hostile})))
+
+
+def test_a_head_that_shares_its_storage_is_not_read_twice(tmp_path, monkeypatch):
+    """In files of torch the tied head stands by its name; comparing it by its numbers would read both."""
+    monkeypatch.setattr("nbgpt.formats.stored.Stored.read", lambda self: pytest.fail("was read"))
+    assert open_checkpoint(FIXTURES / "zip-float32").config.tied_embeddings
+
+
 WRITERS = pytest.mark.parametrize("write", [write_zip, write_legacy])
 
 

@@ -91,7 +91,7 @@ def test_prefix_is_stripped_and_masks_are_skipped(tmp_path):
     ("head", "says", "tied"),
     [
         (None, None, True),
-        (HEAD, True, True),
+        (HEAD, True, False),
         (EXPECTED["wte.weight"], True, True),
         (EXPECTED["wte.weight"], None, True),
         (EXPECTED["wte.weight"], False, False),
@@ -99,11 +99,13 @@ def test_prefix_is_stripped_and_masks_are_skipped(tmp_path):
         (HEAD, False, False),
     ],
 )
-def test_lm_head_is_kept_where_it_is_not_tied(tmp_path, head, says, tied):
+def test_lm_head_is_used_where_it_differs(tmp_path, head, says, tied):
     stored = EXPECTED if head is None else EXPECTED | {"lm_head.weight": head}
     checkpoint = open_checkpoint(write(tmp_path, stored, **({} if says is None else {"tie_word_embeddings": says})))
     assert checkpoint.config.tied_embeddings is tied
     check(checkpoint, EXPECTED if tied else stored)
+    noted = [note for note in checkpoint.notes if note.startswith("lm_head.weight differs from wte.weight and is used")]
+    assert len(noted) == (head is HEAD and says is not False)
 
 
 def test_untied_without_a_head_is_an_error_but_for_a_classifier(tmp_path):
@@ -115,8 +117,28 @@ def test_untied_without_a_head_is_an_error_but_for_a_classifier(tmp_path):
     check(checkpoint, classifier)
 
 
-def test_heads_that_are_not_of_text_are_left_out(tmp_path):
-    check(open_checkpoint(write(tmp_path, EXPECTED | {"multiple_choice_head.summary.weight": np.ones((1, 16), "f4")})))
+def test_what_is_no_part_of_a_gpt2_is_left_out_and_named(tmp_path):
+    more = {"v_head.weight": np.ones((1, 16), "f4"), "position_ids": np.arange(24), "lm_head.bias": np.ones(61, "f4")}
+    checkpoint = open_checkpoint(write(tmp_path, EXPECTED | more | {"done": np.ones(1, bool)}))
+    check(checkpoint)
+    assert len(checkpoint.notes) == 1
+    assert checkpoint.notes[0].startswith("left out what is no part of a GPT-2: '")
+    assert checkpoint.notes[0].endswith("' and 1 more")
+    assert open_checkpoint(write(tmp_path)).notes == ()
+
+
+PREFIXES = ["module.", "_orig_mod.", "model.", "base_model.model.", "module._orig_mod.transformer.", "model.module."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_prefixes_are_looked_through(tmp_path, prefix):
+    check(open_checkpoint(write(tmp_path, {prefix + name: values for name, values in EXPECTED.items()})))
+
+
+def test_a_model_of_another_kind_is_told_by_what_was_found(tmp_path):
+    other = {f"gpt_neox.layers.{i}.weight": np.ones(3, "f4") for i in range(5)}
+    with pytest.raises(FormatError, match=r"wte.weight \[61, 16\] is missing; found instead: 'gpt_neox.*and 2 more"):
+        open_checkpoint(write(tmp_path, other))
 
 
 def shard(folder, weight_map=None):
@@ -176,13 +198,18 @@ def changed(name, values):
 @pytest.mark.parametrize(
     ("tensors", "config", "message"),
     [
-        (changed("h.1.ln_2.bias", None), {}, r"h.1.ln_2.bias \[16\] is missing"),
+        (
+            changed("h.1.ln_2.bias", None),
+            {},
+            r"h.1.ln_2.bias \[16\] is missing; found 27 of its tensors and nothing else",
+        ),
         (EXPECTED, {"n_layer": 3}, r"h.2.ln_1.weight \[16\] is missing"),
         (EXPECTED, {"n_layer": (1 << 24) - 1}, "h.2.ln_1.weight"),
         (EXPECTED, {"n_layer": 1}, "h.1.attn.c_attn.bias is no part of a GPT-2 of 1 layers"),
         (EXPECTED, {"n_positions": 25}, r"wpe.weight is \[24, 16\]; the config asks for \[25, 16\]"),
         (EXPECTED, {"n_inner": 32}, r"c_fc.weight is \[16, 64\]; the config asks for \[16, 32\]"),
-        (EXPECTED | {"h.0.attn.c_attn.lora_A": np.ones(3, "f4")}, {}, "lora_A is no part of a GPT-2"),
+        (EXPECTED | {"h.0.attn.rotary.weight": np.ones(3, "f4")}, {}, "h.0.attn.rotary.weight is no part of a GPT-2"),
+        (EXPECTED | {"h.0.attn.c_attn.lora_A": np.ones(3, "f4")}, {}, "a LoRA adapter: merge it .*convert BASE --lora"),
         (changed("wte.weight", {"wte.weight": np.ones((61, 16), np.int32)}), {}, "wte.weight is I32; weights must be"),
         (EXPECTED | {"transformer.ln_f.bias": np.ones(16, "f4")}, {}, "ln_f.bias is stored twice"),
         (EXPECTED | {"score.weight": np.ones((3, 15), "f4")}, {}, r"score.weight is \[3, 15\]"),
@@ -218,6 +245,12 @@ def test_paths_that_are_no_model(tmp_path):
         open_checkpoint(tmp_path / "notes.txt")
     with pytest.raises(FormatError, match="File name too long"):
         open_checkpoint(tmp_path / ("x" * 300))
+
+
+def test_an_adapter_is_no_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(FormatError, match=r"is an adapter: merge it into its base model with .* convert BASE --lora"):
+        open_checkpoint(tmp_path)
 
 
 def test_git_lfs_pointer(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbgpt.formats import Checkpoint, FormatError
+from nbgpt.formats import Checkpoint, FormatError, open_checkpoint
 from nbgpt.formats.crc32c import crc32c, unmask
 from nbgpt.formats.leveldb import snappy_decompress, table_entries
 from nbgpt.formats.names import expected_shapes
@@ -289,9 +289,39 @@ def test_a_cut_shard(folder: Path):
         open_tensorflow(folder)
 
 
-def test_two_checkpoints_in_a_folder(folder: Path):
+def rename(folder: Path, name: str) -> None:
+    (folder / INDEX).rename(folder / f"{name}.index")
+    (folder / SHARD).rename(folder / f"{name}.data-00000-of-00001")
+
+
+@pytest.mark.parametrize("where", ["", "checkpoint/run1/", "C:\\\\runs\\\\"])
+def test_of_several_checkpoints_the_newest_is_read(folder: Path, where: str):
+    """As gpt-2-simple leaves them in checkpoint/run1."""
+    rename(folder, "model-1000")
+    for older in ("model-900", "model-1100"):
+        (folder / f"{older}.index").write_bytes(b"not to be read")
+    (folder / "checkpoint").write_text(
+        f'model_checkpoint_path: "{where}model-1000"\nall_model_checkpoint_paths: "model-900"\n'
+    )
+    for path in (folder, folder / "model-1000.index"):
+        checkpoint = open_checkpoint(path)
+        assert checkpoint.files[0] == folder / "model-1000.index"
+        assert checkpoint.tensors["wte.weight"].read().shape == (61, 16)
+
+
+def test_an_index_is_opened_by_its_path(folder: Path):
     shutil.copy(folder / INDEX, folder / "model-1000.index")
-    with pytest.raises(FormatError, match=r"found model-1000\.index, model\.ckpt\.index"):
+    assert open_checkpoint(folder / INDEX).files[0] == folder / INDEX
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", 'model_checkpoint_path: "../model-1000"/', "model_checkpoint_path: model.ckpt"]
+)
+def test_two_checkpoints_in_a_folder(folder: Path, text: str | None):
+    shutil.copy(folder / INDEX, folder / "model-900.index")
+    if text is not None:
+        (folder / "checkpoint").write_text(text)
+    with pytest.raises(FormatError, match=r"found model-900\.index, model\.ckpt\.index: name one"):
         open_tensorflow(folder)
 
 

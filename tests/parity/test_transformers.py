@@ -34,6 +34,8 @@ VARIANTS = {
     "n_inner": {"n_inner": 100},
     "gelu": {"activation_function": "gelu"},
     "relu": {"activation_function": "relu"},
+    **{name: {"activation_function": name} for name in ("silu", "swish", "tanh", "quick_gelu", "gelu_python")},
+    **{name: {"activation_function": name} for name in ("gelu_fast", "gelu_pytorch_tanh", "gelu_accurate")},
     "unscaled": {"scale_attn_weights": False},
     "inverse_layer_idx": {"scale_attn_by_inverse_layer_idx": True},
     "reorder_and_upcast": {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True},
@@ -93,7 +95,10 @@ def test_reference_of_every_variant(rng, name):
     )
 
 
-@pytest.mark.parametrize("name", ["gelu", "relu", "unscaled", "inverse_layer_idx", "epsilon", "untied"])
+NUMERIC = ["gelu", "relu", "silu", "tanh", "quick_gelu", "unscaled", "inverse_layer_idx", "epsilon", "untied"]
+
+
+@pytest.mark.parametrize("name", NUMERIC)
 def test_each_variant_moves_the_logits(rng, name):
     """By more than a hundred times the tolerance: one that is left out would not go unnoticed."""
     peer, plain = peer_of(**VARIANTS[name]), peer_of()
