@@ -254,4 +254,5 @@ class KeptText:
         self.ids: list[int] = []
         self.sequence = Sequence()
         self.ended: deque[Window] = deque()  # of requests that have left their pages here, the latest last
+        self.is_dropped = False  # the session has closed: nothing is kept any more
         self.last_used = time.monotonic()

@@ -114,7 +114,7 @@ class Scheduler:
             window = kept.ended.popleft()
             if window.sequence is kept.sequence or not window.sequence.length:  # settled before, or never begun
                 continue
-            self._cache.truncate(window.sequence, len(window.ids))
+            self._cache.truncate(window.sequence, 0 if kept.is_dropped else len(window.ids))
             self._cache.truncate(kept.sequence, 0)
             kept.ids, kept.sequence = window.ids[: window.sequence.length], window.sequence
             kept.last_used = time.monotonic()

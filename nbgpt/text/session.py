@@ -139,6 +139,7 @@ class Session:
 
     def _forget(self) -> None:
         kept = self._settled()
+        kept.is_dropped = True
         self._engine.free(kept.sequence)
         self._kept = KeptText()
 

@@ -236,7 +236,7 @@ def test_neighbours_that_begin_alike_share_their_beginning(model, monkeypatch):
     together = made_of(model, [{"prompt": prompt, "max_tokens": 3, "params": GREEDY} for prompt in prompts])
     assert all(run(model, together))
     assert [one.tokens for one in together] == alone
-    assert sum(rows) == 18 + 2 + 1 + 2 + 2 + 2 + 2 * len(prompts)
+    assert sum(rows) == 20 + 1 + 1 + 2 + 2 + 2 * len(prompts)
     assert model.kv_bytes_in_use == 0
 
 
