@@ -17,13 +17,11 @@ from .engine.engine import Engine
 from .engine.kv_cache import KVDtype
 from .engine.scheduler import DEFAULT_MAX_TOKENS, Generation, random_seed
 from .engine.speculation import ModelDraft, PromptLookup, Speculation
-from .formats import FormatError
 from .text.completion import Completion, Continuation
 from .text.options import Options, Settings, check_names, settle
 from .text.stream import Stream, Writer
-from .tokenizer import Tokenizer
 from .validation import check
-from .weights import Weights
+from .weights import Weights, tokenizer_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -48,7 +46,7 @@ class Model:
     def __init__(self, weights: Weights, n_threads: int | None = None, kv_dtype: KVDtype = "float32") -> None:
         self.weights = weights
         self.config = weights.config
-        self.tokenizer = _tokenizer_of(weights)
+        self.tokenizer = tokenizer_of(weights)
         self.engine = Engine(weights, n_threads, kv_dtype)
 
     @property
@@ -359,15 +357,6 @@ class Model:
         from .analysis.trace import trace
 
         return trace(self.engine, self.tokenizer, self.encode(text, bos))
-
-
-def _tokenizer_of(weights: Weights) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.stored(weights.tokenizer)
-    except ValueError as error:
-        raise FormatError(f"{weights.path}: {error}") from None
-    tokenizer.adds_bos = weights.bos
-    return tokenizer
 
 
 def load(

@@ -145,6 +145,6 @@ def _likeliest(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _text(tokenizer: Tokenizer, token: int) -> str:
-    if token >= tokenizer.n_vocab:  # some models pad their vocabulary
+    if token not in tokenizer:  # some models pad their vocabulary
         return f"<{token}>"
     return tokenizer.decode_bytes((token,)).decode(errors="backslashreplace")

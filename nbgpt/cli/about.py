@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 
 from .. import __version__
 from ..abi.targets import current_target
 from ..backend.kernel_cache import cache_folder, find_object
 from ..backend.thread_pool import default_threads
-from ..weights import Weights
+from ..formats import FormatError
+from ..weights import Weights, tokenizer_of
 
 
 def _version(package: str) -> str:
@@ -17,6 +19,26 @@ def _version(package: str) -> str:
         return f"{package} {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:
         return f"{package} not installed"
+
+
+def _text_of(weights: Weights) -> dict[str, str]:
+    """Where the vocabulary comes from, what begins and ends texts, and which settings of its makers are not applied."""
+    try:
+        tokenizer = tokenizer_of(weights)
+    except (FormatError, ImportError) as error:
+        return {"vocabulary": str(error)}
+    names = {i: tokenizer.decode_bytes((i,)).decode(errors="replace") for i in tokenizer.eos_ids}
+    if tokenizer.bos_id is not None:
+        names[tokenizer.bos_id] = tokenizer.decode_bytes((tokenizer.bos_id,)).decode(errors="replace")
+    ends = " or ".join(f"{names[i]} ({i})" for i in sorted(tokenizer.eos_ids))
+    generation = json.loads(weights.metadata.get("generation", "{}"))
+    origin = weights.metadata.get("vocabulary", "its own" if weights.tokenizer else "GPT-2's own")
+    return {
+        "vocabulary": f"{tokenizer.n_vocab} tokens: {origin}",
+        "bos": f"texts begin with {names[tokenizer.bos_id]}" if weights.bos else "texts begin as they are",  # type: ignore[index]
+        "eos": f"texts end with {ends}" if ends else "nothing ends texts",
+        **({"not applied": ", ".join(f"{name} {value}" for name, value in generation.items())} if generation else {}),
+    }
 
 
 def describe(weights: Weights) -> dict[str, str]:
@@ -38,7 +60,7 @@ def describe(weights: Weights) -> dict[str, str]:
         "config": f"n_layer {config.n_layer}, n_head {config.n_head}, n_embd {config.n_embd}, "
         f"n_inner {config.n_inner}, n_ctx {config.n_ctx}, n_vocab {config.n_vocab}",
         "variant": ", ".join(variants),
-        "bos": "texts begin with <|endoftext|>" if weights.bos else "texts begin as they are",
+        **_text_of(weights),
         "source": f"{weights.metadata.get('source', '?')}, SHA-256 {weights.metadata.get('source_sha256', '?')}",
         "CPU": current_target().summary,
         "threads": str(default_threads()),

@@ -17,8 +17,7 @@ from ..engine.engine import Engine
 from ..engine.kv_cache import Sequence
 from ..formats import Checkpoint
 from ..sampling.rng import uniform
-from ..tokenizer import Tokenizer
-from ..weights import load
+from ..weights import load, tokenizer_of
 from .convert import convert
 
 N_TOKENS = 16384
@@ -32,7 +31,7 @@ Progress = Callable[[int], object]
 def write_text(
     model: Engine, bos_id: int, n_tokens: int = N_TOKENS, progress: Progress = lambda n: None
 ) -> list[list[int]]:
-    """Texts that the model writes itself at temperature 1 from <|endoftext|>: whole contexts, at least n_tokens."""
+    """Texts that the model writes itself at temperature 1 from bos_id: whole contexts, at least n_tokens."""
     n_ctx = model.config.n_ctx
     n_texts = -(-n_tokens // n_ctx)
     kv_bytes = model.cache.page_bytes * (n_ctx // PAGE + 1)
@@ -112,11 +111,13 @@ def observing(
         path = Path(scratch) / "float32.safetensors"
         convert(checkpoint, "float32", path)
         weights = load(path)
-        model, tokenizer = Engine(weights), Tokenizer.stored(weights.tokenizer)
+        model, tokenizer = Engine(weights), tokenizer_of(weights)
+        if text is None and tokenizer.bos_id is None:
+            raise ValueError("no token begins this model's texts, so it writes none to calibrate with: give one")
         if text is None:
             n_texts = -(-N_TOKENS // model.config.n_ctx)
             with bar("writing a text", n_texts * (model.config.n_ctx - 1)) as progress:
-                texts = write_text(model, tokenizer.eos_id, N_TOKENS, progress)
+                texts = write_text(model, tokenizer.encode_prompt("")[0], N_TOKENS, progress)
         else:
             texts = cut(tokenizer.encode(text), model.config.n_ctx)
             if sum(map(len, texts)) < 2:

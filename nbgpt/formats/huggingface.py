@@ -11,6 +11,7 @@ from . import names
 from .base import Checkpoint, FormatError
 from .stored import Stored
 from .strict_json import read_object
+from .vocabulary import text_files
 
 WEIGHT_FILES = (  # in the order in which they are preferred
     "model.safetensors",
@@ -18,7 +19,6 @@ WEIGHT_FILES = (  # in the order in which they are preferred
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_TOKENIZER_FILES = {"vocab": "vocab.json", "merges": "merges.txt"}
 
 
 def open_hugging_face(weights: Path) -> Checkpoint:
@@ -44,8 +44,7 @@ def open_hugging_face(weights: Path) -> Checkpoint:
         if name not in stored or stored[name].path.name != shard:
             raise FormatError(f"{weights}: says that {name} lies in {shard}; it does not")
     weights_by_name = {name: place.tensor() for name, place in names.canonical(stored, folder).items()}
-    tokenizer_files = {kind: folder / name for kind, name in _TOKENIZER_FILES.items() if (folder / name).is_file()}
-    model = names.assemble(config, weights_by_name, files, weights, tied=tied, tokenizer_files=tokenizer_files)
+    model = names.assemble(config, weights_by_name, files, weights, tied=tied, tokenizer_files=text_files(folder))
     return replace(model, labels=_labels(folder / "config.json", id2label, model.config.n_labels))
 
 

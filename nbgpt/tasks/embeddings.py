@@ -53,7 +53,7 @@ def embed(
     ids = encode_batch(model, texts, bos, room=model.config.n_ctx)
     vectors = np.empty((len(ids), model.config.n_embd), np.float32)
     for number, states in enumerate(final_states(model, ids)):
-        has_bos = len(states) > 1 and ids[number][0] == model.tokenizer.eos_id
+        has_bos = len(states) > 1 and ids[number][0] == model.tokenizer.bos_id
         rows = states[-1:] if pooling == "last" else states[has_bos:]
         vectors[number] = ln_f(model.weights, rows).mean(axis=0, dtype=np.float64)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if normalize else vectors

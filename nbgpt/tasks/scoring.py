@@ -49,9 +49,9 @@ def score_batch(model: Model, texts: Sequence[str], *, bos: bool | None = None) 
     surprises = model.engine.surprises_of(ids)
     scores = []
     for read, found in zip(ids, surprises, strict=True):
-        has_bos = read[0] == model.tokenizer.eos_id  # text is never encoded to it
+        has_bos = read[0] == model.tokenizer.bos_id  # text is never encoded to it
         logprobs = [] if has_bos else [None]
-        decoder = model.tokenizer.stream()
+        decoder = model.tokenizer.stream(hidden=())
         tokens = read[1:] if has_bos else read
         scores.append(Score(tokens, list(map(decoder.push, tokens)), logprobs + (-found).tolist()))
     return scores

@@ -136,7 +136,7 @@ def settle(
         sample=index(sample),
         max_tokens=max_tokens,
         stop_texts=stop_texts,
-        stop_ids=stop_ids if ignore_eos else stop_ids | {tokenizer.eos_id},
+        stop_ids=stop_ids if ignore_eos else stop_ids | tokenizer.eos_ids,
         max_time=max_time,
         overflow=overflow,
         bos=bos,

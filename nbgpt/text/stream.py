@@ -32,7 +32,8 @@ class Writer:
         prompt, eos_id = tokenizer.stream(), tokenizer.eos_id  # where a text begins nothing is written
         given = generation.prompt if generation.echo else ()
         self._given = ["" if token == eos_id else prompt.push(token) for token in given]
-        self._decoder = tokenizer.stream()
+        ignored = tokenizer.eos_ids - generation.stop_ids  # ends that are tokens like any other
+        self._decoder = tokenizer.stream(generation.prompt, tokenizer.hidden_ids - ignored)
         self._said: list[str] = []  # what each new token completes
 
     def update(self) -> None:

@@ -1,10 +1,11 @@
 """The native file of weights, and how float32 matrices become float16, int8 and int4.
 
-May import: backend, abi, formats, config.
+May import: backend, abi, formats, tokenizer, config.
 Start with `native_file.py`; `quantize.py` defines the types, `gptq.py` rounds with calibration.
 """
 
 from .native_file import DTYPES, ITEM_BYTES, LAYOUT, Weights, in_memory, is_native, load, matrix_shapes, native_shapes
+from .text import tokenizer_of
 
 __all__ = [
     "DTYPES",
@@ -16,4 +17,5 @@ __all__ = [
     "load",
     "matrix_shapes",
     "native_shapes",
+    "tokenizer_of",
 ]

@@ -488,12 +488,15 @@ def test_info(run, chatter):
     assert (code, err) == (0, "")
     facts = dict(line.split(None, 1) for line in out.splitlines())
     assert list(facts) == [
-        *["model", "file", "size", "dtype", "config", "variant", "bos", "source"],
+        *["model", "file", "size", "dtype", "config", "variant"],
+        *["vocabulary", "bos", "eos", "source"],
         *["CPU", "threads", "kernels", "cache", "versions"],
     ]
     assert (facts["model"], facts["file"], facts["dtype"]) == ("chatter", chatter, "float32")
     assert facts["config"] == f"n_layer 1, n_head 3, n_embd 48, n_inner 192, n_ctx 200, n_vocab {TOKENIZER.n_vocab}"
+    assert facts["vocabulary"] == "1000 tokens: of vocab.json and merges.txt"
     assert facts["bos"] == "texts begin with <|endoftext|>"
+    assert facts["eos"] == "texts end with <|endoftext|> (2)"
     assert facts["kernels"].startswith(("shipped: ", "cached: ", "to be compiled: "))
     assert facts["cache"] == os.environ["NBGPT_HOME"]
     assert all(name in facts["versions"] for name in ("nbgpt 0.", "Python 3.", "numba 0.", "numpy ", "tiktoken "))
@@ -508,11 +511,15 @@ def test_info_of_a_file_with_a_hostile_name(run, folder):
 def test_convert(run, official, recital, tmp_path):
     source = official("mine")
     default = registry.models_folder() / "mine-int8.safetensors"
-    assert run("convert", source) == (0, f"{default}\n", "")
+    said = "nbgpt: mine has the vocabulary of vocab.json and merges.txt\n"
+    assert run("convert", source) == (0, f"{default}\n", said)
     assert run("generate", "-q", "--model", "mine", "-n", 3)[0] == 0
 
     output = tmp_path / "m.safetensors"
-    assert run("convert", source, "--dtype", "int4", "-o", output, "--name", "other", "--bos") == (0, f"{output}\n", "")
+    assert run("convert", source, "--dtype", "int4", "-o", output, "--name", "other", "--bos") == (
+        *(0, f"{output}\n"),
+        said.replace("mine", "other"),
+    )
     native = weights.load(output)
     assert (native.dtype, native.metadata["name"], native.bos) == ("int4", "other", True)
 

@@ -42,7 +42,7 @@ def tensorflow_folder(folder):
 
 
 def safetensors_folder(folder):
-    config = config_of()
+    config = text_config()
     params = random_params(config)
     return write_folder(folder, config, params), params
 
@@ -182,7 +182,7 @@ def test_gpt2s_vocabulary_is_not_stored(tmp_path):
 
     merges = paths.shipped("vocab.bpe").read_text("utf-8")
     vocab_json, merges_txt = write(tmp_path, vocabulary_of(merges), merges)
-    config = config_of()
+    config = config_of(n_vocab=50257)
     checkpoint = checkpoint_of(config, random_params(config))
     checkpoint = replace(checkpoint, tokenizer_files={"vocab": vocab_json, "merges": merges_txt})
     convert(checkpoint, "int8", tmp_path / "m.safetensors")

@@ -1,0 +1,11 @@
+"""Text to token ids and back.
+
+May import: paths, validation.
+Start with `base.py`: what every vocabulary can do. GPT-2's kind is `byte_bpe.py`, every other one `hugging_face.py`.
+"""
+
+from .added import AddedToken
+from .base import END_OF_TEXT, Tokenizer
+from .stream import StreamDecoder
+
+__all__ = ["END_OF_TEXT", "AddedToken", "StreamDecoder", "Tokenizer"]
