@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,21 @@ class JsonTokenizer(Tokenizer):
         if n_vocab > 2 * len(self._names) + 1000:
             raise ValueError(f"vocabulary: {len(self._names)} tokens have ids up to {n_vocab - 1}; is it broken?")
         super().__init__(n_vocab, map(_added, self._spec.get("added_tokens") or []))
+        self._break_names()
+
+    def _break_names(self) -> None:
+        """Cut texts within the names of special tokens that a model would read, as Unigram has them among its words."""
+        tokens = [token for token in self.added if token.special and len(token.content) > 1]
+        read = [token.content for token in tokens if token.id in self._plain.encode(token.content).ids]
+        if not read:
+            return
+        from tokenizers import Regex
+        from tokenizers.pre_tokenizers import Sequence as Steps
+        from tokenizers.pre_tokenizers import Split
+
+        cut = Split(Regex("|".join(f"{re.escape(name[0])}(?={re.escape(name[1:])})" for name in read)), "isolated")
+        before = self._plain.pre_tokenizer
+        self._plain.pre_tokenizer = cut if before is None else Steps([before, cut])
 
     @functools.cached_property
     def _marking(self) -> Any:
