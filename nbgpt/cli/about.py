@@ -21,6 +21,13 @@ def _version(package: str) -> str:
         return f"{package} not installed"
 
 
+def _cache() -> str:
+    try:
+        return str(cache_folder().parent)
+    except ValueError as error:
+        return str(error)
+
+
 def _text_of(weights: Weights) -> dict[str, str]:
     """Where the vocabulary comes from, what begins and ends texts, and which settings of its makers are not applied."""
     try:
@@ -65,7 +72,7 @@ def describe(weights: Weights) -> dict[str, str]:
         "CPU": current_target().summary,
         "threads": str(default_threads()),
         "kernels": f"{kernels.state}: {kernels.path}",
-        "cache": str(cache_folder().parent),
+        "cache": _cache(),
         "versions": ", ".join(
             [f"nbgpt {__version__}", f"Python {platform.python_version()}"]
             + [_version(package) for package in ("numba", "llvmlite", "numpy", "tiktoken")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -34,7 +35,8 @@ def models_folder() -> Path:
 
 
 def _folders() -> Iterator[Path]:
-    yield models_folder()
+    with suppress(ValueError):  # a user without a home has what comes with nbgpt
+        yield models_folder()
     try:
         yield paths.shipped("vocab.bpe").parent
     except FileNotFoundError:
@@ -51,8 +53,9 @@ def find(name: str, dtype: str | None = None) -> Path | None:
     for folder in _folders():
         for kind in (dtype,) if dtype else (DEFAULT_DTYPE, *DTYPES):
             path = folder / file_name(name, kind)
-            if path.is_file():
-                return path
+            with suppress(PermissionError):  # of a home that is another user's
+                if path.is_file():
+                    return path
     return None
 
 
@@ -136,7 +139,7 @@ def _converted(source: Path, name: str, dtype: str | None) -> Weights:
     state = _key((VERSION, checkpoint.config, checkpoint.labels, [_state(path) for path in sorted(files)]))
     folder, place = paths.home() / "converted", _key(source.resolve())
     output = folder / file_name(f"{name}-{place}-{state}", dtype)
-    if output.exists():
+    if _is_there(output):
         with suppress(FormatError):
             weights = load(output)
             if weights.metadata.get("vocabulary") == GPT2S:
@@ -146,6 +149,21 @@ def _converted(source: Path, name: str, dtype: str | None) -> Weights:
     for older in set(folder.glob(f"*-{place}-*-{dtype}.safetensors")) - {output}:
         older.unlink(missing_ok=True)
     return load(output)
+
+
+def _is_there(output: Path) -> bool:
+    """Has this conversion been made? Raises PermissionError if it has not, and cannot be kept."""
+    reason = f"{output.parent} cannot be written, and converted weights are kept there"
+    try:
+        if output.exists():
+            return True
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"{output.parent}: {error.strerror}, and converted weights are kept there"
+    else:
+        if os.access(output.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            return False
+    raise PermissionError(f"{reason}: set NBGPT_HOME to a folder that you can write")
 
 
 def _state(path: Path) -> tuple[str, int, object]:
