@@ -14,14 +14,12 @@ import numpy as np
 from .conversion.registry import open_model
 from .engine.engine import Engine
 from .engine.kv_cache import KVDtype
-from .formats import FormatError
 from .text.completion import Completion, Continuation
 from .text.options import Options, parse
 from .text.prompts import Prompt, Prompts, as_prompts, new_writers
 from .text.stream import Stream
-from .tokenizer import Tokenizer
 from .validation import check
-from .weights import Weights
+from .weights import Weights, tokenizer_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -52,7 +50,7 @@ class Model:
     ) -> None:
         self.weights = weights
         self.config = weights.config
-        self.tokenizer = _tokenizer_of(weights)
+        self.tokenizer = tokenizer_of(weights)
         self.engine = Engine(weights, n_threads, kv_dtype, kv_memory)
 
     @property
@@ -347,15 +345,6 @@ class Model:
         from .analysis.trace import trace
 
         return trace(self.engine, self.tokenizer, self.encode(text, bos))
-
-
-def _tokenizer_of(weights: Weights) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.stored(weights.tokenizer)
-    except ValueError as error:
-        raise FormatError(f"{weights.path}: {error}") from None
-    tokenizer.adds_bos = weights.bos
-    return tokenizer
 
 
 def load(

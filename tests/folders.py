@@ -14,11 +14,11 @@ from safetensors.numpy import save_file
 from nbgpt.config import GPT2Config
 from nbgpt.conversion.convert import convert
 from nbgpt.formats import Checkpoint, Tensor
-from nbgpt.tokenizer import Tokenizer
+from nbgpt.tokenizer import ByteBPE
 
 FIXTURES = Path(__file__).parent / "fixtures"
 VOCABULARY = {"vocab": FIXTURES / "tokenizer" / "vocab.json", "merges": FIXTURES / "tokenizer" / "merges.txt"}
-TOKENIZER = Tokenizer.from_files(**{"vocab_json": VOCABULARY["vocab"], "merges_txt": VOCABULARY["merges"]})
+TOKENIZER = ByteBPE.from_files(**{"vocab_json": VOCABULARY["vocab"], "merges_txt": VOCABULARY["merges"]})
 RECITED = "Naïve café 😀 日本語: it was a dark and stormy night.\n\nThe end"
 
 

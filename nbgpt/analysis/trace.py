@@ -150,6 +150,6 @@ def _likeliest(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _text(tokenizer: Tokenizer, token: int) -> str:
-    if token >= tokenizer.n_vocab:  # padding of the vocabulary
+    if token not in tokenizer:  # padding of the vocabulary
         return f"<{token}>"
     return tokenizer.decode_bytes((token,)).decode(errors="backslashreplace")

@@ -24,6 +24,8 @@ from ..paths import home
 from . import elf_loader
 
 _PACKAGE = Path(__file__).parent.parent
+_NOWHERE = Path(os.devnull)
+"""The folder of kernels for a user without a home: nothing can be put into it."""
 _SOURCES = ("abi/*.py", "simd/*.py", "kernels/*.py", "backend/compiler.py")
 
 
@@ -92,8 +94,19 @@ def _shipped_object(dtype: str, target: Target, folder: Path) -> KernelObject:
 def _cached_object(dtype: str) -> KernelObject:
     chosen = current_target() if os.environ.get("NUMBA_CPU_NAME") else None
     facts = _facts(dtype, chosen or described_host(), _versions())
-    path = cache_folder() / _file_name(facts)
-    return KernelObject(dtype, chosen, path, facts, "cached" if path.exists() else "to be compiled")
+    try:
+        path = cache_folder() / _file_name(facts)
+    except ValueError:
+        path = _NOWHERE / _file_name(facts)
+    return KernelObject(dtype, chosen, path, facts, "cached" if _exists(path) else "to be compiled")
+
+
+def _exists(path: Path) -> bool:
+    """Not if the folder is one that this user may not enter."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def find_object(dtype: str) -> KernelObject:
@@ -168,7 +181,8 @@ def _compile_and_keep(wanted: KernelObject) -> tuple[dict[str, Any], bytes]:
     made = _compile(wanted)
     result = read_object(made, wanted.facts, "what the compiler made (was nbgpt changed while it ran?)")
     if not _keep(made, wanted.path):
-        problem = f"{wanted.path.parent} is not a private writable folder: kernels not kept"
+        folder = "HOME" if wanted.path.parent == _NOWHERE else wanted.path.parent
+        problem = f"{folder} is not a private writable folder: kernels not kept"
         print(f"nbgpt: {problem}; set NBGPT_HOME to a folder that is", file=sys.stderr)
     return result
 

@@ -45,7 +45,9 @@ def define_convert(commands: Commands) -> None:
         default=[],
         help="merge a LoRA adapter as PEFT saves it into the weights; may be repeated; default of the weight: 1",
     )
-    add_bos(command, "whether texts of this model begin with <|endoftext|>; default: no")
+    add_bos(
+        command, "whether texts of this model begin with the token that begins texts; default: as its tokenizer says"
+    )
 
 
 def _convert(options: argparse.Namespace) -> None:
@@ -66,7 +68,7 @@ def _convert(options: argparse.Namespace) -> None:
         options.dtype,
         output,
         name=name,
-        bos=bool(options.bos),
+        bos=options.bos,
         calibrate=options.calibrate or options.calibration_text is not None,
         text=None if options.calibration_text is None else read_text(options.calibration_text),
     )

@@ -54,7 +54,7 @@ def _perplexity(options: argparse.Namespace) -> None:
             options.protocol,
             options.window,
             options.stride,
-            model.tokenizer.eos_id if bos else None,
+            model.tokenizer.bos_id if bos else None,
             progress,
         )
     write(f"model           {printable(model.name)} {model.dtype}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import TYPE_CHECKING
 
 from ..version import __version__
@@ -11,6 +12,7 @@ from .terminal import printable, write
 
 if TYPE_CHECKING:
     from ..config import GPT2Config
+    from ..tokenizer import Tokenizer
     from ..weights import Weights
     from .parser import Commands
 
@@ -42,10 +44,35 @@ def _of_model(weights: Weights) -> dict[str, str]:
         "config": f"n_layer {config.n_layer}, n_head {config.n_head}, n_embd {config.n_embd}, "
         f"n_inner {config.n_inner}, n_ctx {config.n_ctx}, n_vocab {config.n_vocab}",
         "variant": ", ".join(_variants(config)),
-        "bos": "texts begin with <|endoftext|>" if weights.bos else "texts begin as they are",
+        **_of_texts(weights),
         "source": f"{metadata.get('source', '?')}, SHA-256 {metadata.get('source_sha256', '?')}",
         **({"notes": metadata["notes"]} if "notes" in metadata else {}),
     }
+
+
+def _of_texts(weights: Weights) -> dict[str, str]:
+    """The vocabulary and its source, what begins and ends texts, and the makers' defaults that are not applied."""
+    from ..formats import FormatError
+    from ..weights import tokenizer_of
+
+    try:
+        tokenizer = tokenizer_of(weights)
+    except (FormatError, ImportError) as error:
+        return {"vocabulary": str(error)}
+    bos_id, generation = tokenizer.bos_id, json.loads(weights.metadata.get("generation", "{}"))
+    ends = " or ".join(f"{_name(tokenizer, token)} ({token})" for token in sorted(tokenizer.eos_ids))
+    origin = weights.metadata.get("vocabulary", "its own" if weights.tokenizer else "GPT-2's own")
+    begins = weights.bos and bos_id is not None
+    return {
+        "vocabulary": f"{tokenizer.n_vocab} tokens: {origin}",
+        "bos": f"texts begin with {_name(tokenizer, bos_id)}" if begins else "texts begin as they are",
+        "eos": f"texts end with {ends}" if ends else "nothing ends texts",
+        **({"not applied": ", ".join(f"{name} {value}" for name, value in generation.items())} if generation else {}),
+    }
+
+
+def _name(tokenizer: Tokenizer, token: int | None) -> str:
+    return "" if token is None else tokenizer.decode_bytes((token,)).decode(errors="replace")
 
 
 def _variants(config: GPT2Config) -> list[str]:
@@ -60,12 +87,21 @@ def _variants(config: GPT2Config) -> list[str]:
     ]
 
 
+def _cache() -> str:
+    from ..backend.kernel_cache import cache_folder
+
+    try:
+        return str(cache_folder().parent)
+    except ValueError as error:  # the user has no home
+        return str(error)
+
+
 def _of_machine(dtype: str) -> dict[str, str]:
     """The CPU and threads, the kernels for a dtype, and the versions of packages."""
     import platform
 
     from ..abi.targets import current_target
-    from ..backend.kernel_cache import cache_folder, find_object
+    from ..backend.kernel_cache import find_object
     from ..backend.thread_pool import default_threads
 
     kernels = find_object(dtype)
@@ -74,7 +110,7 @@ def _of_machine(dtype: str) -> dict[str, str]:
         "CPU": current_target().summary,
         "threads": str(default_threads()),
         "kernels": f"{kernels.state}: {kernels.path}",
-        "cache": str(cache_folder().parent),
+        "cache": _cache(),
         "versions": ", ".join([*ours, *map(_version, _PACKAGES)]),
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from ..model import Model
@@ -139,7 +138,7 @@ def _value(text: str) -> Any:
 
 def typed_lines(prompt: str = "> ") -> Iterator[str]:
     """Lines from the terminal, with a history file; a line that ends with a backslash is joined to the next."""
-    with _history(home() / "history"):
+    with _history():
         parts: list[str] = []
         while True:
             try:
@@ -159,11 +158,13 @@ def typed_lines(prompt: str = "> ") -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _history(file: Path) -> Iterator[None]:
-    """Load and save the history for the arrow keys, if the system has readline."""
+def _history() -> Iterator[None]:
+    """Load and save the history for the arrow keys, if the system has readline and the user a home."""
     try:
         import readline
-    except ImportError:
+
+        file = home() / "history"
+    except (ImportError, ValueError):
         yield
         return
     with contextlib.suppress(OSError):

@@ -20,8 +20,7 @@ from ..engine.model_runner import MAX_ROWS
 from ..formats import Checkpoint
 from ..sampling.params import DrawParams
 from ..sampling.rng import uniform
-from ..tokenizer import Tokenizer
-from ..weights import load
+from ..weights import load, tokenizer_of
 from .convert import convert
 
 N_TOKENS = 16384
@@ -43,7 +42,7 @@ Progress = Callable[[int], object]
 def write_text(
     engine: Engine, bos_id: int, n_tokens: int = N_TOKENS, progress: Progress = lambda n: None
 ) -> list[list[int]]:
-    """Texts that the model writes itself at temperature 1 from <|endoftext|>: whole contexts, at least n_tokens."""
+    """Texts that the model writes itself at temperature 1 from bos_id: whole contexts, at least n_tokens."""
     n_ctx = engine.config.n_ctx
     n_texts = -(-n_tokens // n_ctx)
     kv_bytes = engine.cache.page_bytes * (n_ctx // PAGE + 1)
@@ -124,11 +123,13 @@ def observing(
         path = Path(scratch) / "float32.safetensors"
         convert(replace(checkpoint, notes=()), "float32", path)
         weights = load(path)
-        engine, tokenizer = Engine(weights), Tokenizer.stored(weights.tokenizer)
+        engine, tokenizer = Engine(weights), tokenizer_of(weights)
+        if text is None and tokenizer.bos_id is None:
+            raise ValueError("no token begins this model's texts, so it writes none to calibrate with: give one")
         if text is None:
             n_texts = -(-N_TOKENS // engine.config.n_ctx)
             with bar("writing a text", n_texts * (engine.config.n_ctx - 1)) as progress:
-                texts = write_text(engine, tokenizer.eos_id, N_TOKENS, progress)
+                texts = write_text(engine, tokenizer.encode_prompt("")[0], N_TOKENS, progress)
         else:
             texts = cut(tokenizer.encode(text), engine.config.n_ctx)
             if sum(map(len, texts)) < 2:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -14,11 +15,13 @@ import numpy as np
 
 from ..abi.layout import HEAD_DTYPE, LANES, PANELS, padded
 from ..config import GPT2Config
-from ..formats import Checkpoint, FormatError
+from ..formats import Checkpoint, FormatError, NoVocabularyError, Vocabulary, read_vocabulary
 from ..formats.safetensors import create
-from ..tokenizer import Tokenizer
+from ..tokenizer import ByteBPE
 from ..weights import DTYPES, ITEM_BYTES, LAYOUT, native_shapes, packing, quantize
 
+VERSION = 2
+"""Of what `convert` writes: raise it when a checkpoint becomes another file than before, so that kept ones go."""
 _CHUNK = 1 << 21  # weights that are converted at a time: 8 MiB of float32
 _READER = {"ln_1": "attn.c_attn.weight", "ln_2": "mlp.c_fc.weight"}
 """The matrix that reads what a LayerNorm makes."""
@@ -35,16 +38,19 @@ def convert(
     output: Path,
     *,
     name: str = "",
-    bos: bool = False,
+    bos: bool | None = None,
+    vocabulary: Vocabulary | None = None,
     inputs: Inputs | None = None,
     progress: Progress = lambda n_bytes: None,
 ) -> None:
     """Write a native file of the given dtype; under a temporary name first, so that it is whole or not there.
 
-    bos: whether texts start with <|endoftext|>. inputs: quantize with error feedback from these (see calibrate.py).
-    What the checkpoint notes goes to standard error and into the file.
-    Raises FormatError for weights that are not finite or do not fit the dtype and for a vocabulary of another kind,
-    ValueError for an unknown dtype and for an output that is one of the inputs or no ordinary file, OSError.
+    bos: whether texts start with the token that begins texts; None: as the vocabulary says. vocabulary: None: that of
+    the checkpoint; a file of a checkpoint without any has ids but no texts. inputs: quantize with error feedback from
+    these (see weights/gptq.py). What the checkpoint notes goes to standard error and into the file.
+    Raises FormatError for weights that are not finite or do not fit the dtype and for a broken vocabulary, ImportError
+    as `read_vocabulary`, ValueError for an unknown dtype and for an output that is one of the inputs or no ordinary
+    file, OSError.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
@@ -53,13 +59,16 @@ def convert(
     if output.exists() and any(output.samefile(source) for source in checkpoint.files):
         raise ValueError(f"{output} is what is to be converted: choose another file for the result")
     writer = _Writer(checkpoint, dtype, inputs, progress)
+    if vocabulary is None:
+        with suppress(NoVocabularyError):
+            vocabulary = read_vocabulary(checkpoint)
     metadata = {
         "format": "nbgpt",
         "layout": LAYOUT,
         "name": name,
         "config": json.dumps(checkpoint.config.to_dict()),
         "dtype": dtype,
-        "bos": json.dumps(bos),
+        "bos": json.dumps(vocabulary is not None and vocabulary.adds_bos if bos is None else bos),
         "calibrated": json.dumps(inputs is not None),
         "source": ", ".join(path.name for path in checkpoint.files),
         "source_sha256": _digest(checkpoint.files),
@@ -70,14 +79,16 @@ def convert(
         metadata["notes"] = "; ".join(checkpoint.notes)
     for note in checkpoint.notes:
         print(f"nbgpt: {note}", file=sys.stderr)
-    vocabulary = _own_vocabulary(checkpoint)
-    shapes = native_shapes(checkpoint.config, dtype)
     if vocabulary:
-        shapes["tokenizer"] = ("U8", (len(vocabulary),))
+        metadata |= _text_metadata(vocabulary)
+    tokens = _own_tokens(vocabulary)
+    shapes = native_shapes(checkpoint.config, dtype)
+    if tokens:
+        shapes["tokenizer"] = ("U8", (len(tokens),))
     output.parent.mkdir(parents=True, exist_ok=True)
     with create(output, shapes, metadata) as file:
         writer.write(file)
-        file.write(vocabulary)
+        file.write(tokens)
 
 
 def n_bytes(config: GPT2Config, dtype: str) -> int:
@@ -94,16 +105,23 @@ def _digest(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _own_vocabulary(checkpoint: Checkpoint) -> bytes:
+def _text_metadata(vocabulary: Vocabulary) -> dict[str, str]:
+    """Where the vocabulary comes from, what begins and ends texts, and what the model's makers sample with."""
+    tokenizer = vocabulary.tokenizer
+    first = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+    return {
+        "vocabulary": vocabulary.origin,
+        "bos_id": json.dumps(tokenizer.bos_id),
+        "eos_ids": json.dumps([*first, *sorted(tokenizer.eos_ids - set(first))]),
+        "generation": json.dumps(vocabulary.defaults),
+    }
+
+
+def _own_tokens(vocabulary: Vocabulary | None) -> bytes:
     """The vocabulary of a model that has another than GPT-2's; else nothing."""
-    vocab, merges = (checkpoint.tokenizer_files.get(kind) for kind in ("vocab", "merges"))
-    if vocab is None or merges is None:
+    if vocabulary is None or vocabulary.tokenizer == ByteBPE.shipped():
         return b""
-    try:
-        own = Tokenizer.from_files(vocab, merges)
-    except ValueError as error:
-        raise FormatError(str(error)) from None
-    return b"" if own == Tokenizer.shipped() else own.to_bytes()
+    return vocabulary.tokenizer.to_bytes()
 
 
 class _Norm(NamedTuple):

@@ -69,7 +69,17 @@ RELEASES = {
 """The official models by their short names: the commits that nbgpt was made with."""
 
 _CONFIG = "config.json"
-_TOKENIZER = ("vocab.json", "merges.txt")  # a repository without them uses GPT-2's own
+_TEXT_FILES = (  # what formats/vocabulary.py reads, as far as a repository has it
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "spiece.model",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+)
 _OFFICIAL_WEIGHTS = "model.safetensors"  # the file that `Release` describes
 _WEIGHTS = (_OFFICIAL_WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -178,8 +188,9 @@ def _download(release: Release, present: Path | None) -> Path:
         raise DownloadError(f"{release.repo} has no {_CONFIG}; nbgpt needs a repository of a GPT-2 for transformers")
     _check_architecture(config, release)
     release = replace(release, revision=config.parent.name)  # a branch that moves meanwhile must not mix commits
-    for name in _TOKENIZER:
-        _get(release, name)
+    for name in _TEXT_FILES:
+        if not _is_known_to_lack(release, name):
+            _get(release, name)
     weights = next((file for name in _WEIGHTS if (file := _get(release, name))), None)
     if weights is None:
         raise DownloadError(f"{release.repo} has none of {', '.join(_WEIGHTS)}; nbgpt reads no other weights")
@@ -187,6 +198,14 @@ def _download(release: Release, present: Path | None) -> Path:
         if _get(release, name) is None:
             raise DownloadError(f"{release.repo} lacks {name}, which {weights.name} names; choose another model")
     return config.parent
+
+
+def _is_known_to_lack(release: Release, name: str) -> bool:
+    """Has the hub said before that this commit has no such file?"""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    found = try_to_load_from_cache(release.repo, name, cache_dir=_hub_cache(), revision=release.revision)
+    return found is _CACHED_NO_EXIST
 
 
 def _check_architecture(config: Path, release: Release) -> None:

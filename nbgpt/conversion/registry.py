@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "story-34m"
 DEFAULT_DTYPE = "int8"
+_SMALL = 1 << 18  # bytes; read in less than a millisecond
 _FILE_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index", ".json")
 
 
@@ -33,7 +35,8 @@ def models_folder() -> Path:
 
 
 def _folders() -> Iterator[Path]:
-    yield models_folder()
+    with suppress(ValueError):  # a user without a home has what comes with nbgpt
+        yield models_folder()
     try:
         yield paths.shipped("vocab.bpe").parent
     except FileNotFoundError:
@@ -50,8 +53,9 @@ def find(name: str, dtype: str | None = None) -> Path | None:
     for folder in _folders():
         for kind in (dtype,) if dtype else (DEFAULT_DTYPE, *DTYPES):
             path = folder / file_name(name, kind)
-            if path.is_file():
-                return path
+            with suppress(PermissionError):  # of a home that is another user's
+                if path.is_file():
+                    return path
     return None
 
 
@@ -126,20 +130,49 @@ def _downloaded(name: str) -> Path | None:
 def _converted(source: Path, name: str, dtype: str | None) -> Weights:
     """The native file made from these weights; made now if it is not there or is damaged, or if they have changed."""
     from ..formats import FormatError, open_checkpoint
+    from ..formats.vocabulary import GPT2S
+    from .convert import VERSION
 
     dtype = dtype or DEFAULT_DTYPE
     checkpoint = open_checkpoint(source)
-    stats = [path.stat() for path in (*checkpoint.files, *checkpoint.tokenizer_files.values())]
-    state = _key((checkpoint.config, [(stat.st_size, stat.st_mtime_ns) for stat in stats]))
+    files = {*checkpoint.files, *checkpoint.tokenizer_files.values()}
+    state = _key((VERSION, checkpoint.config, checkpoint.labels, [_state(path) for path in sorted(files)]))
     folder, place = paths.home() / "converted", _key(source.resolve())
     output = folder / file_name(f"{name}-{place}-{state}", dtype)
-    if output.exists():
+    if _is_there(output):
         with suppress(FormatError):
-            return load(output)
+            weights = load(output)
+            if weights.metadata.get("vocabulary") == GPT2S:
+                _say(name, GPT2S)
+            return weights
     convert_with_progress(checkpoint, dtype, output, name=name)
     for older in set(folder.glob(f"*-{place}-*-{dtype}.safetensors")) - {output}:
         older.unlink(missing_ok=True)
     return load(output)
+
+
+def _is_there(output: Path) -> bool:
+    """Has this conversion been made? Raises PermissionError if it has not, and cannot be kept."""
+    reason = f"{output.parent} cannot be written, and converted weights are kept there"
+    try:
+        if output.exists():
+            return True
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"{output.parent}: {error.strerror}, and converted weights are kept there"
+    else:
+        if os.access(output.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            return False
+    raise PermissionError(f"{reason}: set NBGPT_HOME to a folder that you can write")
+
+
+def _state(path: Path) -> tuple[str, int, object]:
+    """What changes when a file does: the content of a small one, which an editor may leave with its size and time."""
+    import hashlib
+
+    stat = path.stat()
+    small = stat.st_size <= _SMALL
+    return path.name, stat.st_size, hashlib.sha256(path.read_bytes()).hexdigest() if small else stat.st_mtime_ns
 
 
 def _key(value: object) -> str:
@@ -154,20 +187,23 @@ def convert_with_progress(
     output: Path,
     *,
     name: str,
-    bos: bool = False,
+    bos: bool | None = None,
     calibrate: bool = False,
     text: str | None = None,
 ) -> None:
-    """`convert`, with bars on standard error if that is a terminal.
+    """`convert`, with bars on standard error if that is a terminal, and a line there that says which vocabulary it has.
 
     calibrate: balance int4's rounding errors on a text, or on one that the model writes itself.
-    Raises ValueError for calibration of another dtype.
+    Raises ValueError for calibration of another dtype, FormatError for a checkpoint without a vocabulary.
     """
+    from ..formats import read_vocabulary
     from .convert import convert, n_bytes
 
+    vocabulary = read_vocabulary(checkpoint)
     if not calibrate:
         with _bar(f"converting {name} to {dtype}", n_bytes(checkpoint.config, dtype), "B") as progress:
-            convert(checkpoint, dtype, output, name=name, bos=bos, progress=progress)
+            convert(checkpoint, dtype, output, name=name, bos=bos, vocabulary=vocabulary, progress=progress)
+        _say(name, vocabulary.origin)
         return
     if dtype != "int4":
         raise ValueError(f"calibrate is for int4, and dtype is {dtype}: choose --dtype int4 or leave --calibrate out")
@@ -175,7 +211,12 @@ def convert_with_progress(
 
     output.parent.mkdir(parents=True, exist_ok=True)
     with observing(checkpoint, output.parent, text, lambda label, n: _bar(label, n, "tok")) as inputs:
-        convert(checkpoint, dtype, output, name=name, bos=bos, inputs=inputs)
+        convert(checkpoint, dtype, output, name=name, bos=bos, vocabulary=vocabulary, inputs=inputs)
+    _say(name, vocabulary.origin)
+
+
+def _say(name: str, vocabulary: str) -> None:
+    print(f"nbgpt: {name} has the vocabulary {vocabulary}", file=sys.stderr)
 
 
 @contextmanager

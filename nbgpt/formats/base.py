@@ -35,6 +35,6 @@ class Checkpoint:
     config: GPT2Config
     tensors: dict[str, Tensor]
     files: list[Path]  # the weight files, in the order in which they are hashed
-    tokenizer_files: dict[str, Path] = field(default_factory=dict)  # "vocab" and "merges", where the folder has them
+    tokenizer_files: dict[str, Path] = field(default_factory=dict)  # what vocabulary.py reads, by its names of them
     labels: tuple[str, ...] = ()  # names of a classifier's labels in their order, if the folder gives them
     notes: tuple[str, ...] = ()  # what its owner should know about how it was read, a sentence each

@@ -28,6 +28,7 @@ from .stored import READABLE, Stored, open_weights
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
+_TOKENIZER = "tokenizer.ggml."
 _MAX_DIMS = 4
 _STRING_LIMIT = 1 << 20  # bytes of a string that is kept; chat templates are the longest
 _DECODED = 1 << 22  # numbers decoded at a time
@@ -52,7 +53,7 @@ class _Info(NamedTuple):
 
 
 def open_gguf(path: Path) -> Checkpoint:
-    """The GPT-2 in a GGUF file. Its vocabulary is not read; the activation is GELU's tanh form, as llama.cpp's.
+    """The GPT-2 in a GGUF file; the activation is GELU's tanh form, as llama.cpp's.
 
     Raises FormatError if the file is broken, of another architecture, or if the `gguf` package is not installed.
     """
@@ -66,14 +67,23 @@ def open_gguf(path: Path) -> Checkpoint:
     tensors = _tensors(path, infos, data_start, size)
     config = _config(path, metadata, tensors)
     others = [name for name in infos if _canonical(name) is None]
-    return names.assemble(config, tensors, [path], path, tied=None, others=others)
+    return names.assemble(config, tensors, [path], path, tied=None, others=others, tokenizer_files={"gguf": path})
+
+
+def read_tokenizer_metadata(path: Path) -> dict[str, Any]:
+    """What a GGUF file says about its vocabulary: the values under `tokenizer.ggml.`, arrays included."""
+    with open_weights(path) as (file, size):
+        metadata, _ = _Header(path, file, size, keeps_arrays=True).read()
+    return {name.removeprefix(_TOKENIZER): value for name, value in metadata.items() if name.startswith(_TOKENIZER)}
 
 
 class _Header:
     """The beginning of a file, read in order; nothing is taken that the file is too short for."""
 
-    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
+    def __init__(self, path: Path, file: BinaryIO, size: int, keeps_arrays: bool = False) -> None:
+        """keeps_arrays: of the vocabulary, which a model may have a hundred thousand strings of."""
         self.path, self.file, self.left = path, file, size
+        self.keeps_arrays = keeps_arrays
 
     def read(self) -> tuple[dict[str, Any], dict[str, _Info]]:
         """Metadata, with None for arrays, and tensors under the file's names."""
@@ -83,7 +93,9 @@ class _Header:
         n_tensors, n_metadata = self.number("<Q"), self.number("<Q")
         metadata: dict[str, Any] = {}
         for _ in range(n_metadata):
-            self.add(metadata, self.string(), lambda: self.value(self.number("<I")))
+            name = self.string()
+            kept = self.keeps_arrays and name.startswith(_TOKENIZER)
+            self.add(metadata, name, partial(self.value, kept))
         infos: dict[str, _Info] = {}
         for _ in range(n_tensors):
             self.add(infos, self.string(), self.info)
@@ -108,7 +120,8 @@ class _Header:
         dims = [self.number("<Q") for _ in range(n_dims)]
         return _Info(shape=tuple(reversed(dims)), kind=self.number("<I"), offset=self.number("<Q"))
 
-    def value(self, kind: int) -> Any:
+    def value(self, keeps_array: bool) -> Any:
+        kind = self.number("<I")
         if kind in _SCALARS:
             return self.number(_SCALARS[kind])
         if kind == _STRING:
@@ -116,14 +129,23 @@ class _Header:
         if kind != _ARRAY:
             raise FormatError(f"{self.path}: metadata of the unknown type {kind}")
         item, n = self.number("<I"), self.number("<Q")
+        if item not in _SCALARS and item != _STRING:
+            raise FormatError(f"{self.path}: an array of type {item} in the metadata")
+        if keeps_array:
+            return self.array(item, n)
         if item in _SCALARS:
             self.skip(n * struct.calcsize(_SCALARS[item]))
-        elif item == _STRING:
+        else:
             for _ in range(n):
                 self.skip(self.number("<Q"))
-        else:
-            raise FormatError(f"{self.path}: an array of type {item} in the metadata")
         return None
+
+    def array(self, item: int, n: int) -> list[Any]:
+        if item == _STRING:
+            return [self.string() for _ in range(n)]
+        return [
+            value for (value,) in struct.iter_unpack(_SCALARS[item], self.take(n * struct.calcsize(_SCALARS[item])))
+        ]
 
     def string(self) -> str:
         n = self.number("<Q")

@@ -11,6 +11,7 @@ from . import names
 from .base import Checkpoint, FormatError
 from .stored import Stored
 from .strict_json import read_object
+from .vocabulary import text_files
 
 WEIGHT_FILES = (  # in the order in which they are preferred
     "model.safetensors",
@@ -18,7 +19,6 @@ WEIGHT_FILES = (  # in the order in which they are preferred
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_TOKENIZER_FILES = {"vocab": "vocab.json", "merges": "merges.txt"}
 
 
 def open_hugging_face(weights: Path) -> Checkpoint:
@@ -49,11 +49,6 @@ def open_hugging_face(weights: Path) -> Checkpoint:
         config, tensors, files, weights, tied=tied, others=others, tokenizer_files=text_files(folder)
     )
     return replace(model, labels=_labels(folder / "config.json", id2label, model.config.n_labels))
-
-
-def text_files(folder: Path) -> dict[str, Path]:
-    """The files of a folder that say something about its vocabulary."""
-    return {kind: folder / name for kind, name in _TOKENIZER_FILES.items() if (folder / name).is_file()}
 
 
 def _read_config(path: Path) -> tuple[GPT2Config, bool, Any]:

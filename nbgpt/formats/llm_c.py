@@ -16,8 +16,8 @@ from pathlib import Path
 from ..config import GPT2Config
 from . import names
 from .base import Checkpoint, FormatError, Tensor
-from .huggingface import text_files
 from .stored import Stored, open_weights
+from .vocabulary import text_files
 
 _MAGIC = 20240326
 _HEADER_BYTES = 4 * 256

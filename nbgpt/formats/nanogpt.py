@@ -16,8 +16,8 @@ import numpy as np
 from ..config import GPT2Config
 from . import names
 from .base import Checkpoint, FormatError, Tensor
-from .huggingface import text_files
 from .pytorch import Saved
+from .vocabulary import text_files
 
 _SIZES = {"n_layer": "n_layer", "n_head": "n_head", "n_embd": "n_embd", "block_size": "n_ctx", "vocab_size": "n_vocab"}
 _NO_MATTER = ("bias", "dropout")

@@ -22,7 +22,7 @@ def read_object(path: Path) -> dict[str, Any]:
 def parse_object(data: bytes, where: str) -> dict[str, Any]:
     """A JSON object in UTF-8 without a key twice. Raises FormatError that begins with `where`."""
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates)
+        value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_without_duplicates)
     except RecursionError:
         raise FormatError(f"{where}: JSON nested too deep") from None
     except ValueError as error:

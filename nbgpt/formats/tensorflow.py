@@ -18,8 +18,11 @@ import numpy as np
 from ..config import GPT2Config
 from .base import Checkpoint, FormatError, Tensor
 from .crc32c import crc32c, unmask
-from .leveldb import table_entries, varint
+from .leveldb import table_entries
 from .names import expected_shapes
+from .protobuf import fields as _fields
+from .protobuf import messages as _messages
+from .protobuf import number as _number
 from .stored import Stored
 from .strict_json import parse_object
 
@@ -27,8 +30,6 @@ _SMALL = 1 << 20  # bytes; gpt2-xl's index with two optimizer slots a variable t
 _NAME_LIMIT = 64  # bytes; no variable of a GPT-2 has a longer name
 _DTYPES = {1: ("F32", 4), 19: ("F16", 2)}  # tensorflow/core/framework/types.proto -> name, bytes
 _AGAIN = "download it again"
-
-Fields = dict[int, list["int | bytes"]]  # a protobuf message: the number of a field -> its values
 
 
 def open_tensorflow(path: Path) -> Checkpoint:
@@ -159,43 +160,3 @@ class _Bundle:
         if offset + size > (length := shard.stat().st_size):
             raise FormatError(f"{variable} ends at byte {offset + size} of {shard.name}, which has {length}; {_AGAIN}")
         return Stored(shard, variable, dtype, shape, offset), unmask(_number(entry, 6))
-
-
-def _fields(message: bytes) -> Fields:
-    """The fields of a protobuf message by their wire types (https://protobuf.dev/programming-guides/encoding)."""
-    fields: Fields = {}
-    at = 0
-    while at < len(message):
-        tag, at = varint(message, at)
-        value: int | bytes
-        match tag & 7:
-            case 0:
-                value, at = varint(message, at)
-            case 1 | 5 as wire:
-                size = 8 if wire == 1 else 4
-                value, at = int.from_bytes(message[at : at + size], "little"), at + size
-            case 2:
-                size, at = varint(message, at)
-                value, at = message[at : at + size], at + size
-            case wire:
-                raise FormatError(f"protobuf field has wire type {wire}; {_AGAIN}")
-        if at > len(message):
-            raise FormatError(f"protobuf message ends inside a field; {_AGAIN}")
-        fields.setdefault(tag >> 3, []).append(value)
-    return fields
-
-
-def _number(fields: Fields, field: int) -> int:
-    """The last value of a number, 0 if there is none."""
-    value = fields.get(field, [0])[-1]
-    if not isinstance(value, int):
-        raise FormatError(f"protobuf field {field} is not a number; {_AGAIN}")
-    return value
-
-
-def _messages(fields: Fields, field: int) -> list[bytes]:
-    values = fields.get(field, [])
-    messages = [value for value in values if isinstance(value, bytes)]
-    if len(messages) != len(values):
-        raise FormatError(f"protobuf field {field} is not a message; {_AGAIN}")
-    return messages

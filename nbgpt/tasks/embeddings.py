@@ -80,7 +80,7 @@ def embed(
     batch = encode_batch(engine, tokenizer, texts, bos, room=engine.config.n_ctx)
     vectors = np.empty((len(batch), engine.config.n_embd), np.float32)
     for number, states in enumerate(final_states(engine, batch)):
-        has_bos = len(states) > 1 and batch[number][0] == tokenizer.eos_id
+        has_bos = len(states) > 1 and batch[number][0] == tokenizer.bos_id
         rows = states[-1:] if pooling == "last" else states[has_bos:]
         vectors[number] = ln_f(engine.weights, rows).mean(axis=0, dtype=np.float64)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if normalize else vectors

@@ -58,9 +58,9 @@ def score_batch(engine: Engine, tokenizer: Tokenizer, texts: Sequence[str], *, b
 
 def _score(tokenizer: Tokenizer, ids: list[int], logprobs: Any) -> Score:
     """The score of ids [n] whose tokens after the first have logprobs float64 [n - 1]."""
-    has_bos = ids[0] == tokenizer.eos_id  # a text is never encoded to <|endoftext|>
+    has_bos = ids[0] == tokenizer.bos_id  # a text is never encoded to <|endoftext|>
     tokens = ids[1:] if has_bos else ids
-    texts = list(map(tokenizer.stream().push, tokens))
+    texts = list(map(tokenizer.stream(hidden=()).push, tokens))
     return Score(tokens, texts, ([] if has_bos else [None]) + logprobs.tolist())
 
 

@@ -167,7 +167,7 @@ def parse(tokenizer: Tokenizer, options: Mapping[str, Any]) -> tuple[SamplingPar
     as_given = {name for name, one in declared(SamplingParams).items() if not (one.is_converted or is_default[name])}
     params = SamplingParams(
         **{name: given[name] for name in as_given},
-        stop_ids=stop_ids if text.ignore_eos else stop_ids | {tokenizer.eos_id},
+        stop_ids=stop_ids if text.ignore_eos else stop_ids | tokenizer.eos_ids,
         prefix=_prefix(tokenizer, given["prefix"]),
         bad_words=tuple(ids for word in _list("bad_words", given["bad_words"]) for ids in _spellings(tokenizer, word)),
         dry_sequence_breakers=_breakers(tokenizer, given),

@@ -31,7 +31,8 @@ class Writer:
         prompt, eos_id = tokenizer.stream(), tokenizer.eos_id  # where a text begins nothing is written
         given = request.prompt if request.params.echo else ()
         self._given = ["" if token == eos_id else prompt.push(token) for token in given]
-        self._decoder = tokenizer.stream()
+        ignored = tokenizer.eos_ids - request.params.stop_ids  # ends that are tokens like any other
+        self._decoder = tokenizer.stream(request.prompt, tokenizer.hidden_ids - ignored)
         self._said: list[str] = []  # what each new token completes
 
     def update(self) -> None:
@@ -40,7 +41,7 @@ class Writer:
         self._write(self._opening)
         self._opening = ""
         for token in request.tokens[len(self._said) :]:
-            said = self._decoder.push(token) if token < self._tokenizer.n_vocab else ""  # beyond it is padding
+            said = self._decoder.push(token) if token in self._tokenizer else ""  # padding of the vocabulary
             self._said.append(said)
             self._write(said if len(self._said) <= self._n_free else self._stops.push(said))
             if self._stops.found:

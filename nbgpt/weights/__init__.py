@@ -5,6 +5,7 @@ Start with `native_file.py`; `quantize.py` defines the types, `packing.py` their
 """
 
 from .native_file import DTYPES, ITEM_BYTES, LAYOUT, Weights, in_memory, is_native, load, matrix_shapes, native_shapes
+from .text import tokenizer_of
 
 __all__ = [
     "DTYPES",
@@ -16,4 +17,5 @@ __all__ = [
     "load",
     "matrix_shapes",
     "native_shapes",
+    "tokenizer_of",
 ]

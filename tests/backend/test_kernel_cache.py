@@ -1,5 +1,6 @@
 """Kernel objects: found, compiled, kept and trusted."""
 
+import errno
 import os
 import shutil
 import stat
@@ -318,6 +319,31 @@ def test_no_cache_where_a_file_is_in_the_way(tmp_path, monkeypatch, compilations
     assert load()
     assert len(compilations) == 1
     assert f"{tmp_path / 'file/kernels'} is not a private writable folder" in capfd.readouterr().err
+
+
+def test_a_user_without_a_home(monkeypatch, compilations, capfd):
+    for name in ("NBGPT_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a user whom the system does not know
+    assert load()
+    assert len(compilations) == 1
+    assert "HOME is not a private writable folder: kernels not kept; set NBGPT_HOME" in capfd.readouterr().err
+
+
+def test_a_home_that_may_not_be_entered(kept, monkeypatch, compilations, capfd):
+    denied = kept.parent.parent
+    ask = Path.stat
+
+    def stat_or_refuse(path, **options):
+        if path.is_relative_to(denied) and path != denied:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return ask(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat_or_refuse)
+    assert find_object(DTYPE).state == "to be compiled"
+    assert load()
+    assert len(compilations) == 1
+    assert f"{denied / 'kernels'} is not a private writable folder: kernels not kept" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("exists", [True, False], ids=["folder exists", "no folder"])

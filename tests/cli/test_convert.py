@@ -14,11 +14,15 @@ from nbgpt.conversion import registry
 def test_convert(run, official, recital, tmp_path):
     source = official("mine")
     default = registry.models_folder() / "mine-int8.safetensors"
-    assert run("convert", source) == (0, f"{default}\n", "")
+    said = "nbgpt: mine has the vocabulary of vocab.json and merges.txt\n"
+    assert run("convert", source) == (0, f"{default}\n", said)
     assert run("generate", "-q", "--model", "mine", "-n", 3)[0] == 0
 
     output = tmp_path / "m.safetensors"
-    assert run("convert", source, "--dtype", "int4", "-o", output, "--name", "other", "--bos") == (0, f"{output}\n", "")
+    assert run("convert", source, "--dtype", "int4", "-o", output, "--name", "other", "--bos") == (
+        *(0, f"{output}\n"),
+        said.replace("mine", "other"),
+    )
     native = weights.load(output)
     assert (native.dtype, native.metadata["name"], native.bos) == ("int4", "other", True)
 

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from nbgpt import paths, weights
 from nbgpt.conversion.convert import convert, n_bytes
 from nbgpt.formats import Checkpoint, FormatError, open_checkpoint
-from nbgpt.tokenizer import Tokenizer
+from nbgpt.tokenizer import from_bytes
 from nbgpt.weights import DTYPES
 
 MIB = 1 << 20
@@ -42,7 +42,7 @@ def tensorflow_folder(folder):
 
 
 def safetensors_folder(folder):
-    config = config_of()
+    config = text_config()
     params = random_params(config)
     return write_folder(folder, config, params), params
 
@@ -182,7 +182,7 @@ def test_notes_are_said_and_stored(tmp_path, capsys):
 def test_a_vocabulary_of_its_own_is_stored(tmp_path):
     config = text_config()
     convert(checkpoint_of(config, random_params(config)), "int8", tmp_path / "m.safetensors")
-    assert Tokenizer.from_bytes(weights.load(tmp_path / "m.safetensors").tokenizer) == TOKENIZER
+    assert from_bytes(weights.load(tmp_path / "m.safetensors").tokenizer) == TOKENIZER
 
 
 def test_gpt2s_vocabulary_is_not_stored(tmp_path):
@@ -190,7 +190,7 @@ def test_gpt2s_vocabulary_is_not_stored(tmp_path):
 
     merges = paths.shipped("vocab.bpe").read_text("utf-8")
     vocab_json, merges_txt = write(tmp_path, vocabulary_of(merges), merges)
-    config = config_of()
+    config = config_of(n_vocab=50257)
     checkpoint = checkpoint_of(config, random_params(config))
     checkpoint = replace(checkpoint, tokenizer_files={"vocab": vocab_json, "merges": merges_txt})
     convert(checkpoint, "int8", tmp_path / "m.safetensors")

@@ -1,19 +1,23 @@
 """Which file a name stands for, and conversions that are made once."""
 
+import json
 import os
 import shutil
+import tempfile
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from folders import reciter, text_config, write_folder, write_text_model
-from models import random_params
+from models import config_of, random_params, write_native
 
 from nbgpt import paths
 from nbgpt.conversion import registry
 from nbgpt.conversion.registry import ModelNotFoundError, known, model_name, open_model
 from nbgpt.formats import FormatError
-from nbgpt.weights import DTYPES
+from nbgpt.weights import DTYPES, load, tokenizer_of
 
 CONFIG, PARAMS = reciter("Hello")
 
@@ -130,7 +134,9 @@ def test_an_unknown_dtype():
 
 @pytest.fixture
 def folder(tmp_path):
-    return write_folder(tmp_path / "weights of mine", CONFIG, PARAMS)
+    folder = write_folder(tmp_path / "weights of mine", CONFIG, PARAMS)
+    (folder / "model.safetensors").chmod(0o644)
+    return folder
 
 
 def conversions(home):
@@ -222,3 +228,143 @@ def test_folders_of_one_name_do_not_share_a_conversion(tmp_path):
     first, second = (open_model(folder, "float32") for folder in folders)
     assert first.path != second.path
     assert not np.array_equal(first.block, second.block)
+
+
+# What a conversion is made of
+
+
+def rewrite(path, before, after):
+    """Change a file as an editor might: size and time stay."""
+    stat, text = path.stat(), path.read_text()
+    assert before in text
+    assert len(before) == len(after)
+    path.write_text(text.replace(before, after))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_a_label_that_was_corrected(folder):
+    config = replace(CONFIG, n_labels=2)
+    write_folder(folder, config, {**PARAMS, "score.weight": np.ones((2, config.n_embd), np.float32)})
+    fields = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**fields, "id2label": {"0": "goood", "1": "bad"}}))
+    assert json.loads(open_model(folder).metadata["labels"]) == ["goood", "bad"]
+    rewrite(folder / "config.json", '"goood"', '"good" ')
+    assert json.loads(open_model(folder).metadata["labels"]) == ["good", "bad"]
+
+
+def test_an_end_of_text_that_was_corrected(folder):
+    (folder / "generation_config.json").write_text('{"eos_token_id": 5}')
+    assert open_model(folder).metadata["eos_ids"] == "[5]"
+    rewrite(folder / "generation_config.json", "5", "7")
+    assert open_model(folder).metadata["eos_ids"] == "[7]"
+
+
+def test_a_vocabulary_that_comes_later(folder):
+    (folder / "added_tokens.json").write_text("{}")
+    first = open_model(folder).path
+    (folder / "special_tokens_map.json").write_text("{}")
+    assert open_model(folder).path != first
+
+
+def test_another_version_of_the_converter(folder, monkeypatch):
+    first = open_model(folder).path
+    monkeypatch.setattr("nbgpt.conversion.convert.VERSION", 99)
+    assert open_model(folder).path != first
+
+
+# Vocabularies
+
+
+def gpt2_sized(folder, n_vocab=50257):
+    config = config_of(n_vocab=n_vocab, n_embd=8, n_head=1, n_layer=1, n_ctx=8)
+    write_folder(folder, config, random_params(config))
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).unlink()
+    return folder
+
+
+@pytest.mark.parametrize("n_vocab", [50257, 50304])
+def test_gpt2s_own_vocabulary_is_taken_and_named(tmp_path, capsys, n_vocab):
+    folder = gpt2_sized(tmp_path / "bare", n_vocab)
+    said = "nbgpt: bare has the vocabulary GPT-2's own, as there is none beside the weights\n"
+    for _ in range(2):  # converted, and kept
+        assert open_model(folder).tokenizer is None
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("n_vocab", "fields", "reason"),
+    [
+        (50256, {}, "an embedding of 50256 rows is not GPT-2's (50257)"),
+        (51200, {}, "an embedding of 51200 rows is not GPT-2's (50257)"),
+        (50257, {"tokenizer_class": "BertTokenizer"}, "config.json names 'BertTokenizer'"),
+    ],
+)
+def test_other_models_without_a_vocabulary_are_refused(own_home, n_vocab, fields, reason):
+    folder = gpt2_sized(own_home.parent / "bare", n_vocab)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **fields}))
+    with pytest.raises(FormatError) as caught:
+        open_model(folder)
+    assert f"{folder}: no vocabulary beside the weights, and {reason}; save it with AutoTokenizer" in str(caught.value)
+    assert not (own_home / "converted").exists() or not conversions(own_home)
+
+
+def test_a_file_without_a_vocabulary_makes_no_text(tmp_path):
+    path = write_native(tmp_path / "ids.safetensors", random_params(config_of()), config_of(), "float32")
+    with pytest.raises(FormatError, match="no vocabulary in it, and an embedding of 61 rows is not GPT-2's"):
+        tokenizer_of(load(path))
+
+
+# Places
+
+
+def test_a_user_without_a_home_has_the_embedded_model(folder, monkeypatch):
+    for name in ("NBGPT_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a user whom the system does not know
+    assert open_model().path == paths.shipped("story-34m-int8.safetensors")
+    assert "story-34m" in known()
+    with pytest.raises(ValueError, match="HOME is not set and names no folder: set NBGPT_HOME to one"):
+        open_model(folder)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o500], ids=["not entered", "read-only"])
+def test_a_home_of_another_user(own_home, folder, mode):
+    own_home.mkdir()
+    with unprivileged(own_home, mode):
+        assert open_model().path == paths.shipped("story-34m-int8.safetensors")
+        with pytest.raises(PermissionError) as caught:
+            open_model(folder)
+    assert str(caught.value) == (
+        f"{own_home}/converted: Permission denied, and converted weights are kept there: "
+        "set NBGPT_HOME to a folder that you can write"
+    )
+
+
+def test_a_conversion_in_a_read_only_home_is_used(own_home, folder):
+    path = open_model(folder).path
+    with unprivileged(own_home / "converted", 0o500):
+        assert open_model(folder).path == path
+        with pytest.raises(PermissionError, match=r"/converted cannot be written, .*: set NBGPT_HOME to a folder"):
+            open_model(folder, "int4")
+
+
+@contextmanager
+def unprivileged(home, mode):
+    """A user without rights on a folder; the tests may run as one with all of them."""
+    above = [path for path in home.parents if path.is_relative_to(Path(tempfile.gettempdir()))]
+    before = {path: path.stat().st_mode for path in (home, *above)}
+    user = os.geteuid()
+    for path in above:
+        path.chmod(path.stat().st_mode | 0o055)
+    if user == 0:
+        os.chown(home, 65534, -1)
+        os.seteuid(65534)
+    home.chmod(mode)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        for path, bits in before.items():
+            path.chmod(bits)

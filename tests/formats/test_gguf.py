@@ -104,7 +104,7 @@ def test_config_comes_from_the_metadata(tmp_path):
     assert config.layer_norm_epsilon == 1e-5
     assert config.tied_embeddings
     assert checkpoint.files == [tmp_path / "a.gguf"]
-    assert checkpoint.tokenizer_files == {}
+    assert checkpoint.tokenizer_files == {"gguf": tmp_path / "a.gguf"}
 
 
 def test_a_folder_with_one_gguf_file(tmp_path):

@@ -55,7 +55,10 @@ def test_float32_folder_with_tokenizer_files(tmp_path):
         **{"scale_attn_by_inverse_layer_idx": False, "tied_embeddings": True, "n_labels": 0, "multi_label": False},
     }
     assert checkpoint.files == [tmp_path / "model.safetensors"]
-    assert checkpoint.tokenizer_files == {"vocab": tmp_path / "vocab.json", "merges": tmp_path / "merges.txt"}
+    assert checkpoint.tokenizer_files == {
+        **{"vocab": tmp_path / "vocab.json", "merges": tmp_path / "merges.txt"},
+        "config": tmp_path / "config.json",
+    }
 
 
 def test_a_single_file_is_opened_with_the_config_beside_it(tmp_path):

@@ -8,13 +8,13 @@ import pytest
 from test_transformers import PROMPTS, STORY, needs_story, ours
 
 from nbgpt.decoding.beam_search import beam_search
-from nbgpt.tokenizer import Tokenizer
+from nbgpt.tokenizer import ByteBPE
 
 torch = pytest.importorskip("torch", reason="the parity group needs torch and transformers: pip install nbgpt[parity]")
 transformers = pytest.importorskip("transformers", reason="the parity group needs it: pip install nbgpt[parity]")
 
 pytestmark = needs_story
-TOKENIZER = Tokenizer.shipped()
+TOKENIZER = ByteBPE.shipped()
 FULL_STOP = TOKENIZER.encode(".")[0]
 TEXTS = [[50256, *TOKENIZER.encode(line)] for line in PROMPTS.splitlines()]
 

@@ -5,11 +5,11 @@ import pytest
 from test_transformers import PROMPTS, needs_story, story, torch  # noqa: F401  # story is a fixture
 
 from nbgpt.analysis.trace import N_TOP, trace
-from nbgpt.tokenizer import Tokenizer
+from nbgpt.tokenizer import ByteBPE
 
 TOLERANCE = 1e-5  # relative to the largest number of a kind
 LIKELY = 5e-5  # of probabilities, which move as far as the scores do that they come from: numbers of tens
-IDS = [50256, *Tokenizer.shipped().encode(PROMPTS)[:180]]
+IDS = [50256, *ByteBPE.shipped().encode(PROMPTS)[:180]]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def seen(story):  # noqa: F811
         outputs = peer(torch.tensor(IDS)[None], output_attentions=True, output_hidden_states=True)
     for hook in hooks:
         hook.remove()
-    return trace(model, Tokenizer.shipped(), IDS), outputs, norms
+    return trace(model, ByteBPE.shipped(), IDS), outputs, norms
 
 
 def close(ours, theirs):

@@ -15,7 +15,7 @@ from nbgpt.config import GPT2Config
 from nbgpt.conversion.convert import convert
 from nbgpt.engine.kv_cache import Sequence
 from nbgpt.formats import open_checkpoint
-from nbgpt.tokenizer import Tokenizer
+from nbgpt.tokenizer import ByteBPE
 
 torch = pytest.importorskip("torch", reason="the parity group needs torch and transformers: pip install nbgpt[parity]")
 transformers = pytest.importorskip("transformers", reason="the parity group needs it: pip install nbgpt[parity]")
@@ -153,7 +153,7 @@ The forest was full of strange sounds,
 @needs_story
 def test_story_logits(story):
     peer, model = story
-    text = np.array([50256, *Tokenizer.shipped().encode(PROMPTS)])
+    text = np.array([50256, *ByteBPE.shipped().encode(PROMPTS)])
     check(read(model, text), logits_of(peer, text))
 
 
@@ -161,7 +161,7 @@ def test_story_logits(story):
 def test_story_continuations(story):
     """100 tokens for each of 20 prompts, greedily; prompts are cut to one length, so that they make a batch."""
     peer, model = story
-    tokenizer = Tokenizer.shipped()
+    tokenizer = ByteBPE.shipped()
     prompts = [[50256, *tokenizer.encode(line)[:6]] for line in PROMPTS.splitlines()]
     assert len(prompts) == 20
     with torch.inference_mode():

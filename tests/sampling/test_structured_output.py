@@ -16,7 +16,7 @@ from models import random_params
 import nbgpt
 from nbgpt.sampling import structured_output
 from nbgpt.sampling.structured_output import Constraint
-from nbgpt.tokenizer import Tokenizer
+from nbgpt.tokenizer import ByteBPE
 
 WILD = {"temperature": 2.0, "top_k": 0}
 SURPRISING = 30.0  # chi-square of up to 6 degrees of freedom is larger once in 20000 times
@@ -422,7 +422,7 @@ def test_without_the_library(model, monkeypatch):
 def test_vocabularies_go_with_their_tokenizers():
     gc.collect()
     before = len(structured_output._VOCABULARIES)
-    tokenizer = Tokenizer.shipped()
+    tokenizer = ByteBPE.shipped()
     Constraint(tokenizer, "regex", "a").for_request(0)(np.array([], np.int32), np.zeros(tokenizer.n_vocab, np.float32))
     Constraint(tokenizer, "regex", "b")
     assert len(structured_output._VOCABULARIES) == before + 1
