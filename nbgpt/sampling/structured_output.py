@@ -42,7 +42,7 @@ def regex(model: Model, pattern: str) -> Constraint:
 
 
 def json_schema(model: Model, schema: Mapping[str, Any] | bool | str) -> Constraint:
-    """For `logits_processors`: the text is JSON that fits a schema, given as an object or as JSON.
+    """For `logits_processors`: the text is JSON that fits a schema, given as an object or as JSON; True: any JSON.
 
     It is written as json.dumps does it, properties in the order of the schema. Strings and lists end when the model
     says so: bound them with maxLength and maxItems. Raises ValueError if it is no schema, or uses keywords that
@@ -83,7 +83,7 @@ class Constraint:
         if matcher.is_error():
             raise self._refusal(matcher.get_error())
         allowed = np.unpackbits(bits, count=self.tokenizer.n_vocab, bitorder="little").astype(bool)
-        allowed[self.tokenizer.eos_id] = matcher.is_accepting()
+        allowed[sorted(self.tokenizer.eos_ids)] = matcher.is_accepting()
         return allowed
 
     def _refusal(self, message: str) -> ValueError:
@@ -114,8 +114,9 @@ class Follower:
     def _follow(self, ids: list[int]) -> None:
         """Come to the place after ids: on from the last one, or if that is no part of it, from the beginning."""
         tokenizer = self._constraint.tokenizer
-        if tokenizer.eos_id in ids:  # that did not end it: another text begins
-            ids = ids[len(ids) - ids[::-1].index(tokenizer.eos_id) :]
+        ends = [place for place, i in enumerate(ids) if i in tokenizer.eos_ids]
+        if ends:  # that did not end it: another text begins
+            ids = ids[ends[-1] + 1 :]
         n_read = len(self._read)
         if ids[:n_read] != self._read:
             self._matcher.reset()
@@ -155,6 +156,10 @@ def _grammar_of_schema(schema: Any) -> str:
     from llguidance import LLMatcher
 
     text = schema if isinstance(schema, str) else json.dumps(schema)
+    if text.strip() == "false":
+        raise ValueError("it fits no text")
+    if text.strip() == "true":  # llguidance takes its options from an object alone
+        text = "{}"
     return LLMatcher.grammar_from_json_schema(
         text, defaults={"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
     )
@@ -186,11 +191,18 @@ def _vocabulary(tokenizer: Tokenizer) -> LLTokenizer:
     return _VOCABULARIES[key]
 
 
+def _end_of(tokenizer: Tokenizer) -> int:
+    """The id that llguidance takes for the end of text. Raises ValueError if the model has none."""
+    if tokenizer.eos_id is None:
+        raise ValueError("this model has no token that ends a text, so it cannot end one of a given form")
+    return tokenizer.eos_id
+
+
 class _Vocabulary:
     """What llguidance asks of a tokenizer; it must not keep it alive."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self.eos_token_id = tokenizer.eos_id
+        self.eos_token_id = _end_of(tokenizer)
         self.bos_token_id = None
         self.tokens = tokenizer.tokens
         self.special_token_ids = list(tokenizer.special.values())
