@@ -16,7 +16,7 @@ from .engine.engine import Engine
 from .engine.kv_cache import KVDtype
 from .text.completion import Completion, Continuation
 from .text.options import Options, parse
-from .text.prompts import Prompt, Prompts, as_prompts, new_writers
+from .text.prompts import Prompt, Prompts, Text, as_prompts, is_one, new_writers
 from .text.stream import Stream
 from .validation import check
 from .weights import Weights, tokenizer_of
@@ -52,6 +52,7 @@ class Model:
         self.config = weights.config
         self.tokenizer = tokenizer_of(weights)
         self.engine = Engine(weights, n_threads, kv_dtype, kv_memory)
+        self.engine.absent_ids = self.tokenizer.absent_ids(self.config.n_vocab)
 
     @property
     def name(self) -> str:
@@ -65,18 +66,27 @@ class Model:
     def n_threads(self) -> int:
         return self.engine.n_threads
 
-    def encode(self, prompt: str, bos: bool | None = None) -> list[int]:
-        """Ids of a prompt, after <|endoftext|> if bos (None: as the model's file says) or if there is no text.
+    def encode(self, prompt: Text, bos: bool | None = None, *, special: bool = False) -> list[int]:
+        """Token ids of a prompt.
 
-        Raises ValueError for a prompt that is no text and a bos that is neither True, False nor None.
+        Args:
+            prompt: a text, or token ids, which stay as they are.
+            bos: begin with the token that begins texts; None: as the model's file says, and if the text is empty.
+            special: the names of special tokens in the text stand for those tokens, and are not ordinary text.
+
+        Returns:
+            The ids, at least one.
+
+        Raises:
+            ValueError: the prompt is neither a text nor ids of the vocabulary, or bos is not True, False or None.
         """
-        return self.tokenizer.encode_prompt(prompt, bos)
+        return self.tokenizer.encode_prompt(prompt, bos, special)
 
     @overload
-    def generate(self, prompt: str | Prompt = "", *, n: None = None, **options: Unpack[Options]) -> Completion: ...
+    def generate(self, prompt: Text | Prompt = "", *, n: None = None, **options: Unpack[Options]) -> Completion: ...
 
     @overload
-    def generate(self, prompt: str | Prompt = "", *, n: int, **options: Unpack[Options]) -> list[Completion]: ...
+    def generate(self, prompt: Text | Prompt = "", *, n: int, **options: Unpack[Options]) -> list[Completion]: ...
 
     @overload
     def generate(
@@ -136,13 +146,13 @@ class Model:
         values out of range, for a text that does not fit and if every token is banned; TypeError for other options.
         """
         completions = [stream.finish() for stream in self._streams(prompt, n, options)]
-        return completions[0] if isinstance(prompt, (str, Prompt)) and n is None else completions
+        return completions[0] if is_one(prompt) and n is None else completions
 
     @overload
-    def stream(self, prompt: str | Prompt = "", *, n: None = None, **options: Unpack[Options]) -> Stream: ...
+    def stream(self, prompt: Text | Prompt = "", *, n: None = None, **options: Unpack[Options]) -> Stream: ...
 
     @overload
-    def stream(self, prompt: str | Prompt = "", *, n: int, **options: Unpack[Options]) -> list[Stream]: ...
+    def stream(self, prompt: Text | Prompt = "", *, n: int, **options: Unpack[Options]) -> list[Stream]: ...
 
     @overload
     def stream(
@@ -159,7 +169,7 @@ class Model:
         Several streams grow together, whichever is asked for a piece.
         """
         streams = self._streams(prompt, n, options)
-        return streams[0] if isinstance(prompt, (str, Prompt)) and n is None else streams
+        return streams[0] if is_one(prompt) and n is None else streams
 
     def _streams(self, prompts: Any, n: int | None, options: Mapping[str, Any]) -> list[Stream]:
         asked = parse(self.tokenizer, options)
@@ -185,13 +195,13 @@ class Model:
             start += len(part)
         return result
 
-    def score(self, text: str, *, bos: bool | None = None) -> Score:
+    def score(self, text: Text, *, bos: bool | None = None) -> Score:
         """Log-probability of each token of a text given those before it: see `scoring.score`."""
         from .tasks.scoring import score
 
         return score(self.engine, self.tokenizer, text, bos=bos)
 
-    def score_batch(self, texts: Sequence[str], *, bos: bool | None = None) -> list[Score]:
+    def score_batch(self, texts: Sequence[Text], *, bos: bool | None = None) -> list[Score]:
         """`score` of each text, many in one pass."""
         from .tasks.scoring import score_batch
 
@@ -205,21 +215,21 @@ class Model:
 
         return rank(self.engine, self.tokenizer, text, choices, normalize=normalize, bos=bos)
 
-    def hidden_states(self, text: str, layer: int = -1, *, bos: bool | None = None) -> np.ndarray:
-        """float32 [n_tokens, n_embd] after a layer, as transformers counts them: see `embedding.hidden_states`."""
+    def hidden_states(self, text: Text, layer: int = -1, *, bos: bool | None = None) -> np.ndarray:
+        """float32 [n_tokens, n_embd] after a layer, as transformers counts them: see `embeddings.hidden_states`."""
         from .tasks.embeddings import hidden_states
 
         return hidden_states(self.engine, self.tokenizer, text, layer, bos=bos)
 
     def embed(
-        self, texts: Sequence[str], pooling: Pooling = "mean", *, normalize: bool = True, bos: bool | None = None
+        self, texts: Sequence[Text], pooling: Pooling = "mean", *, normalize: bool = True, bos: bool | None = None
     ) -> np.ndarray:
-        """A vector for each text, float32 [n_texts, n_embd]: see `embedding.embed`."""
+        """A vector for each text, float32 [n_texts, n_embd]: see `embeddings.embed`."""
         from .tasks.embeddings import embed
 
         return embed(self.engine, self.tokenizer, texts, pooling, normalize=normalize, bos=bos)
 
-    def classify(self, texts: Sequence[str], *, bos: bool | None = None) -> list[Classification]:
+    def classify(self, texts: Sequence[Text], *, bos: bool | None = None) -> list[Classification]:
         """The label of each text, by a model that has a classification head: see `classification.classify`."""
         from .tasks.classification import classify
 
@@ -227,7 +237,7 @@ class Model:
 
     def beam_search(
         self,
-        prompt: str = "",
+        prompt: Text = "",
         num_beams: int = 4,
         *,
         max_tokens: int = 50,
@@ -236,7 +246,7 @@ class Model:
         early_stopping: EarlyStopping = False,
         bos: bool | None = None,
     ) -> list[Continuation]:
-        """The continuations of a prompt that are likeliest as a whole, best first: see `beam.beam_search`."""
+        """The continuations of a prompt that are likeliest as a whole, best first: see `beam_search.beam_search`."""
         from .decoding.beam_search import beam_search
 
         found = beam_search(
@@ -247,19 +257,19 @@ class Model:
             num_return=num_return,
             length_penalty=length_penalty,
             early_stopping=early_stopping,
-            eos_id=self.tokenizer.eos_id,
+            eos_ids=self.tokenizer.eos_ids,
         )
         return [Continuation(self.tokenizer.decode(one.ids), one.ids, one.score, one.finish_reason) for one in found]
 
     def contrastive_search(
-        self, prompt: str = "", *, alpha: float = 0.6, k: int = 4, max_tokens: int = 50, bos: bool | None = None
+        self, prompt: Text = "", *, alpha: float = 0.6, k: int = 4, max_tokens: int = 50, bos: bool | None = None
     ) -> Continuation:
-        """Of the k likeliest tokens always the one least like the text so far: see `contrastive.contrastive_search`."""
+        """Of the k likeliest tokens always the one least like the text so far: see `contrastive_search`."""
         from .decoding.contrastive_search import contrastive_search
 
         ids = self.encode(prompt, bos)
-        eos_id = self.tokenizer.eos_id
-        found = list(contrastive_search(self.engine, ids, max_tokens, alpha=alpha, k=k, eos_id=eos_id))
+        eos_ids = self.tokenizer.eos_ids
+        found = list(contrastive_search(self.engine, ids, max_tokens, alpha=alpha, k=k, eos_ids=eos_ids))
         return Continuation(self.tokenizer.decode(found), found, None, "length" if len(found) == max_tokens else "stop")
 
     def session(self) -> Session:
@@ -274,7 +284,7 @@ class Model:
 
         return Session.load(self.engine, self.tokenizer, path)
 
-    def astream(self, prompt: str | Prompt = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
+    def astream(self, prompt: Text | Prompt = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
         """Continue a prompt piece by piece without blocking asyncio's loop; options and errors as for `stream`.
 
         Several take turns. When its task is cancelled or nobody asks for more, the model stops within a burst.
@@ -285,11 +295,13 @@ class Model:
 
     @overload
     async def agenerate(
-        self, prompt: str | Prompt = "", *, n: None = None, **options: Unpack[Options]
+        self, prompt: Text | Prompt = "", *, n: None = None, **options: Unpack[Options]
     ) -> Completion: ...
 
     @overload
-    async def agenerate(self, prompt: str | Prompt = "", *, n: int, **options: Unpack[Options]) -> list[Completion]: ...
+    async def agenerate(
+        self, prompt: Text | Prompt = "", *, n: int, **options: Unpack[Options]
+    ) -> list[Completion]: ...
 
     @overload
     async def agenerate(
@@ -312,7 +324,7 @@ class Model:
         async for _ in pieces_of(*streams):
             pass
         completions = [stream.completion for stream in streams]
-        return completions[0] if isinstance(prompt, (str, Prompt)) and n is None else completions
+        return completions[0] if is_one(prompt) and n is None else completions
 
     def close(self) -> None:
         """Give memory and threads back. What then needs the model raises RuntimeError; streams under way do too.
@@ -336,7 +348,7 @@ class Model:
         cache = self.engine.cache
         return load, (str(path), None, self.n_threads, cache.dtype, cache.memory.nbytes)
 
-    def trace(self, text: str, *, bos: bool | None = None) -> Trace:
+    def trace(self, text: Text, *, bos: bool | None = None) -> Trace:
         """What each part of the model does to a text, as arrays: see `Trace`, and `explain.page` for a page of them.
 
         bos: begin with <|endoftext|>; None: as the model's file says.

@@ -6,7 +6,7 @@ that they have in common.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Literal
@@ -56,7 +56,7 @@ def beam_search(
     num_return: int = 1,
     length_penalty: float = 1.0,
     early_stopping: EarlyStopping = False,
-    eos_id: int | None = None,
+    eos_ids: Collection[int] = (),
     process: Process | None = None,
 ) -> list[Hypothesis]:
     """The num_return best continuations of ids that num_beams beams find, best first; fewer if there are no more.
@@ -78,10 +78,12 @@ def beam_search(
         for length in range(1, max_tokens + 1):
             steps = _best_steps(engine, beams, 2 * num_beams, process)
             last = length == max_tokens
-            ended = [step for step in steps[:num_beams] if last or step.token == eos_id]
-            found += [_hypothesis(step, len(ids), length**length_penalty, eos_id) for step in ended]
+            ended = [step for step in steps[:num_beams] if last or step.token in eos_ids]
+            found += [_hypothesis(step, len(ids), length**length_penalty, eos_ids) for step in ended]
             found = sorted(found, key=lambda hypothesis: -hypothesis.score)[:num_beams]
-            beams = _advance(engine, beams, [step for step in steps if not last and step.token != eos_id][:num_beams])
+            beams = _advance(
+                engine, beams, [step for step in steps if not last and step.token not in eos_ids][:num_beams]
+            )
             if not beams:
                 break
             if len(found) == num_beams:
@@ -108,6 +110,7 @@ def _check(num_beams: int, num_return: int, length_penalty: float, early_stoppin
 def _best_steps(engine: Engine, beams: list[_Beam], n: int, process: Process | None) -> list[_Step]:
     """The n best continuations of all beams by a token, best first. The beams' pasts take in their last ids."""
     logits, _ = engine.outputs([beam.ids[-1] for beam in beams], [beam.past for beam in beams], range(len(beams)))
+    logits[:, engine.absent_ids] = -np.inf
     steps = []
     for beam, row in zip(beams, logits, strict=True):
         log_probs = row - row.max()
@@ -120,9 +123,9 @@ def _best_steps(engine: Engine, beams: list[_Beam], n: int, process: Process | N
     return sorted(steps, key=lambda step: -step.log_prob)[:n]
 
 
-def _hypothesis(step: _Step, n_prompt: int, divisor: float, eos_id: int | None) -> Hypothesis:
+def _hypothesis(step: _Step, n_prompt: int, divisor: float, eos_ids: Collection[int]) -> Hypothesis:
     ids, score = step.beam.ids[n_prompt:], step.log_prob / divisor
-    return Hypothesis(ids, score, "stop") if step.token == eos_id else Hypothesis([*ids, step.token], score, "length")
+    return Hypothesis(ids, score, "stop") if step.token in eos_ids else Hypothesis([*ids, step.token], score, "length")
 
 
 def _advance(engine: Engine, beams: list[_Beam], steps: list[_Step]) -> list[_Beam]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,9 +14,9 @@ from ..validation import check
 
 
 def contrastive_search(
-    engine: Engine, ids: list[int], max_tokens: int, *, alpha: float, k: int, eos_id: int | None = None
+    engine: Engine, ids: list[int], max_tokens: int, *, alpha: float, k: int, eos_ids: Collection[int] = ()
 ) -> Iterator[int]:
-    """Ids that follow ids, one by one, until eos_id, which is left out, or max_tokens.
+    """Ids that follow ids, one by one, until one of eos_ids, which is left out, or max_tokens.
 
     Each is the one of the k likeliest for which (1 - alpha) p(id) - alpha max_j cos(h(id), h_j) is largest, where h are
     the states after ln_f and j all tokens before it. alpha 0 or k 1 is greedy; the authors like 0.6 and 4. The k
@@ -29,15 +29,18 @@ def contrastive_search(
     most = min(engine.config.n_vocab, MAX_LOGIT_ROWS)
     check("alpha", alpha, Real, lambda x: 0 <= x <= 1, "from 0 to 1")
     check("k", k, Integral, lambda n: 1 <= n <= most, f"from 1 to {most}")
-    return _search(engine, ids, max_tokens, alpha, k, eos_id)
+    return _search(engine, ids, max_tokens, alpha, k, eos_ids)
 
 
-def _search(engine: Engine, ids: list[int], max_tokens: int, alpha: float, k: int, eos_id: int | None) -> Iterator[int]:
+def _search(
+    engine: Engine, ids: list[int], max_tokens: int, alpha: float, k: int, eos_ids: Collection[int]
+) -> Iterator[int]:
     states = np.empty((len(ids) + max_tokens, engine.config.n_embd), np.float32)  # of the text, as unit vectors
     texts = [Sequence()]
     try:
         logits = _read(engine, texts[0], ids, states)
         for length in range(len(ids), len(ids) + max_tokens):
+            logits[engine.absent_ids] = -np.inf
             candidates, p = _likeliest(logits, k)
             texts += [engine.fork(texts[0], length) for _ in range(1, k)]
             logits_after, states_after = engine.outputs(candidates, texts, range(k))
@@ -47,7 +50,7 @@ def _search(engine: Engine, ids: list[int], max_tokens: int, alpha: float, k: in
             texts[0], texts[best] = texts[best], texts[0]
             while len(texts) > 1:
                 engine.free(texts.pop())
-            if candidates[best] == eos_id:
+            if candidates[best] in eos_ids:
                 return
             yield candidates[best]
             logits, states[length] = logits_after[best], directions[best]

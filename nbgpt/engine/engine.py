@@ -63,6 +63,7 @@ class Engine:
         """Arguments and errors as for `ModelRunner`."""
         self.runner = ModelRunner(weights, n_threads, kv_dtype, kv_memory)
         self.config, self.cache = self.runner.config, self.runner.cache
+        self.absent_ids = np.empty(0, np.int64)  # ids without a token, which are never chosen
         self.scheduler = Scheduler(self.runner)
         self.lock = threading.RLock()  # reentrant: a logits processor may ask the model something
         self.is_unsettled = False

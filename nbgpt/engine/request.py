@@ -99,11 +99,13 @@ class Request:
         prompt: list[int],
         params: SamplingParams,
         *,
+        absent_ids: np.ndarray | None = None,
         speculation: Speculation | None = None,
         kept: KeptText | None = None,
     ) -> None:
         """Take a prompt of one id or more.
 
+        absent_ids: int64 [n], ids of the model that have no token, which are never chosen.
         speculation: drafts ids; used while the request is alone and the kernels draw its ids.
         kept: a text that the prompt may begin with, and where its pages go when the request ends.
         Raises ValueError that names the parameter, its value and what is allowed.
@@ -126,7 +128,7 @@ class Request:
         self.window = Window(text.copy(), n_ctx, n_keep)
         self.first_wanted = len(self.window.ids) - 1  # first place in the window whose logits are needed
         self._text = array("i", text)
-        self._sampler = Sampler(params, n_prompt)
+        self._sampler = Sampler(params, n_prompt, absent_ids)
         self._started: float | None = None
         self._is_cancelled = False
         self.timing.prompt_tokens = len(self.window.ids)

@@ -21,22 +21,24 @@ class Sampler:
     one draw. Temperature 0 takes the largest score that penalties and bans leave, the first among equals.
     """
 
-    def __init__(self, params: SamplingParams, n_prompt: int) -> None:
+    def __init__(self, params: SamplingParams, n_prompt: int, absent_ids: np.ndarray | None = None) -> None:
         """Prepare what the request asks for.
 
         Args:
             params: what is asked for.
             n_prompt: number of prompt ids, with which the ids that `choose` gets begin.
+            absent_ids: int64 [n], ids of the model that have no token, which are never chosen.
         """
         self.params = params
         self._n_prompt = n_prompt
+        self._absent_ids = np.empty(0, np.int64) if absent_ids is None else absent_ids
         self._processors = processors_of(params, n_prompt)
         self._truncations = truncations_of(params)
         self._max_bits = 2 * params.mirostat_tau  # mu of Basu et al.
         self._n_held = params.min_tokens if params.stop_ids else 0  # as many tokens must not be stops
         is_truncated = any(keep not in (keep_top_k, keep_top_p) for keep, _ in self._truncations) or params.mirostat_tau
         is_processed = len(self._processors) > bool(self._n_held)  # by more than the ban of stops
-        self._is_plain = not is_truncated and not is_processed
+        self._is_plain = not (is_truncated or is_processed or len(self._absent_ids))
 
     def draw_params(self, position: int) -> DrawParams | None:
         """What compiled code needs to draw new token number `position`; None if it cannot and `choose` must."""
@@ -56,6 +58,7 @@ class Sampler:
             ValueError: every token is banned, or a processor returns something else than logits.
         """
         scores = logits
+        scores[self._absent_ids] = -np.inf
         for process in self._processors:
             scores = process(ids, scores)
         top = scores.max()

@@ -57,7 +57,7 @@ def regex(model: HasTokenizer, pattern: str) -> Constraint:
 
 
 def json_schema(model: HasTokenizer, schema: Mapping[str, Any] | bool | str) -> Constraint:
-    """A logits processor under which the text is JSON that fits a schema.
+    """A logits processor under which the text is JSON that fits a schema; True: any JSON.
 
     The JSON is formatted as json.dumps does it, properties in the order of the schema. The model decides where strings
     and lists end: bound them with maxLength and maxItems.
@@ -116,7 +116,7 @@ class Constraint:
         if matcher.is_error():
             raise self._refusal(matcher.get_error())
         allowed = np.unpackbits(bits, count=self.tokenizer.n_vocab, bitorder="little").astype(bool)
-        allowed[self.tokenizer.eos_id] = matcher.is_accepting()
+        allowed[sorted(self.tokenizer.eos_ids)] = matcher.is_accepting()
         return allowed
 
     def _refusal(self, message: str) -> ValueError:
@@ -155,8 +155,9 @@ class Follower:
     def _follow(self, ids: list[int]) -> None:
         """Advance the matcher over ids; restart it if they do not extend what it has consumed."""
         tokenizer = self._constraint.tokenizer
-        if tokenizer.eos_id in ids:  # with ignore_eos: the grammar begins again after the last <|endoftext|>
-            ids = ids[len(ids) - ids[::-1].index(tokenizer.eos_id) :]
+        ends = [place for place, token in enumerate(ids) if token in tokenizer.eos_ids]
+        if ends:  # with ignore_eos: the grammar begins again after the last end of text
+            ids = ids[ends[-1] + 1 :]
         n_consumed = len(self._consumed)
         if ids[:n_consumed] != self._consumed:
             self._matcher.reset()
@@ -196,6 +197,10 @@ def _grammar_of_schema(schema: Any) -> str:
     from llguidance import LLMatcher
 
     text = schema if isinstance(schema, str) else json.dumps(schema)
+    if text.strip() == "false":
+        raise ValueError("it fits no text")
+    if text.strip() == "true":  # llguidance takes its options from an object alone
+        text = "{}"
     return LLMatcher.grammar_from_json_schema(
         text, defaults={"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
     )
@@ -227,11 +232,18 @@ def _vocabulary(tokenizer: Tokenizer) -> LLTokenizer:
     return _VOCABULARIES[key]
 
 
+def _end_of(tokenizer: Tokenizer) -> int:
+    """The id that llguidance takes for the end of text. Raises ValueError if the model has none."""
+    if tokenizer.eos_id is None:
+        raise ValueError("this model has no token that ends a text, so it cannot end one of a given form")
+    return tokenizer.eos_id
+
+
 class _Vocabulary:
     """The interface that llguidance's TokenizerWrapper wants; holds the tokenizer by a weak reference."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self.eos_token_id = tokenizer.eos_id
+        self.eos_token_id = _end_of(tokenizer)
         self.bos_token_id = None
         self.tokens = tokenizer.tokens
         self.special_token_ids = list(tokenizer.special.values())

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..engine.engine import Engine
 from ..operations import sigmoid, softmax
+from ..text.prompts import Text
 from ..tokenizer import Tokenizer
 from ..weights import Weights
 from .embeddings import final_states, ln_f
@@ -30,7 +31,7 @@ class Classification:
 
 
 def classify(
-    engine: Engine, tokenizer: Tokenizer, texts: Sequence[str], *, bos: bool | None = None
+    engine: Engine, tokenizer: Tokenizer, texts: Sequence[Text], *, bos: bool | None = None
 ) -> list[Classification]:
     """The label of each text: `score.weight` times the final hidden state of its last token.
 

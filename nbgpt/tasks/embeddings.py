@@ -10,6 +10,7 @@ import numpy as np
 
 from ..engine.engine import Engine
 from ..operations import layer_norm
+from ..text.prompts import Text
 from ..tokenizer import Tokenizer
 from ..weights import Weights
 from .scoring import encode_batch
@@ -18,7 +19,7 @@ Pooling = Literal["mean", "last"]
 
 
 def hidden_states(
-    engine: Engine, tokenizer: Tokenizer, text: str, layer: int = -1, *, bos: bool | None = None
+    engine: Engine, tokenizer: Tokenizer, text: Text, layer: int = -1, *, bos: bool | None = None
 ) -> np.ndarray:
     """Hidden states of a text after a layer, numbered as in transformers' `hidden_states`.
 
@@ -51,7 +52,7 @@ def hidden_states(
 def embed(
     engine: Engine,
     tokenizer: Tokenizer,
-    texts: Sequence[str],
+    texts: Sequence[Text],
     pooling: Pooling = "mean",
     *,
     normalize: bool = True,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine.engine import Engine
+from ..text.prompts import Text
 from ..tokenizer import Tokenizer
 from ..validation import check
 
@@ -32,7 +33,7 @@ class Score:
         return self.total / n_scored if n_scored else math.nan
 
 
-def score(engine: Engine, tokenizer: Tokenizer, text: str, *, bos: bool | None = None) -> Score:
+def score(engine: Engine, tokenizer: Tokenizer, text: Text, *, bos: bool | None = None) -> Score:
     """Log-probability of each token of a text given those before it: transformers' `log_softmax(logits)`.
 
     Args:
@@ -50,7 +51,7 @@ def score(engine: Engine, tokenizer: Tokenizer, text: str, *, bos: bool | None =
     return score_batch(engine, tokenizer, [text], bos=bos)[0]
 
 
-def score_batch(engine: Engine, tokenizer: Tokenizer, texts: Sequence[str], *, bos: bool | None = None) -> list[Score]:
+def score_batch(engine: Engine, tokenizer: Tokenizer, texts: Sequence[Text], *, bos: bool | None = None) -> list[Score]:
     """`score` of each text, with the same bits, many texts in one pass."""
     batch = encode_batch(engine, tokenizer, texts, bos, room=engine.config.n_ctx + 1)
     return [_score(tokenizer, ids, -nll) for ids, nll in zip(batch, engine.nll_of(batch), strict=True)]
@@ -121,7 +122,7 @@ def _checked_choices(choices: Any) -> list[str]:
 
 
 def encode_batch(
-    engine: Engine, tokenizer: Tokenizer, texts: Sequence[str], bos: bool | None, room: int
+    engine: Engine, tokenizer: Tokenizer, texts: Sequence[Text], bos: bool | None, room: int
 ) -> list[list[int]]:
     """Ids of each text.
 

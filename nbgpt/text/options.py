@@ -34,6 +34,7 @@ class Options(TypedDict, total=False):
     max_time: float
     overflow: Overflow
     bos: bool | None
+    special: bool
     prefix: str
 
     temperature: float
@@ -92,6 +93,9 @@ class TextOptions:
     )
     ignore_eos: bool = option(False, "length", "take <|endoftext|> for a token like any other", bool)
     bos: bool | None = option(None, "length", "begin with <|endoftext|>", bool, default_text="as the model's file says")
+    special: bool = option(
+        False, "words", "names of special tokens in the prompt stand for those tokens; else they are text", bool
+    )
     greedy: bool = option(False, "sampling", "take the likeliest token, as temperature 0 does", bool)
     batch_size: int = whole(
         16,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..decoding.speculative import ModelDraft, PromptLookup
 from ..engine.engine import Engine
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
+Text = str | Sequence[int]
+"""A text, or its token ids."""
+
+
 class Prompt:
     """A prompt with options of its own, for calls with several prompts: they go before the options of the call.
 
@@ -26,7 +33,7 @@ class Prompt:
     Prompt('Once upon a time', max_tokens=5, seed=1)
     """
 
-    def __init__(self, text: str, **options: Unpack[Options]) -> None:
+    def __init__(self, text: Text, **options: Unpack[Options]) -> None:
         """Options as for `Model.generate`, but for batch_size, which is the call's."""
         if "batch_size" in options:
             raise TypeError("batch_size is given for one prompt; it belongs to the call")
@@ -38,19 +45,26 @@ class Prompt:
         return f"Prompt({self.text!r}{options})"
 
 
-Prompts = list[str] | list[Prompt] | list[str | Prompt] | tuple[str | Prompt, ...]
+Prompts = list[str] | list[list[int]] | list[Prompt] | list[Text | Prompt] | tuple[str | Prompt, ...]
+"""Several prompts."""
 
 
 def as_prompts(prompts: Any) -> list[Prompt]:
     """One prompt or several, with options or without, as a list."""
-    is_one = isinstance(prompts, (str, bytes, Prompt)) or not isinstance(prompts, Iterable)
-    return [one if isinstance(one, Prompt) else Prompt(one) for one in ([prompts] if is_one else prompts)]
+    return [one if isinstance(one, Prompt) else Prompt(one) for one in ([prompts] if is_one(prompts) else prompts)]
+
+
+def is_one(prompts: Any) -> bool:
+    """True for a single prompt, which may be a list of token ids; False for a list of prompts."""
+    if isinstance(prompts, (str, bytes, Prompt)) or not isinstance(prompts, Iterable):
+        return True
+    return isinstance(prompts, Sequence | np.ndarray) and len(prompts) > 0 and isinstance(prompts[0], Integral)
 
 
 def new_writers(
     engine: Engine,
     tokenizer: Tokenizer,
-    text: str,
+    text: Text,
     params: SamplingParams,
     asked: TextOptions,
     *,
@@ -61,16 +75,18 @@ def new_writers(
 
     kept: the text of a session that the prompt may begin with. Raises ValueError as `Model.generate`.
     """
-    ids = tokenizer.encode_prompt(text, asked.bos)
+    ids = tokenizer.encode_prompt(text, asked.bos, asked.special)
     if not asked.has_max_tokens and params.overflow == "error":
         params = replace(params, max_tokens=max(1, min(params.max_tokens, engine.config.n_ctx - len(ids))))
     if not asked.has_seed:
         params = replace(params, seed=random_seed())
+    opening = (text if isinstance(text, str) else tokenizer.decode(ids)) if params.echo else ""
     writers = []
     for number in range(n):
         sampled = replace(params, sample=params.sample + number) if number else params
-        request = Request(engine.config, ids, sampled, speculation=_speculation(engine, asked), kept=kept)
-        writers.append(Writer(tokenizer, request, asked.stop, text if params.echo else ""))
+        speculation = _speculation(engine, asked)
+        request = Request(engine.config, ids, sampled, absent_ids=engine.absent_ids, speculation=speculation, kept=kept)
+        writers.append(Writer(tokenizer, request, asked.stop, opening))
     return writers
 
 

@@ -21,7 +21,7 @@ from ..tokenizer import Tokenizer
 from ..weights import LAYOUT
 from .completion import Completion
 from .options import Options, parse
-from .prompts import Prompt, as_prompts, new_writers
+from .prompts import Prompt, Text, as_prompts, new_writers
 from .stream import Batch, Stream
 
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ class Session:
         """How many tokens it keeps."""
         return len(self._settled().ids)
 
-    def generate(self, prompt: str | Prompt = "", **options: Unpack[Options]) -> Completion:
+    def generate(self, prompt: Text | Prompt = "", **options: Unpack[Options]) -> Completion:
         """Continue a prompt; options and errors as for `Model.generate`. `timing.prompt_tokens` counts what was read.
 
         Raises RuntimeError if the session is closed.
         """
         return self.stream(prompt, **options).finish()
 
-    def stream(self, prompt: str | Prompt = "", **options: Unpack[Options]) -> Stream:
+    def stream(self, prompt: Text | Prompt = "", **options: Unpack[Options]) -> Stream:
         """Continue a prompt piece by piece; options and errors as for `Model.stream`."""
         self._check_open()
         (one,) = as_prompts([prompt])
@@ -71,7 +71,7 @@ class Session:
         weakref.finalize(batch, self._kept.ended.append, writer.request.window).atexit = False
         return Stream(batch, writer)
 
-    def astream(self, prompt: str = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
+    def astream(self, prompt: Text | Prompt = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
         """Continue a prompt piece by piece without blocking asyncio's loop: see `Model.astream`."""
         from .aio import begin
 

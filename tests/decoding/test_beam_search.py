@@ -57,7 +57,7 @@ def test_beams_for_everything_find_everything(model, length_penalty):
     expected = ended + [(ids, log_prob(PROMPT, ids) / 3**length_penalty) for ids in cut]
     expected.sort(key=lambda hypothesis: -hypothesis[1])
     assert len(expected) == 85
-    found = beam_search(model, PROMPT, 200, 3, num_return=200, length_penalty=length_penalty, eos_id=EOS)
+    found = beam_search(model, PROMPT, 200, 3, num_return=200, length_penalty=length_penalty, eos_ids={EOS})
     check(found, expected)
     assert [one.finish_reason for one in found] == ["length" if ids in cut else "stop" for ids, _ in expected]
 
@@ -80,7 +80,7 @@ def test_one_beam_is_greedy(model, early_stopping):
     for prompt in ([token] for token in range(N_VOCAB)):
         request = request_of(model, prompt, 10, SamplingParams(temperature=0), stop_ids=frozenset({EOS}))
         ids = list(model.tokens(request))
-        [found] = beam_search(model, prompt, 1, 10, eos_id=EOS, early_stopping=early_stopping)
+        [found] = beam_search(model, prompt, 1, 10, eos_ids={EOS}, early_stopping=early_stopping)
         assert (found.ids, found.finish_reason) == (ids, request.finish_reason)
 
 
@@ -89,16 +89,16 @@ def test_when_it_stops(model):
     calls = {}
     for early_stopping in (True, False, "never"):
         counter = count()
-        settings = {"early_stopping": early_stopping, "eos_id": EOS, "length_penalty": 1.0}
+        settings = {"early_stopping": early_stopping, "eos_ids": {EOS}, "length_penalty": 1.0}
         beam_search(model, PROMPT, 3, 60, process=lambda ids, row, counter=counter: (next(counter), row)[1], **settings)
         calls[early_stopping] = next(counter)
     assert calls[True] <= calls[False] < calls["never"] == 1 + 3 * 59
 
 
 def test_n_return_is_a_beginning(model):
-    everything = beam_search(model, PROMPT, 6, 8, num_return=6, eos_id=EOS)
+    everything = beam_search(model, PROMPT, 6, 8, num_return=6, eos_ids={EOS})
     for n in range(1, 6):
-        assert beam_search(model, PROMPT, 6, 8, num_return=n, eos_id=EOS) == everything[:n]
+        assert beam_search(model, PROMPT, 6, 8, num_return=n, eos_ids={EOS}) == everything[:n]
 
 
 def test_process_changes_the_log_probabilities(model):
@@ -128,7 +128,7 @@ def test_pages_are_given_back(model):
     with pytest.raises(ValueError, match=r"token 5 is not in 0\.\.4"):
         beam_search(model, [1, 5, 2], 3, 10)
     assert model.kv_bytes_in_use == 0
-    beam_search(model, PROMPT, 7, 70, eos_id=EOS)
+    beam_search(model, PROMPT, 7, 70, eos_ids={EOS})
     assert model.kv_bytes_in_use == 0
 
 

@@ -70,7 +70,7 @@ def test_alpha_makes_a_difference(model):
 def test_the_end_of_text_ends_it(model):
     everything = list(contrastive_search(model, PROMPT, 20, alpha=0.6, k=4))
     end = everything[9]
-    ended = contrastive_search(model, PROMPT, 20, alpha=0.6, k=4, eos_id=end)
+    ended = contrastive_search(model, PROMPT, 20, alpha=0.6, k=4, eos_ids={end})
     assert list(ended) == everything[: everything.index(end)]
     assert model.kv_bytes_in_use == 0
 

@@ -29,7 +29,7 @@ def story(tmp_path_factory):
 def check(story, ids, num_beams, max_tokens=16, eos_id=FULL_STOP, rtol=0.0, **settings):
     """Find all beams' continuations, the same as they do -> how ours ended."""
     peer, model = story
-    found = beam_search(model, ids, num_beams, max_tokens, num_return=num_beams, eos_id=eos_id, **settings)
+    found = beam_search(model, ids, num_beams, max_tokens, num_return=num_beams, eos_ids={eos_id} - {None}, **settings)
     assert model.kv_bytes_in_use == 0
     lengths = {"max_new_tokens": max_tokens, "eos_token_id": eos_id, "pad_token_id": eos_id, "do_sample": False}
     outputs = {"num_return_sequences": num_beams, "return_dict_in_generate": True, "output_scores": True}

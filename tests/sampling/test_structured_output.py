@@ -164,6 +164,18 @@ def test_with_other_options(story):
     assert completion.finish_reason == "stop"
 
 
+@pytest.mark.parametrize("schema", [True, "true", {}], ids=repr)
+def test_any_json(story, schema):
+    for completion in story.generate("In JSON: ", n=12, json_schema=schema, seed=1, max_tokens=100, **WILD):
+        if completion.finish_reason == "stop":
+            json.loads(completion.text)
+    whole = story.generate("In JSON: ", n=12, json_schema={}, seed=1, max_tokens=100, **WILD)
+    assert [one.text for one in whole] == [
+        one.text for one in story.generate("In JSON: ", n=12, json_schema=schema, seed=1, max_tokens=100, **WILD)
+    ]
+    assert any(one.finish_reason == "stop" for one in whole)
+
+
 def test_end_of_text_ignored(story):
     """Another text begins, of the same form."""
     completion = story.generate("Is it so?", choice=[" yes", " no"], ignore_eos=True, max_tokens=20, seed=1, **WILD)
@@ -368,6 +380,8 @@ A_SCHEMA = "it must be a JSON schema, as an object or as text"
         ),
         ("json_schema", 3, "json_schema is 3 ("),
         ("json_schema", [], "json_schema is [] ("),
+        ("json_schema", False, f"json_schema is False (it fits no text); {A_SCHEMA}"),
+        ("json_schema", " false\n", "(it fits no text)"),
         ("json_schema", "{", "json_schema is '{' (EOF while parsing"),
         (
             "json_schema",
