@@ -251,13 +251,46 @@ def test_logits(random_model):
         random_model.logits([1.5])
 
 
-def test_ids_beyond_the_vocabulary_are_no_text(tmp_path):
-    """Some models pad their embedding; what it says of such ids is noise, but may be drawn."""
+def test_ids_beyond_the_vocabulary_are_never_chosen(tmp_path):
+    """Some models pad their embedding; what it says of such ids is noise. Logits and scores keep it."""
     padded = TOKENIZER.n_vocab + 7
     config, params = ballot(np.arange(padded) == padded - 1)
     convert(checkpoint_of(config, params), "float32", tmp_path / "m.safetensors")
-    completion = nbgpt.load(tmp_path / "m.safetensors").generate("a", max_tokens=3, greedy=True)
-    assert (completion.text, completion.tokens) == ("", [padded - 1] * 3)
+    model = nbgpt.load(tmp_path / "m.safetensors")
+    assert model.logits([0])[0].argmax() == padded - 1
+    for options in ({"greedy": True}, {"temperature": 2.0}, {"mirostat_tau": 3.0}, {"min_p": 0.1}, {"logprobs": 2}):
+        assert max(model.generate("a", max_tokens=20, **options).tokens) < TOKENIZER.n_vocab
+    for found in (*model.beam_search("a", 3, max_tokens=5, num_return=3), model.contrastive_search("a", max_tokens=5)):
+        assert max(found.tokens, default=0) < TOKENIZER.n_vocab
+
+
+def test_prompts_of_ids(random_model):
+    """Wherever a prompt is taken, alone and among others; NumPy's too."""
+    text, options = "It was a dark", {"max_tokens": 9, "seed": 3}
+    ids = random_model.encode(text)
+    expected = random_model.generate(text, **options)
+    assert random_model.generate(ids, **options) == expected
+    assert random_model.generate(np.array(ids, np.int32), **options).tokens == expected.tokens
+    assert "".join(random_model.stream(tuple(ids), **options)) == expected.text
+    assert [one.tokens for one in random_model.generate([ids, text], **options)] == [expected.tokens] * 2
+    assert random_model.session().generate(ids, **options).tokens == expected.tokens
+    assert random_model.generate(ids, echo=True, **options).text == text + expected.text
+    assert random_model.score(ids) == random_model.score(text)
+    assert random_model.beam_search(ids, 3, max_tokens=5) == random_model.beam_search(text, 3, max_tokens=5)
+    np.testing.assert_array_equal(random_model.embed([ids]), random_model.embed([text]))
+    with pytest.raises(ValueError, match="the prompt has token id 100000; ids of this vocabulary are 0 to"):
+        random_model.generate([100000])
+
+
+def test_special_tokens_in_a_prompt(random_model):
+    """Their names are text unless the caller says otherwise."""
+    text = "one<|endoftext|>two"
+    assert random_model.tokenizer.eos_id not in random_model.encode(text)
+    ids = random_model.encode(text, special=True)
+    assert ids == [*random_model.encode("one"), random_model.tokenizer.eos_id, *random_model.encode("two")]
+    options = {"max_tokens": 9, "seed": 3}
+    assert random_model.generate(text, special=True, **options).tokens == random_model.generate(ids, **options).tokens
+    assert random_model.generate(text, **options).usage.prompt_tokens > len(ids)
 
 
 def test_a_damaged_vocabulary_in_the_file(random_file, tmp_path):

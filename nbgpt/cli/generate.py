@@ -53,6 +53,7 @@ def define_generate(commands: Commands) -> None:
     option = command.add_argument
     option("prompt", nargs="?", help="text to continue; without it, --file, or standard input if that is no terminal")
     option("-f", "--file", help="read the prompt from a file; - is standard input")
+    option("--ids", action="store_true", help="the prompt is token ids, separated by spaces or commas, and not text")
     add_model(command)
     option("-q", "--quiet", action="store_true", help="no line of figures on standard error")
     groups = {name: command.add_argument_group(name, about) for name, about in GROUPS.items()}
@@ -107,7 +108,7 @@ def _generate(options: argparse.Namespace) -> None:
     if hasattr(options, "logprobs") and not options.json:
         raise ValueError("--logprobs is given without --json, which alone shows them")
     is_search = wants_search(options)
-    prompt = _read_prompt(options)
+    prompt = _ids_of(_read_prompt(options)) if options.ids else _read_prompt(options)
     model = load_model(options)
     if is_search:
         return search(model, prompt, options)
@@ -146,6 +147,15 @@ def _read_prompt(options: argparse.Namespace) -> str:
     if file is None and (sys.stdin is None or sys.stdin.isatty()):
         return ""
     return read_text(file or "-").removesuffix("\n")
+
+
+def _ids_of(prompt: str) -> list[int]:
+    try:
+        return [int(part) for part in prompt.replace(",", " ").split()]
+    except ValueError:
+        raise ValueError(
+            f"--ids is given and the prompt is {prompt!r:.60}; it must be token ids, as 464 3290"
+        ) from None
 
 
 def _note_figures(stream: Stream, model: Model, is_quiet: bool) -> None:

@@ -32,7 +32,7 @@ def add(commands: Commands, name: str, text: str, run: Callable[[argparse.Namesp
 
 
 def add_model(command: argparse._ActionsContainer) -> None:
-    """Add the options that say which model to load, and how: --model, --dtype, --threads, --kv-dtype."""
+    """Add the options that say which model to load, and how: --model, --dtype, --threads, --kv-dtype, --kv-memory."""
     command.add_argument(
         "-m",
         "--model",
@@ -46,13 +46,33 @@ def add_model(command: argparse._ActionsContainer) -> None:
         default="float32",
         help="type of the KV cache; float16 takes half the memory and rounds; default: %(default)s",
     )
+    command.add_argument(
+        "--kv-memory",
+        metavar="SIZE",
+        type=_bytes,
+        help="memory that the KV cache may take, as 512M or 2G; default: a quarter of what this machine has",
+    )
+
+
+def _bytes(text: str) -> int:
+    number, unit = text.upper().removesuffix("B").removesuffix("I"), 1
+    for power, letter in enumerate("KMGT", start=1):
+        if number.endswith(letter):
+            number, unit = number[:-1], 1024**power
+    try:
+        size = int(float(number) * unit)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size, as 512M or 2G") from None
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return size
 
 
 def load_model(options: argparse.Namespace) -> Model:
     """Load the model that the options of `add_model` name."""
     from ..model import load
 
-    return load(options.model, options.dtype, options.threads, options.kv_dtype)
+    return load(options.model, options.dtype, options.threads, options.kv_dtype, options.kv_memory)
 
 
 def add_bos(command: argparse._ActionsContainer, text: str) -> None:

@@ -13,6 +13,7 @@ from .terminal import write
 
 if TYPE_CHECKING:
     from ..model import Model
+    from ..text.prompts import Text
     from .parser import Parser
 
 
@@ -64,7 +65,7 @@ def _flag(name: str) -> str:
     return declared.flag if declared and declared.flag else f"--{name.replace('_', '-')}"
 
 
-def search(model: Model, prompt: str, options: argparse.Namespace) -> None:
+def search(model: Model, prompt: Text, options: argparse.Namespace) -> None:
     """Search and write."""
     from ..text.completion import Usage
 

@@ -21,7 +21,7 @@ from ..tokenizer import Tokenizer
 from ..weights import LAYOUT
 from .completion import Completion
 from .options import Options, parse
-from .prompts import Prompt, Text, as_prompts, new_writers
+from .prompts import Prompt, Text, new_writers
 from .stream import Batch, Stream
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Session:
     def stream(self, prompt: Text | Prompt = "", **options: Unpack[Options]) -> Stream:
         """Continue a prompt piece by piece; options and errors as for `Model.stream`."""
         self._check_open()
-        (one,) = as_prompts([prompt])
+        one = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
         asked = parse(self._tokenizer, {**options, **one.options})
         (writer,) = new_writers(self._engine, self._tokenizer, one.text, *asked, kept=self._kept)
         batch = Batch(self._engine, [writer], 1)

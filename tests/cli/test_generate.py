@@ -64,6 +64,7 @@ ASKED = {  # what is given on the command line, and the same in Python
     "overflow": (["--overflow", "keep_first"], "keep_first"),
     "bos": (["--bos"], True),
     "prefix": (["--prefix", " The"], " The"),
+    "special": (["--special"], True),
     "temperature": (["--temperature", 1.5], 1.5),
     "greedy": (["--greedy"], True),
     "top_k": (["--top-k", 30], 30),
@@ -106,6 +107,28 @@ def test_every_option_arrives(run, monkeypatch, random_file, name):
     same = {option: given for option, given in asked[0].items() if option != "n"}
     monkeypatch.undo()
     assert out == nbgpt.load(random_file).generate("Once", **same).text.removesuffix("\n") + "\n"
+
+
+def test_a_prompt_of_ids(run, fails, random_file):
+    model = nbgpt.load(random_file)
+    ids, fixed = model.encode("Once upon"), ["-m", random_file, "-q", "--seed", 1]
+    expected = run("Once upon", *fixed)
+    assert run("--ids", " ".join(map(str, ids)), *fixed) == expected
+    assert run("--ids", ",".join(map(str, ids)), *fixed) == expected
+    assert fails("--ids", "Once", *fixed) == (
+        *(2, "--ids is given and the prompt is 'Once'; it must be token ids, as 464 3290"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "n_bytes"), [("1000000", 1000000), ("1M", 1 << 20), ("1.5GiB", 3 << 29), ("2kb", 2048)]
+)
+def test_the_kv_caches_memory(run, monkeypatch, random_file, size, n_bytes):
+    given = []
+    monkeypatch.setattr("nbgpt.model.load", lambda *arguments: given.append(arguments) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("a", "-m", random_file, "--kv-memory", size)
+    assert given[0][-1] == n_bytes
 
 
 def test_no_option_is_forgotten():

@@ -21,7 +21,7 @@ def test_beams_are_texts(model):
     found = model.beam_search(PROMPT, 3, max_tokens=8, num_return=2, length_penalty=0.5, early_stopping=True)
     ids, eos_id = model.encode(PROMPT), model.tokenizer.eos_id
     expected = beam_search(
-        model.engine, ids, 3, 8, num_return=2, length_penalty=0.5, early_stopping=True, eos_id=eos_id
+        model.engine, ids, 3, 8, num_return=2, length_penalty=0.5, early_stopping=True, eos_ids={eos_id}
     )
     assert [(one.tokens, one.score, one.finish_reason) for one in found] == [
         (one.ids, one.score, one.finish_reason) for one in expected
