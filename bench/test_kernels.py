@@ -6,8 +6,8 @@ from numba import njit
 
 from nbgpt.abi.layout import LANES, PAGE, PANELS, ROW_TILE, SAMPLING_BUCKETS, attention_floats, sampling_floats
 from nbgpt.kernels.attention import make_attend
+from nbgpt.kernels.draw import sample
 from nbgpt.kernels.matmul import MATMULS
-from nbgpt.kernels.sampling import sample
 from nbgpt.simd import at, data
 from nbgpt.weights import matrix_shapes
 

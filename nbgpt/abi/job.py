@@ -90,7 +90,7 @@ _SLOTS: dict[str, type] = {
     "max_spans": _NUMBER,
     "pages": _POINTER,  # float32 or float16: the KV cache
     "kv_halves": _NUMBER,  # 1: the cache holds float16
-    # no forward pass, but a measurement of the machine: see kernels/limits.py
+    # no forward pass, but a measurement of the machine: see kernels/roofline.py
     "probe": _NUMBER,  # PROBE_READ, PROBE_MULTIPLY_ADD, or 0 for a forward pass
     "probe_items": _NUMBER,
     "probe_data": _POINTER,  # float32

@@ -40,7 +40,7 @@ from ..weights import Weights
 from .kv_cache import KVCache, KVDtype, Sequence
 
 Options = tuple[float, float, float, float]
-"""Temperature, top_k, top_p and a uniform number in [0, 1): see kernels/sampling.py."""
+"""Temperature, top_k, top_p and a uniform number in [0, 1): see kernels/draw.py."""
 MAX_THREADS = 512
 """More than a machine has cores is slower, and systems refuse to start very many."""
 
@@ -140,7 +140,7 @@ class ModelRunner:
         return drawn
 
     def probe(self, kind: int, items: int, data: np.ndarray) -> None:
-        """Let the team read `data` or compute on it instead of running the model: see kernels/limits.py."""
+        """Let the team read `data` or compute on it instead of running the model: see kernels/roofline.py."""
         self._job.probe, self._job.probe_items, self._job.probe_data = kind, items, data.ctypes.data
         try:
             self.team.run(self._jobs)

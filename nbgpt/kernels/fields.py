@@ -6,7 +6,7 @@ from numba import types
 
 from ..abi.layout import FEW_ROWS, STRIDE
 from ..simd import kernel
-from .record import number_field, pointer_field, round_up
+from .tensors import number_field, pointer_field, round_up
 
 cells = pointer_field("cells", types.int64)
 n_threads = number_field("n_threads")

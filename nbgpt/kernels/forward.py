@@ -2,7 +2,7 @@
 
 Read `make_forward`, then `_make_block`. A function make_... chooses what depends on the type of the weights before
 anything is compiled, and returns a kernel. `job` is the record of ../job.py, and its fields are functions of it:
-`n_embd(job)`. Every phase is a numbered step of the pass, whose items the threads share: see linear.py and heads.py.
+`n_embd(job)`. Every phase is a numbered step of the pass, whose items the threads share: see linear.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from numba import types
 from ..abi.job import JOB, OTHER_STEPS, QUIT, STEPS_OF_LAYER, TURNS, Job
 from ..abi.layout import LANES
 from ..simd import at, atomic_load, kernel, pointer_in
-from .embedding import EMBEDS
 from .fields import (
     cells,
     first_layer,
@@ -34,13 +33,11 @@ from .fields import (
     stride_of,
     x,
 )
-from .heads import attended_row, attention, finish_qkv
-from .limits import measure_limit, probe
 from .linear import finish_inner, inner_row, make_finish_logits, make_finish_residual, make_linear, make_norm
 from .matmul import HEAD_MATMULS, MATMULS, Matmul
-from .outcomes import make_sample_rows, make_score_rows, n_sampled, n_targets
-from .record import floats, layer_tensor, matrix, model_tensor, number_field, pointer_field, round_up
-from .team import (
+from .multi_head import attended_row, attention, finish_qkv
+from .next_token import make_sample_rows, make_score_rows, n_sampled, n_targets
+from .phases import (
     announce,
     claim,
     close_job,
@@ -51,6 +48,9 @@ from .team import (
     wait_for_job,
     wait_for_step,
 )
+from .roofline import measure_limit, probe
+from .tensors import floats, layer_tensor, matrix, model_tensor, number_field, pointer_field, round_up
+from .token_embedding import EMBEDS
 
 _JOB_BYTES = ctypes.sizeof(Job)
 _ln_1 = pointer_field("ln_1", types.float32)

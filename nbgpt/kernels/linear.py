@@ -1,6 +1,6 @@
 """Linear layers spread over a team of threads: what they read, the product, and what completes it.
 
-Every phase is a step of the team: items that threads claim one by one, see team.py. Who computes an item never changes
+Every phase is a step of the team: items that threads claim one by one (phases.py). Who computes an item never changes
 its bits.
 """
 
@@ -30,9 +30,9 @@ from .fields import (
 from .gelu import activate
 from .layernorm import layer_norm
 from .matmul import Matmul
-from .record import float_field, floats, layer_tensor, pointer_field, round_up
+from .phases import claim, claim_near, item_done, wait_for_step
 from .residual import add, add_residual
-from .team import claim, claim_near, item_done, wait_for_step
+from .tensors import float_field, floats, layer_tensor, pointer_field, round_up
 
 _COLUMNS = LANES * PANELS
 _CACHED = 400_000  # bytes of packed activations that a thread keeps at hand while weights stream by

@@ -110,7 +110,7 @@ class Sampler:
 
 
 def _draw(weights: np.ndarray, uniform: float) -> int:
-    """The place at which the running sum of the weights passes uniform * their sum, as in kernels/sampling.py."""
+    """The place at which the running sum of the weights passes uniform * their sum, as in kernels/draw.py."""
     sums = np.cumsum(weights, dtype=np.float64)
     return int(np.searchsorted(sums, min(uniform * sums[-1], np.nextafter(sums[-1], 0)), side="right"))
 

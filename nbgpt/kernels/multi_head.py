@@ -34,9 +34,9 @@ from .fields import (
     stride_of,
     tables,
 )
-from .record import floats, layer_tensor, number_field, pointer_field, round_up
+from .phases import claim, item_done, wait_for_step
 from .residual import add
-from .team import claim, item_done, wait_for_step
+from .tensors import floats, layer_tensor, number_field, pointer_field, round_up
 
 _attend_tile, _attend_one, _see_span = make_attend(QUERY_TILE), make_attend(1), make_see_span(1)
 _c_attn_bias = floats(layer_tensor("attn.c_attn.bias"))

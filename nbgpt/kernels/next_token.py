@@ -8,10 +8,10 @@ from numba import types
 
 from ..abi.layout import SAMPLING_BUCKETS
 from ..simd import at, kernel
+from .draw import sample, surprise
 from .fields import cells, logits, n_vocab, stride_of
-from .record import number_field, pointer_field
-from .sampling import sample, surprise
-from .team import claim, item_done, wait_for_step
+from .phases import claim, item_done, wait_for_step
+from .tensors import number_field, pointer_field
 
 n_sampled, _sampled = number_field("n_sampled"), pointer_field("sampled", types.int32)
 _sampling = pointer_field("sampling", types.float64)

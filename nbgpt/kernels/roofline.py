@@ -19,8 +19,8 @@ from ..simd import (
     zero_tile,
 )
 from .matmul import TILES
-from .record import number_field, pointer_field
-from .team import claim, item_done, wait_for_step
+from .phases import claim, item_done, wait_for_step
+from .tensors import number_field, pointer_field
 
 _cells = pointer_field("cells", types.int64)
 probe, _items = number_field("probe"), number_field("probe_items")
