@@ -21,25 +21,25 @@ from ..abi.job import SLOT
 from ..abi.layout import HEAD_DTYPE
 
 
-def translate(dtype: str) -> tuple[str, Any]:
-    """The entry's name and the LLVM module, not optimized, of the kernels for one type of weights."""
+def translate(dtype: str) -> tuple[dict[str, Any], Any]:
+    """What the header says of the entry, and the LLVM module, not optimized, of the kernels for one type of weights."""
     from numba import cfunc, types
 
-    from ..kernels.forward import make_entries
+    from ..kernels.entries import make_entries
 
     _only_translate()
     entries = make_entries(dtype, HEAD_DTYPE[dtype])
     run, serve = entries.run, entries.serve
-    cells = types.CPointer(types.int64)
 
-    @cfunc(types.void(cells, types.int64), error_model="numpy")
-    def enter(team, me):
-        if me == 0:
-            run(team)
+    @cfunc(types.void(types.CPointer(types.int64), types.int64), error_model="numpy")
+    def enter(counters, thread):
+        if thread == 0:
+            run(counters)
         else:
-            serve(team, me)
+            serve(counters, thread)
 
-    return enter._wrapper_name, _linked(enter._library)
+    phases = {"phases_of_layer": entries.phases_of_layer, "other_phases": entries.other_phases}
+    return {"entry": enter._wrapper_name, **phases}, _linked(enter._library)
 
 
 def _only_translate() -> None:
@@ -77,8 +77,8 @@ def _linked(library: Any) -> Any:
     return library._final_module
 
 
-def optimized(dtype: str) -> tuple[str, Any, Any]:
-    """The entry's name, the optimized LLVM module, and the machine to emit it for: the CPU that NUMBA_CPU_NAME says."""
+def optimized(dtype: str) -> tuple[dict[str, Any], Any, Any]:
+    """What the header says of the entry, the optimized LLVM module, and LLVM's description of the target machine."""
     import llvmlite.binding as llvm
 
     from ..abi.targets import current_target
@@ -92,7 +92,7 @@ def optimized(dtype: str) -> tuple[str, Any, Any]:
     options.loop_vectorization = False  # what is left to it are strided copies, which it makes slow scatters of
     passes = llvm.create_pass_builder(machine, options)
     for function in module.functions:
-        if not function.is_declaration and function.name != entry:
+        if not function.is_declaration and function.name != entry["entry"]:
             function.linkage = "internal"
     passes.getModulePassManager().run(module, passes)
     return entry, _with_frame_pointers(module), machine
@@ -115,7 +115,7 @@ def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:
     """Kernels for one type of weights, as an object file; facts go into the header."""
     entry, module, machine = optimized(dtype)
     elf = machine.emit_object(module)
-    header = {**facts, "job": SLOT, "entry": entry, "sha256": hashlib.sha256(elf).hexdigest()}
+    header = {**facts, **entry, "job": SLOT, "sha256": hashlib.sha256(elf).hexdigest()}
     return json.dumps(header).encode() + b"\n" + elf
 
 

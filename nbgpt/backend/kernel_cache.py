@@ -53,6 +53,15 @@ def _versions() -> str:
 
 
 @dataclass(frozen=True)
+class Kernels:
+    """The compiled forward pass for one type of weights."""
+
+    enter: Any  # enter(counters, thread), see kernels/entries.py: a ctypes function, which runs without the GIL
+    phases_of_layer: int
+    other_phases: int
+
+
+@dataclass(frozen=True)
 class KernelObject:
     """Where the kernels for one type of weights are, or will be."""
 
@@ -113,6 +122,7 @@ def read_object(data: bytes, facts: dict[str, Any], where: str) -> tuple[dict[st
     try:
         header = json.loads(first)
         entry, digest = header["entry"], header["sha256"]
+        int(header["phases_of_layer"]), int(header["other_phases"])
     except (ValueError, KeyError, TypeError) as error:
         raise KernelError(f"{where}: not a kernel object") from error
     if any(header.get(name) != value for name, value in facts.items()):
@@ -206,11 +216,8 @@ def build_shipped(folder: Path) -> list[Path]:
 
 
 @functools.cache
-def load_kernels(dtype: str) -> Any:
-    """The compiled entry `enter(team, me)` for one type of weights, compiling it if need be.
-
-    Raises KernelError.
-    """
+def load_kernels(dtype: str) -> Kernels:
+    """The kernels for one type of weights, compiled if there is no object for this CPU. Raises KernelError."""
     for find in (find_object, _cached_object):
         found = find(dtype)
         with contextlib.suppress(KernelError, OSError):
@@ -219,12 +226,13 @@ def load_kernels(dtype: str) -> Any:
     return _link(*_compile_and_keep(found))
 
 
-def _link(header: dict[str, Any], elf: bytes) -> Any:
-    """Put machine code into memory and return its entry as a ctypes function (which runs without the GIL)."""
+def _link(header: dict[str, Any], elf: bytes) -> Kernels:
+    """Put machine code into memory."""
     try:
-        return elf_loader.link(elf, header["entry"])
+        enter = elf_loader.link(elf, header["entry"])
     except elf_loader.UnknownObjectError:
-        return _link_with_llvm(elf, header["entry"])
+        enter = _link_with_llvm(elf, header["entry"])
+    return Kernels(enter, header["phases_of_layer"], header["other_phases"])
 
 
 def _link_with_llvm(elf: bytes, entry: str) -> Any:

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..abi.job import MAX_TURNS, Job
+from ..abi.job import MAX_JOBS, Job
 from ..abi.layout import (
     FEW_ROWS,
     GROUP,
@@ -61,7 +61,7 @@ class ModelRunner:
         self.team = ThreadPool(load_kernels(weights.dtype), n_threads or default_threads())
         self._buffers: dict[str, np.ndarray] = {}
         self._lock = threading.RLock()  # the collector may free a sequence in the middle of this thread's pass
-        self._jobs = (Job * MAX_TURNS)()
+        self._jobs = (Job * MAX_JOBS)()
         self._job = self._jobs[0]
         self._logit_planes = LOGIT_PLANES[HEAD_DTYPE[weights.dtype]]
         self._set_model()
@@ -109,7 +109,7 @@ class ModelRunner:
         job, options, self._sampled = self._job, np.array(sampling, np.float64), np.empty(len(sampling), np.int32)
         job.n_sampled, job.sampling, job.sampled = len(sampling), options.ctypes.data, self._sampled.ctypes.data
         next_ids, self._surprises = np.array(targets, np.int32), np.empty(len(targets), np.float64)
-        job.n_targets, job.targets, job.surprises = len(targets), next_ids.ctypes.data, self._surprises.ctypes.data
+        job.n_targets, job.targets, job.nll = len(targets), next_ids.ctypes.data, self._surprises.ctypes.data
         job.first_layer, job.last_layer = layers or (0, self.config.n_layer)
         job.is_observed = is_observed or layers is not None
         self.team.run(self._jobs)
@@ -119,7 +119,7 @@ class ModelRunner:
     def grow(self, sequences: list[Sequence], ids: Ids[int], options: np.ndarray) -> np.ndarray:
         """Several tokens for each sequence in one call: append ids [n] and what is drawn after them, but for the last.
 
-        options float64 [turns, n, 4] as for `next_ids`, turns up to MAX_TURNS -> ids drawn, int32 [turns, n].
+        options float64 [turns, n, 4] as for `next_ids`, turns up to MAX_JOBS -> ids drawn, int32 [turns, n].
         The sequences differ. The ids are those that as many calls of `next_ids` would give.
         """
         options = np.ascontiguousarray(options, np.float64)
@@ -196,7 +196,7 @@ class ModelRunner:
         rows = {
             "ids": ids,
             "positions": positions,
-            "tables": [tables[id(sequence)] for sequence in sequences],
+            "table_starts": [tables[id(sequence)] for sequence in sequences],
             "page_tables": page_table,
             "logit_rows": wants,
         }
@@ -204,7 +204,7 @@ class ModelRunner:
         for name, array in self._rows.items():
             setattr(job, name, array.ctypes.data)
         job.n_rows, job.n_logits = len(ids), len(wants)
-        job.pages, job.kv_halves = self.cache.memory.ctypes.data, self.cache.dtype == "float16"
+        job.pages, job.kv_is_float16 = self.cache.memory.ctypes.data, self.cache.dtype == "float16"
 
     def _place(self, ids: Ids[int], sequences: list[Sequence], turns: int = 1) -> list[int]:
         """Positions of the rows; their sequences grow by them, and by as many in each further turn."""

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..abi.job import MAX_TURNS
+from ..abi.job import MAX_JOBS
 from ..sampling.logprobs import TokenLogprob, measure
 from ..sampling.params import SamplingParams
 from ..sampling.sampler import Sampler
@@ -210,7 +210,7 @@ class Generation:
             return 1
         room = self.window.n_ctx - self.window.sequence.length
         at_once = int(BURST_SECONDS * (self.timing.new_tokens - 1) / seconds)
-        return max(1, min(MAX_TURNS, at_once, room, self.max_tokens - len(self.tokens)))
+        return max(1, min(MAX_JOBS, at_once, room, self.max_tokens - len(self.tokens)))
 
     def draws(self, turns: int) -> list[Options]:
         """What compiled code needs to draw so many tokens."""

@@ -11,7 +11,7 @@ a *state*: value_dim weighted sums of values, then the maximum score and the sum
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba import types
 
@@ -36,6 +36,18 @@ from .softmax import exp, softmax
 
 SPAN = SPAN_PAGES * PAGE
 _SIDE_BY_SIDE = 4  # registers: the values of a head of 64, the keys of a page
+
+
+class HeadCache(NamedTuple):
+    """The keys and values of one head in one layer, of one sequence."""
+
+    pages: Any  # pointer to the cache
+    table: Any  # int32 pointer: the sequence's page numbers, in order
+    page_stride: int  # elements of a page
+    keys: int  # element of a page where the keys [head_dim, PAGE] begin
+    values: int  # element of a page where the values [PAGE, value_dim] begin
+    head_dim: int
+    value_dim: int
 
 
 @kernel
@@ -112,20 +124,19 @@ def make_see_span(rows: int) -> Any:
     sum_narrow = _make_sum_values(rows, 1) if wide > 1 else sum_wide
 
     @kernel
-    def see_span(states, q, position, span, head, weights):
-        """States [rows] of queries q [head_dim, rows] at position, position + 1, ... after a span of their past.
+    def see_span(states, q, position, span, cache, weights):
+        """States [rows] of queries q [head_dim, rows] at position, position + 1, ... over one span of their past.
 
-        head = (pages, table, page_stride, keys, values, head_dim, value_dim): the cache, the sequence's pages in
-        order, elements between pages, and where in a page this layer's and head's keys and values begin.
-        weights [rows, SPAN] is scratch.
+        cache: a HeadCache. weights [rows, SPAN] is scratch.
         """
-        pages, sequence, page_stride, keys, values, head_dim, value_dim = head
-        table, size = at(sequence, span * SPAN_PAGES), state_floats(value_dim)
+        pages, page_stride, values = cache.pages, cache.page_stride, cache.values
+        head_dim, value_dim = cache.head_dim, cache.value_dim
+        table, size = at(cache.table, span * SPAN_PAGES), state_floats(value_dim)
         n_seen = position + 1 - span * SPAN  # keys of the span that the first query may see, if not negative
         n_keys = min(SPAN, n_seen + rows - 1)
         for start in range(0, n_keys, PAGE):
             page = at(pages, types.int64(table[start // PAGE]) * page_stride)
-            score(at(weights, start), q, at(page, keys), head_dim)
+            score(at(weights, start), q, at(page, cache.keys), head_dim)
         for r in range(rows):
             softmax(at(weights, r * SPAN), n_seen + r, n_keys, at(states, r * size + value_dim))
         d = 0
@@ -167,20 +178,20 @@ def make_attend(rows: int) -> Any:
     see_span = make_see_span(rows)
 
     @kernel
-    def attend(out, out_stride, queries, stride, position, head, scale, scratch):
+    def attend(out, out_stride, queries, stride, position, cache, scale, scratch):
         """out [rows, head_dim] = softmax(scale * queries @ keys.T) @ values, rows at position, position + 1, ...
 
-        head as for `see_span`; rows of out and queries are out_stride and stride apart.
-        scratch has attention_floats(rows, head_dim) floats, see ../layout.py.
+        cache: a HeadCache. Rows of out and queries are out_stride and stride floats apart.
+        scratch has attention_floats(rows, head_dim) floats: see abi/layout.py.
         """
-        head_dim, value_dim = head[5], head[6]
+        head_dim, value_dim = cache.head_dim, cache.value_dim
         size = state_floats(value_dim)
         states, q = scratch, at(scratch, 2 * rows * size)
         later, weights = at(states, rows * size), at(q, rows * head_dim)
         scale_queries(q, queries, stride, scale, rows, head_dim)
-        see_span(states, q, position, 0, head, weights)
+        see_span(states, q, position, 0, cache, weights)
         for span in range(1, (position + rows - 1) // SPAN + 1):
-            see_span(later, q, position, span, head, weights)
+            see_span(later, q, position, span, cache, weights)
             for r in range(max(0, span * SPAN - position), rows):
                 merge(at(states, r * size), at(later, r * size), value_dim)
         for r in range(rows):

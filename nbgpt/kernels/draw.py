@@ -29,7 +29,7 @@ def largest_of(x, n):
 
 
 @kernel
-def surprise(logits, n, target):  # logits [n]
+def negative_log_likelihood(logits, n, target):  # logits [n]
     """-log softmax(logits)[target], in nats; the sum of exponentials is float64 every 16 registers."""
     top = largest_of(logits, n)
     result = 0.0

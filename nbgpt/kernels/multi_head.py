@@ -1,4 +1,8 @@
-"""Attention spread over a team of threads: keys and values into the cache, then heads, rows and spans as items."""
+"""Multi-head attention as one phase: every head of every row, over the KV cache.
+
+With many rows, a work item is a head of a tile of rows. With few rows, it is a span of a head of a row, so that threads
+share a long past; `merged_heads` then combines the spans.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from typing import Any
 from numba import types
 
 from ..abi.layout import LANES, PAGE, QUERY_TILE
-from ..simd import at, kernel, load, store
+from ..simd import at, cast, kernel, load, store
 from .attention import (
     SPAN,
+    HeadCache,
     append_key,
     append_value,
     conclude,
@@ -20,30 +25,36 @@ from .attention import (
     state_floats,
 )
 from .fields import (
-    are_few,
     attended,
-    cells,
+    attention_scales,
+    kv_is_float16,
+    max_spans,
     n_embd,
     n_head,
     n_layer,
     n_rows,
     page_tables,
-    place_of,
+    pages,
     positions,
     qkv,
-    stride_of,
-    tables,
+    scratch,
+    scratch_stride,
+    states,
+    table_starts,
 )
-from .phases import claim, item_done, wait_for_step
+from .phases import make_phase
 from .residual import add
-from .tensors import floats, layer_tensor, number_field, pointer_field, round_up
+from .rows import are_few, buffer_row, ceil_div, padded, stride_of
+from .tensors import vector
 
 _attend_tile, _attend_one, _see_span = make_attend(QUERY_TILE), make_attend(1), make_see_span(1)
-_c_attn_bias = floats(layer_tensor("attn.c_attn.bias"))
-_scales = pointer_field("attention_scales", types.float32)
-_scratch, _scratch_stride = pointer_field("scratch", types.float32), number_field("scratch_stride")
-_states, _max_spans = pointer_field("states", types.float32), number_field("max_spans")
-_holds_halves = number_field("kv_halves")
+_c_attn_bias = vector("attn.c_attn.bias")
+
+
+@kernel
+def n_qkv(job):
+    """Outputs of attn.c_attn: queries, keys and values."""
+    return 3 * n_embd(job)
 
 
 @kernel
@@ -51,13 +62,13 @@ def _head_dim(job):
     return n_embd(job) // n_head(job)
 
 
-def _for_each_cache(make: Any) -> Any:
-    """make(pages) for a cache of float32 and for one of float16; a pass chooses."""
-    single, half = (make(pointer_field("pages", dtype)) for dtype in (types.float32, types.uint16))
+def _for_each_kv_dtype(make: Any) -> Any:
+    """make(dtype) for a cache of float32 and for one of float16; the job chooses."""
+    single, half = make(types.float32), make(types.uint16)
 
     @kernel
     def either(job, *rest):
-        if _holds_halves(job) != 0:
+        if kv_is_float16(job) != 0:
             half(job, *rest)
         else:
             single(job, *rest)
@@ -65,59 +76,60 @@ def _for_each_cache(make: Any) -> Any:
     return either
 
 
-def _make_head_in_cache(pages: Any) -> Any:
+def _make_head_cache(dtype: Any) -> Any:
     @kernel
-    def head_in_cache(job, layer, row, head):
-        """(pages, table, page_stride, keys, values, head_dim, value_dim) of a row's sequence: see attention.py."""
+    def head_cache(job, layer, row, head):
+        """The HeadCache of a row's sequence."""
         head_dim = _head_dim(job)
-        value_dim = round_up(head_dim, LANES)
+        value_dim = padded(head_dim, LANES)
         layer_stride = n_head(job) * PAGE * (head_dim + value_dim)
         keys = layer * layer_stride + head * PAGE * head_dim
         values = layer * layer_stride + n_head(job) * PAGE * head_dim + head * PAGE * value_dim
-        table = at(page_tables(job), types.int64(tables(job)[row]))
-        return pages(job), table, n_layer(job) * layer_stride, keys, values, head_dim, value_dim
+        table = at(page_tables(job), types.int64(table_starts(job)[row]))
+        page_stride = n_layer(job) * layer_stride
+        return HeadCache(cast(pages(job), dtype), table, page_stride, keys, values, head_dim, value_dim)
 
-    return head_in_cache
+    return head_cache
 
 
 # --- Keys and values --------------------------------------------------------------------------------------------------
 
 
-def _make_append(pages: Any) -> Any:
-    head_in_cache = _make_head_in_cache(pages)
+def _make_append(dtype: Any) -> Any:
+    head_cache = _make_head_cache(dtype)
 
     @kernel
     def append(job, layer, row, first, last):
-        """Put the keys and values among the columns first..last of a row into the cache, head by head."""
+        """Write the keys and values among the columns first..last of a row of qkv into the cache, head by head."""
         head_dim, position = _head_dim(job), types.int64(positions(job)[row])
         column = max(first, n_embd(job))
         while column < min(last, 3 * n_embd(job)):
             head, d = (column % n_embd(job)) // head_dim, column % head_dim
             count = min(head_dim - d, last - column)
-            memory, table, page_stride, keys, values, _, value_dim = head_in_cache(job, layer, row, head)
-            page = at(memory, types.int64(table[position // PAGE]) * page_stride)
+            cache = head_cache(job, layer, row, head)
+            page = at(cache.pages, types.int64(cache.table[position // PAGE]) * cache.page_stride)
             new = at(qkv(job), row * stride_of(3 * n_embd(job)) + column)
             if column < 2 * n_embd(job):
-                append_key(at(page, keys + d * PAGE), new, position, count)
+                append_key(at(page, cache.keys + d * PAGE), new, position, count)
             else:
-                append_value(at(page, values + d), new, position, count, value_dim)
+                append_value(at(page, cache.values + d), new, position, count, cache.value_dim)
             column += count
 
     return append
 
 
-_append = _for_each_cache(_make_append)
+_append = _for_each_kv_dtype(_make_append)
 
 
 @kernel
-def finish_qkv(job, layer, row, first, last):
-    """Completes the columns first..last: queries stay where they are; keys and values go into the cache."""
+def append_to_cache(job, layer, row, first, last):
+    """Complete the columns first..last of qkv: add the bias, then write keys and values into the cache."""
     start = row * stride_of(3 * n_embd(job)) + first
     add(at(qkv(job), start), at(_c_attn_bias(job, layer), first), last - first)
     _append(job, layer, row, first, last)
 
 
-# --- Many rows: an item is a head of a tile of rows -------------------------------------------------------------------
+# --- Many rows --------------------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -126,54 +138,48 @@ def _queries(job, row, head):
 
 
 @kernel
-def consecutive(job, row, count):
-    """Are these rows neighbours in one sequence?"""
+def are_consecutive(job, row, count):
+    """True if `count` rows from `row` on are at consecutive positions of one sequence."""
     for r in range(row + 1, row + count):
-        if tables(job)[r] != tables(job)[row] or positions(job)[r] != positions(job)[row] + r - row:
+        if table_starts(job)[r] != table_starts(job)[row] or positions(job)[r] != positions(job)[row] + r - row:
             return False
     return True
 
 
-def _make_attend_rows(pages: Any) -> Any:
-    head_in_cache = _make_head_in_cache(pages)
+def _make_attend_rows(dtype: Any) -> Any:
+    head_cache = _make_head_cache(dtype)
 
     @kernel
-    def attend_rows(job, layer, me, first, last, head):
-        """Attention of one head for the rows first..last, all at once if they are a whole tile of one sequence."""
+    def attend_rows(job, layer, thread, first, last, head):
+        """Attention of one head for the rows first..last: together if they are a whole tile of one sequence."""
         stride, out_stride = stride_of(3 * n_embd(job)), stride_of(n_embd(job))
-        scratch, scale = at(_scratch(job), me * _scratch_stride(job)), _scales(job)[layer]
+        own_scratch, scale = at(scratch(job), thread * scratch_stride(job)), attention_scales(job)[layer]
         row = first
         while row < last:
             out, queries = at(attended(job), row * out_stride + head * _head_dim(job)), _queries(job, row, head)
-            place, position = head_in_cache(job, layer, row, head), types.int64(positions(job)[row])
-            if last - row == QUERY_TILE and consecutive(job, row, QUERY_TILE):
-                _attend_tile(out, out_stride, queries, stride, position, place, scale, scratch)
+            cache, position = head_cache(job, layer, row, head), types.int64(positions(job)[row])
+            if last - row == QUERY_TILE and are_consecutive(job, row, QUERY_TILE):
+                _attend_tile(out, out_stride, queries, stride, position, cache, scale, own_scratch)
                 row += QUERY_TILE
             else:
-                _attend_one(out, out_stride, queries, stride, position, place, scale, scratch)
+                _attend_one(out, out_stride, queries, stride, position, cache, scale, own_scratch)
                 row += 1
 
     return attend_rows
 
 
-_attend_rows = _for_each_cache(_make_attend_rows)
+_attend_rows = _for_each_kv_dtype(_make_attend_rows)
 
 
 @kernel
-def attend_many(job, layer, step, me):
-    """Every head of every row, the longest pasts first."""
+def _attend_head_of_tile(job, layer, item, thread):
+    """Item: a head of a tile of rows. The last rows come first, as their pasts are the longest."""
     rows, heads = n_rows(job), n_head(job)
-    tiles = round_up(rows, QUERY_TILE) // QUERY_TILE
-    item = claim(cells(job), step)
-    while item < tiles * heads:
-        first = (tiles - 1 - item // heads) * QUERY_TILE
-        _attend_rows(job, layer, me, first, min(rows, first + QUERY_TILE), item % heads)
-        item_done(cells(job), step)
-        item = claim(cells(job), step)
-    wait_for_step(cells(job), step, tiles * heads)
+    first = (ceil_div(rows, QUERY_TILE) - 1 - item // heads) * QUERY_TILE
+    _attend_rows(job, layer, thread, first, min(rows, first + QUERY_TILE), item % heads)
 
 
-# --- Few rows: an item is a span of a head of a row, so that a long past is shared ------------------------------------
+# --- Few rows ---------------------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -182,77 +188,87 @@ def _n_spans(job, row):
 
 
 @kernel
+def _most_spans(job):
+    spans = types.int64(0)
+    for row in range(n_rows(job)):
+        spans = max(spans, _n_spans(job, row))
+    return spans
+
+
+@kernel
 def _state(job, row, head, span):
-    size = state_floats(round_up(_head_dim(job), LANES))
-    return at(_states(job), ((row * n_head(job) + head) * _max_spans(job) + span) * size)
+    size = state_floats(padded(_head_dim(job), LANES))
+    return at(states(job), ((row * n_head(job) + head) * max_spans(job) + span) * size)
 
 
-def _make_attend_span(pages: Any) -> Any:
-    head_in_cache = _make_head_in_cache(pages)
+def _make_attend_span(dtype: Any) -> Any:
+    head_cache = _make_head_cache(dtype)
 
     @kernel
-    def attend_span(job, layer, me, row, head, span):
-        """What a head of a row sees of a span, into its state."""
-        q = at(_scratch(job), me * _scratch_stride(job))
-        scale_queries(q, _queries(job, row, head), 0, _scales(job)[layer], 1, _head_dim(job))
-        place, position = head_in_cache(job, layer, row, head), types.int64(positions(job)[row])
-        _see_span(_state(job, row, head, span), q, position, span, place, at(q, _head_dim(job)))
+    def attend_span(job, layer, thread, row, head, span):
+        """Attention of one head of a row over one span, into its state."""
+        q = at(scratch(job), thread * scratch_stride(job))
+        scale_queries(q, _queries(job, row, head), 0, attention_scales(job)[layer], 1, _head_dim(job))
+        cache, position = head_cache(job, layer, row, head), types.int64(positions(job)[row])
+        _see_span(_state(job, row, head, span), q, position, span, cache, at(q, _head_dim(job)))
 
     return attend_span
 
 
-_attend_span = _for_each_cache(_make_attend_span)
+_attend_span = _for_each_kv_dtype(_make_attend_span)
 
 
 @kernel
-def attend_few(job, layer, step, me):
-    """Every span of every head of every row; `attended_row` brings them together."""
-    heads, spans = n_head(job), types.int64(0)
-    for row in range(n_rows(job)):
-        spans = max(spans, _n_spans(job, row))
-    n_items = n_rows(job) * heads * spans
-    item = claim(cells(job), step)
-    while item < n_items:
-        row, head, span = item // (heads * spans), item // spans % heads, item % spans
-        if span < _n_spans(job, row):
-            _attend_span(job, layer, me, row, head, span)
-        item_done(cells(job), step)
-        item = claim(cells(job), step)
-    wait_for_step(cells(job), step, n_items)
+def _attend_span_of_head(job, layer, item, thread):
+    """Item: a span of a head of a row."""
+    heads, spans = n_head(job), _most_spans(job)
+    row, head, span = item // (heads * spans), item // spans % heads, item % spans
+    if span < _n_spans(job, row):
+        _attend_span(job, layer, thread, row, head, span)
 
 
 @kernel
 def _merge_spans(job, row, merged, out):
-    """out [n_embd] = what the heads of a row have seen, span by span."""
+    """out [n_embd] = attention of every head of a row; merged: scratch for one state."""
     head_dim = _head_dim(job)
-    value_dim = round_up(head_dim, LANES)
+    value_dim = padded(head_dim, LANES)
     for head in range(n_head(job)):
-        seen = _state(job, row, head, 0)
+        state = _state(job, row, head, 0)
         if _n_spans(job, row) > 1:
             for i in range(0, state_floats(value_dim), LANES):
-                store(merged, i, load(seen, i))
+                store(merged, i, load(state, i))
             for span in range(1, _n_spans(job, row)):
                 merge(merged, _state(job, row, head, span), value_dim)
-            seen = merged
-        conclude(at(out, head * head_dim), seen, head_dim, value_dim)
+            state = merged
+        conclude(at(out, head * head_dim), state, head_dim, value_dim)
 
 
 # --- Both -------------------------------------------------------------------------------------------------------------
 
 
 @kernel
-def attention(job, layer, step, me):
-    """What every head of every row gathers from the past."""
+def _n_items(job):
     if are_few(job, n_rows(job)):
-        attend_few(job, layer, step, me)
-    else:
-        attend_many(job, layer, step, me)
+        return n_rows(job) * n_head(job) * _most_spans(job)
+    return ceil_div(n_rows(job), QUERY_TILE) * n_head(job)
 
 
 @kernel
-def attended_row(job, layer, row, copy):
-    """What attention has gathered for a row, as the input of a linear layer."""
-    out = at(attended(job), place_of(row, copy) * stride_of(n_embd(job)))
+def _attend(job, layer, item, thread):
     if are_few(job, n_rows(job)):
-        _merge_spans(job, row, at(_scratch(job), copy * _scratch_stride(job)), out)
+        _attend_span_of_head(job, layer, item, thread)
+    else:
+        _attend_head_of_tile(job, layer, item, thread)
+
+
+attention = make_phase(_n_items, _attend)
+"""attended = softmax(scale * q @ k.T) @ v for every head of every row (with few rows, `states` of it)."""
+
+
+@kernel
+def merged_heads(job, layer, row, owner):
+    """A source of input rows: the output of all heads of a row, side by side."""
+    out = at(attended(job), buffer_row(row, owner) * stride_of(n_embd(job)))
+    if are_few(job, n_rows(job)):
+        _merge_spans(job, row, at(scratch(job), owner * scratch_stride(job)), out)
     return out

@@ -1,4 +1,4 @@
-"""What the machine allows: reading memory, and fused multiply-adds. Benchmarks are shares of these."""
+"""Measures the roofline of the machine: memory bandwidth, and float32 multiply-adds (Williams et al. 2009)."""
 
 from __future__ import annotations
 
@@ -6,33 +6,19 @@ from numba import types
 
 from ..abi.job import PROBE_FLOATS, PROBE_READ, PROBE_REPEATS, SLOT
 from ..abi.layout import LANES
-from ..simd import (
-    at,
-    cast,
-    fma_tile,
-    kernel,
-    load,
-    row_tile,
-    splat,
-    store,
-    store_tile,
-    zero_tile,
-)
+from ..simd import at, cast, fma_tile, kernel, load, row_tile, splat, store, store_tile, zero_tile
+from .fields import probe, probe_data, probe_items
 from .matmul import TILES
-from .phases import claim, item_done, wait_for_step
-from .tensors import number_field, pointer_field
+from .phases import make_phase
 
-_cells = pointer_field("cells", types.int64)
-probe, _items = number_field("probe"), number_field("probe_items")
-_data = pointer_field("probe_data", types.float32)
-_FLOP = SLOT["probe_flop"]
+_PROBE_FLOP = SLOT["probe_flop"]
 _ROWS, _PANELS = TILES["float32"].whole
 _INPUTS = 128
 
 
 @kernel
 def read_floats(x, n):  # x [n], n a multiple of 128
-    """Sum of x, so that every byte is read; eight chains, so that no addition waits for the one before."""
+    """x[:16] = sums of x: reads every byte. Eight independent sums, so that no addition waits for the previous one."""
     a = b = c = d = e = f = g = h = splat(types.float32(0))
     for i in range(0, n, 8 * LANES):
         a, b = a + load(x, i), b + load(x, i + LANES)
@@ -43,8 +29,8 @@ def read_floats(x, n):  # x [n], n a multiple of 128
 
 
 @kernel
-def multiply_add(x):  # x: a row tile, panels and the result, all in the first-level cache
-    """PROBE_REPEATS times the largest tile of the float32 matmul; the result lies behind its operands."""
+def multiply_add(x):  # x: a row tile, then two panels, then the result; all fit in the first-level cache
+    """The largest tile of the float32 matmul, PROBE_REPEATS times."""
     weights = at(x, _ROWS * _INPUTS)
     result = at(weights, _PANELS * LANES * _INPUTS)
     for _ in range(PROBE_REPEATS):
@@ -55,16 +41,17 @@ def multiply_add(x):  # x: a row tile, panels and the result, all in the first-l
 
 
 @kernel
-def measure_limit(job, step, me):
-    """Do the items of a probe: read PROBE_FLOATS of memory each, or multiply and add."""
-    if me == 0:
-        cast(job, types.int64)[_FLOP] = 2 * _ROWS * _PANELS * LANES * _INPUTS * PROBE_REPEATS
-    item = claim(_cells(job), step)
-    while item < _items(job):
-        if probe(job) == PROBE_READ:
-            read_floats(at(_data(job), item * PROBE_FLOATS), PROBE_FLOATS)
-        else:
-            multiply_add(at(_data(job), me * PROBE_FLOATS))
-        item_done(_cells(job), step)
-        item = claim(_cells(job), step)
-    wait_for_step(_cells(job), step, _items(job))
+def _report_flop(job, layer, thread):  # every thread writes the same number
+    cast(job, types.int64)[_PROBE_FLOP] = 2 * _ROWS * _PANELS * LANES * _INPUTS * PROBE_REPEATS
+
+
+@kernel
+def _measure(job, layer, item, thread):
+    if probe(job) == PROBE_READ:
+        read_floats(at(probe_data(job), item * PROBE_FLOATS), PROBE_FLOATS)
+    else:
+        multiply_add(at(probe_data(job), thread * PROBE_FLOATS))
+
+
+measure = make_phase(probe_items, _measure, prepare=_report_flop)
+"""The only phase of a probe: its items read PROBE_FLOATS of memory each, or multiply and add."""

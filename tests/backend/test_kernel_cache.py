@@ -289,9 +289,9 @@ def test_a_file_of_another_user_is_not_loaded(kept, compilations, monkeypatch):
 def test_both_linkers_give_the_same_bits(path, compiled, monkeypatch):
     expected = read(open_model(path), [1, 2, 3])
     monkeypatch.setattr(kernel_cache.elf_loader, "_X86_64", 0)
-    enter = load()
-    assert enter.engine
-    monkeypatch.setattr(model_runner, "load_kernels", lambda dtype: enter)
+    kernels = load()
+    assert kernels.enter.engine
+    monkeypatch.setattr(model_runner, "load_kernels", lambda dtype: kernels)
     assert np.array_equal(read(open_model(path), [1, 2, 3]), expected)
 
 
