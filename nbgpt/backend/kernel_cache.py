@@ -24,7 +24,7 @@ from ..paths import home
 from . import elf_loader
 
 _PACKAGE = Path(__file__).parent.parent
-_SOURCES = ("abi/*.py", "simd/*.py", "kernels/*.py", "backend/compiler.py")
+_SOURCES = ("abi/*.py", "simd/*.py", "kernels/*.py", "backend/__init__.py", "backend/compiler.py")
 
 
 class KernelError(RuntimeError):
