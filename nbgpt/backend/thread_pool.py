@@ -17,10 +17,9 @@ from .kernel_cache import Kernels
 
 
 class ThreadPool:
-    """N - 1 threads that wait inside compiled code for jobs, and the caller as the last one.
+    """n_threads - 1 threads that wait for calls inside compiled code; the caller is thread 0.
 
-    The threads never ask for the interpreter's lock. A forked child has none of its parent's threads, so the team
-    notices and starts its own.
+    The threads never take the GIL. A forked child has none of its parent's threads: its pool starts new ones.
     """
 
     def __init__(self, kernels: Kernels, n_threads: int) -> None:
@@ -53,7 +52,7 @@ class ThreadPool:
         return COUNTERS_OF_PHASE * (self._kernels.phases_of_layer * n_layer + self._kernels.other_phases)
 
     def dismiss(self) -> None:
-        """Send the threads home when their job is done; another job starts new ones."""
+        """End the threads after their call; the next call starts new ones."""
         if self._pid != os.getpid():
             self._begin()
         with self._lock:

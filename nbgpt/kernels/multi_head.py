@@ -19,7 +19,7 @@ from .attention import (
     append_value,
     conclude,
     make_attend,
-    make_see_span,
+    make_attend_span,
     merge,
     scale_queries,
     state_floats,
@@ -47,7 +47,7 @@ from .residual import add
 from .rows import are_few, buffer_row, ceil_div, padded, stride_of
 from .tensors import vector
 
-_attend_tile, _attend_one, _see_span = make_attend(QUERY_TILE), make_attend(1), make_see_span(1)
+_attend_tile, _attend_one, _attend_span = make_attend(QUERY_TILE), make_attend(1), make_attend_span(1)
 _c_attn_bias = vector("attn.c_attn.bias")
 
 
@@ -201,21 +201,21 @@ def _state(job, row, head, span):
     return at(states(job), ((row * n_head(job) + head) * max_spans(job) + span) * size)
 
 
-def _make_attend_span(dtype: Any) -> Any:
+def _make_span_of_head(dtype: Any) -> Any:
     head_cache = _make_head_cache(dtype)
 
     @kernel
-    def attend_span(job, layer, thread, row, head, span):
+    def span_of_head(job, layer, thread, row, head, span):
         """Attention of one head of a row over one span, into its state."""
         q = at(scratch(job), thread * scratch_stride(job))
         scale_queries(q, _queries(job, row, head), 0, attention_scales(job)[layer], 1, _head_dim(job))
         cache, position = head_cache(job, layer, row, head), types.int64(positions(job)[row])
-        _see_span(_state(job, row, head, span), q, position, span, cache, at(q, _head_dim(job)))
+        _attend_span(_state(job, row, head, span), q, position, span, cache, at(q, _head_dim(job)))
 
-    return attend_span
+    return span_of_head
 
 
-_attend_span = _for_each_kv_dtype(_make_attend_span)
+_span_of_head = _for_each_kv_dtype(_make_span_of_head)
 
 
 @kernel
@@ -224,7 +224,7 @@ def _attend_span_of_head(job, layer, item, thread):
     heads, spans = n_head(job), _most_spans(job)
     row, head, span = item // (heads * spans), item // spans % heads, item % spans
     if span < _n_spans(job, row):
-        _attend_span(job, layer, thread, row, head, span)
+        _span_of_head(job, layer, thread, row, head, span)
 
 
 @kernel
