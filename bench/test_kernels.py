@@ -5,9 +5,9 @@ import pytest
 from numba import njit
 
 from nbgpt.abi.layout import LANES, PAGE, PANELS, ROW_TILE, SAMPLING_BUCKETS, attention_floats, sampling_floats
-from nbgpt.kernels.attention import make_attend
+from nbgpt.kernels.attention import HeadCache, make_attend
+from nbgpt.kernels.draw import sample
 from nbgpt.kernels.matmul import MATMULS
-from nbgpt.kernels.sampling import sample
 from nbgpt.simd import at, data
 from nbgpt.weights import matrix_shapes
 
@@ -88,9 +88,9 @@ def test_attention_of_decoding(rate, depth):
 
     @njit(error_model="numpy")
     def call(out, query, pages, table, scratch):
-        head = data(pages), data(table), page_size, 0, PAGE * head_dim, head_dim, head_dim
+        cache = HeadCache(data(pages), data(table), page_size, 0, PAGE * head_dim, head_dim, head_dim)
         for _ in range(100):
-            attend(data(out), head_dim, data(query), head_dim, depth - 1, head, np.float32(0.125), data(scratch))
+            attend(data(out), head_dim, data(query), head_dim, depth - 1, cache, np.float32(0.125), data(scratch))
 
     random = np.random.default_rng(0)
     pages = random.standard_normal(depth // PAGE * page_size, np.float32)

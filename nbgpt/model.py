@@ -42,17 +42,13 @@ class Model:
     """
 
     def __init__(
-        self,
-        weights: Weights,
-        n_threads: int | None = None,
-        kv_dtype: KVDtype = "float32",
-        kv_memory: int | None = None,
+        self, weights: Weights, threads: int | None = None, kv_dtype: KVDtype = "float32", kv_memory: int | None = None
     ) -> None:
         self.weights = weights
         self.config = weights.config
         self.tokenizer = tokenizer_of(weights)
-        self.engine = Engine(weights, n_threads, kv_dtype, kv_memory)
-        self.engine.absent_ids = self.tokenizer.absent_ids(self.config.n_vocab)
+        self.engine = Engine(weights, threads, kv_dtype, kv_memory)
+        self.engine.runner.forbid(self.tokenizer.absent_ids(self.config.n_vocab))
 
     @property
     def name(self) -> str:

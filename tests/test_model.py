@@ -269,7 +269,7 @@ def test_prompts_of_ids(random_model):
     text, options = "It was a dark", {"max_tokens": 9, "seed": 3}
     ids = random_model.encode(text)
     expected = random_model.generate(text, **options)
-    assert random_model.generate(ids, **options) == expected
+    assert random_model.generate(ids, **options).tokens == expected.tokens
     assert random_model.generate(np.array(ids, np.int32), **options).tokens == expected.tokens
     assert "".join(random_model.stream(tuple(ids), **options)) == expected.text
     assert [one.tokens for one in random_model.generate([ids, text], **options)] == [expected.tokens] * 2

@@ -1,48 +1,57 @@
-"""How matrices lie in the native file and activations in memory: the numbers that quantization and kernels share."""
+"""Memory layout of weights, activations and the KV cache: the constants that quantization and kernels share."""
 
 LANES = 16
-"""Outputs in a panel: as many as a register has lanes of 32 bits."""
+"""Outputs of a panel: the lanes of 32 bits in a register."""
 PANELS = 2
-"""Panels that are multiplied together; a matrix is padded with zeros to whole pairs of them."""
+"""Panels that a matmul computes together; the outputs of a matrix are padded with zeros to whole pairs of panels."""
 ROW_TILE = 12
-"""Rows of activations that are packed together, see kernels/matmul.py."""
+"""Rows of activations that are packed together: see kernels/matmul.py."""
 FEW_ROWS = 2
-"""Rows that every thread packs for itself."""
+"""With at most this many rows, each thread prepares the inputs of a linear layer for itself."""
 GROUP_INT8 = 64
+"""Inputs that share a scale, in int8 matrices."""
 GROUP_INT4 = 32
-"""Inputs that share a scale."""
+"""Inputs that share a scale and an offset, in int4 matrices."""
 STRIDE = 64
-"""Rows of activations are padded to a multiple of this many floats: whole groups, whatever the type of the weights."""
+"""Rows of activations are padded to a multiple of this many floats: whole groups of every weight type."""
 PAGE = 64
-"""Positions in a page of the KV cache, the attention kernel's tile of keys."""
+"""Positions of a page of the KV cache: the attention kernel's tile of keys."""
 SPAN_PAGES = 4
-"""Pages that attention sees before it merges what they gave, and that threads may share a past by."""
+"""Pages of a span: attention computes one softmax state a span, and different threads can take different spans."""
 QUERY_TILE = 6
-"""Queries at consecutive positions that attention takes at once."""
+"""Queries at consecutive positions that attention processes together."""
 SAMPLING_BUCKETS = 2048
-"""Sums that the search for a top-k or top-p threshold keeps."""
+"""Buckets of the radix search for a top-k or top-p threshold."""
 SAMPLING_BLOCK = 64
-"""Logits that top-k looks at, or passes over, together."""
+"""Logits that top-k examines, or skips, together."""
+
+
+# kernels/rows.py compiles these two for kernels, so neither calls another function.
+
+
+def ceil_div(n: int, size: int) -> int:
+    """n / size, rounded up: how many parts of a size n needs."""
+    return (n + size - 1) // size
 
 
 def padded(n: int, multiple: int) -> int:
     """n rounded up to a multiple."""
-    return -(-n // multiple) * multiple
+    return (n + multiple - 1) // multiple * multiple
 
 
 def sampling_floats(n: int) -> int:
-    """Scratch that drawing one of n ids needs: weights, ids, and each block's largest weight."""
-    return 2 * (n + 2 * LANES) + padded(padded(n, SAMPLING_BLOCK) // SAMPLING_BLOCK, LANES)
+    """Floats of scratch to sample one of n ids: weights, ids, and the largest weight of each block."""
+    return 2 * (n + 2 * LANES) + padded(ceil_div(n, SAMPLING_BLOCK), LANES)
 
 
 def attention_floats(rows: int, head_dim: int) -> int:
-    """Scratch that a tile of queries needs: themselves, two states each, and the weights of a span."""
+    """Floats of scratch for `rows` queries: the queries, two states each, and the weights of a span."""
     return rows * (head_dim + 2 * (padded(head_dim, LANES) + LANES) + SPAN_PAGES * PAGE)
 
 
 HEAD_DTYPE = {"float32": "float32", "float16": "float16", "int8": "int8", "int4": "int8"}
-"""Type of the token matrix by the type of the blocks: a 4-bit model keeps 8 bits where words come in and go out."""
+"""Type of the embedding and the LM head by the type of the blocks: int4 models keep both in int8."""
 LOGIT_PLANES = {"float32": 1, "float16": 1, "int8": 2}
-"""Rows of 8-bit activations that make one of the logits' inputs, by the type of the token matrix."""
+"""int8 rows that represent one input row of the LM head, by its type: high and low byte of 16 bits with int8."""
 GROUP = {"float32": 1, "float16": 1, "int8": GROUP_INT8, "int4": GROUP_INT4}
-"""Inputs are padded with zeros to a multiple of this many."""
+"""The inputs of a matrix are padded with zeros to a multiple of this many, by its type."""

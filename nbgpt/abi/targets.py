@@ -27,12 +27,12 @@ _LINUX_NAMES = {"abm": "lzcnt", "bmi1": "bmi"}
 
 @dataclass(frozen=True)
 class Target:
-    """A CPU by LLVM's name for it, with the features that it has."""
+    """A CPU: LLVM's name and its features."""
 
     cpu: str
     features: frozenset[str]
     missing: frozenset[str] = frozenset()
-    """Features that LLVM may believe in for the name's sake, but that the CPU lacks: virtual machines hide some."""
+    """Features that LLVM assumes from the name but that the CPU lacks: virtual machines hide some."""
 
     @property
     def fma(self) -> bool:
@@ -64,22 +64,22 @@ class Target:
 
     @property
     def register_bytes(self) -> int:
-        """Of the widest register."""
+        """Bytes of the widest register."""
         return 64 if self.avx512 else 32 if "avx2" in self.features else 16
 
     @property
     def llvm_features(self) -> str:
-        """What LLVM wants to hear; what is missing comes last, since one feature may bring along others."""
+        """LLVM's feature string; missing features come last, because one feature can imply others."""
         return ",".join([f"+{name}" for name in sorted(self.features)] + [f"-{name}" for name in sorted(self.missing)])
 
     @property
     def used(self) -> tuple[str, ...]:
-        """The features that the kernels ask for."""
+        """The features that kernels test."""
         return tuple(name for name in ("fma", "f16c", "avx512", "vnni") if getattr(self, name))
 
     @property
     def summary(self) -> str:
-        """The features that the kernels use, for people."""
+        """The CPU and the features that kernels use, for messages."""
         return f"{self.cpu} ({', '.join(self.used) or 'no SIMD extensions used'})"
 
 
@@ -100,10 +100,10 @@ def host_target() -> Target:
 
 
 def described_host(cpuinfo: Path = Path("/proc/cpuinfo")) -> Target:
-    """The host as Linux describes an x86-64: no name that LLVM knows, but its features, to tell objects apart by.
+    """The host from /proc/cpuinfo of an x86-64 Linux, to select objects by; its name is not one of LLVM's.
 
-    To load LLVM for the question takes 20 ms at each start; other machines do. The features are those that the system
-    lets programs use; LLVM spells most of them without the underscores.
+    Loading LLVM for this takes 20 ms at each start; other systems do so. The features are those that the system lets
+    programs use; LLVM spells most of them without underscores.
     """
     try:
         with cpuinfo.open("rb", buffering=0) as file:

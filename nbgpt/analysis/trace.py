@@ -96,13 +96,20 @@ def trace(engine: Engine, tokenizer: Tokenizer, ids: list[int]) -> Trace:
 def _run(
     engine: Engine, ids: list[int], layers: tuple[int, int], stream: np.ndarray | None = None, logits: bool = False
 ) -> dict[str, np.ndarray]:
-    """`Engine.run_layers` over a whole text, MAX_LOGIT_ROWS rows a pass."""
+    """`ModelRunner.run_layers` over a whole text, MAX_LOGIT_ROWS rows a pass."""
     sequence, parts = Sequence(), []
     try:
         for start in range(0, len(ids), MAX_LOGIT_ROWS):
             rows = slice(start, start + MAX_LOGIT_ROWS)
             parts.append(
-                engine.run_layers(sequence, ids[rows], layers, None if stream is None else stream[rows], logits)
+                engine.in_turn(
+                    engine.runner.run_layers,
+                    sequence,
+                    ids[rows],
+                    layers,
+                    None if stream is None else stream[rows],
+                    logits,
+                )
             )
     finally:
         engine.free(sequence)

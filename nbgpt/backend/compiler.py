@@ -1,10 +1,10 @@
-"""Kernels to object files: the only module that makes Numba compile, run in a process of its own.
+"""Compiles kernels to object files: the only module that makes Numba compile, in a process of its own.
 
     python -m nbgpt.backend.compiler int8 -o FILE
 
-Numba only translates to LLVM here; the whole program is linked and optimized once, at the end, since Numba would
-otherwise optimize every kernel again in each of its callers. An object file is one line of JSON (what it holds, for
-whom, its checksum) followed by ELF.
+Numba only translates to LLVM here. The whole program is linked and optimized once, at the end; otherwise Numba would
+optimize every kernel again in each of its callers. An object file is one line of JSON (the header: contents, target,
+checksum) followed by ELF.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from ..abi.job import SLOT
 from ..abi.layout import HEAD_DTYPE
 
 
-def translate(dtype: str) -> tuple[str, Any]:
-    """The entry's name and the LLVM module, not optimized, of the kernels for one type of weights."""
+def translate(dtype: str) -> tuple[dict[str, Any], Any]:
+    """What the header says of the entry, and the LLVM module, not optimized, of the kernels for one type of weights."""
     from numba import cfunc, types
 
-    from ..kernels.forward import make_entries
+    from ..kernels.entries import make_entries
 
     _only_translate()
     entries = make_entries(dtype, HEAD_DTYPE[dtype])
     run, serve = entries.run, entries.serve
-    cells = types.CPointer(types.int64)
 
-    @cfunc(types.void(cells, types.int64), error_model="numpy")
-    def enter(team, me):
-        if me == 0:
-            run(team)
+    @cfunc(types.void(types.CPointer(types.int64), types.int64), error_model="numpy")
+    def enter(counters, thread):
+        if thread == 0:
+            run(counters)
         else:
-            serve(team, me)
+            serve(counters, thread)
 
-    return enter._wrapper_name, _linked(enter._library)
+    phases = {"phases_of_layer": entries.phases_of_layer, "other_phases": entries.other_phases}
+    return {"entry": enter._wrapper_name, **phases}, _linked(enter._library)
 
 
 def _only_translate() -> None:
-    """Keep Numba from optimizing and loading each function as it comes; none of them will run in this process."""
+    """Keep Numba from optimizing and loading each function: none of them runs in this process."""
     from numba.core import codegen
     from numba.core.registry import cpu_target
 
@@ -67,7 +67,7 @@ def _only_translate() -> None:
 
 
 def _linked(library: Any) -> Any:
-    """The module of a library with those of all that it calls."""
+    """The module of a library, linked with those of all libraries that it calls."""
     libraries = [library]
     for caller in libraries:
         libraries += [called for called in dict.fromkeys(caller._linking_libraries) if called not in libraries]
@@ -77,8 +77,8 @@ def _linked(library: Any) -> Any:
     return library._final_module
 
 
-def optimized(dtype: str) -> tuple[str, Any, Any]:
-    """The entry's name, the optimized LLVM module, and the machine to emit it for: the CPU that NUMBA_CPU_NAME says."""
+def optimized(dtype: str) -> tuple[dict[str, Any], Any, Any]:
+    """What the header says of the entry, the optimized LLVM module, and LLVM's description of the target machine."""
     import llvmlite.binding as llvm
 
     from ..abi.targets import current_target
@@ -89,19 +89,19 @@ def optimized(dtype: str) -> tuple[str, Any, Any]:
         cpu=target.cpu, features=target.llvm_features, opt=3, jit=True
     )
     options = llvm.create_pipeline_tuning_options(speed_level=3)
-    options.loop_vectorization = False  # what is left to it are strided copies, which it makes slow scatters of
+    options.loop_vectorization = False  # only strided copies are left, which it would turn into slow scatters
     passes = llvm.create_pass_builder(machine, options)
     for function in module.functions:
-        if not function.is_declaration and function.name != entry:
+        if not function.is_declaration and function.name != entry["entry"]:
             function.linkage = "internal"
     passes.getModulePassManager().run(module, passes)
     return entry, _with_frame_pointers(module), machine
 
 
 def _with_frame_pointers(module: Any) -> Any:
-    """The same module, its functions keeping a frame pointer.
+    """The same module with a frame pointer in every function.
 
-    Without one LLVM cannot align the stack, and registers that wait there would straddle cache lines and pages.
+    Without it LLVM does not align the stack, and spilled registers would straddle cache lines and pages.
     """
     import llvmlite.binding as llvm
 
@@ -112,10 +112,10 @@ def _with_frame_pointers(module: Any) -> Any:
 
 
 def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:
-    """Kernels for one type of weights, as an object file; facts go into the header."""
+    """The object file for one type of weights; facts go into the header."""
     entry, module, machine = optimized(dtype)
     elf = machine.emit_object(module)
-    header = {**facts, "job": SLOT, "entry": entry, "sha256": hashlib.sha256(elf).hexdigest()}
+    header = {**facts, **entry, "job": SLOT, "sha256": hashlib.sha256(elf).hexdigest()}
     return json.dumps(header).encode() + b"\n" + elf
 
 
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--facts", type=json.loads, default={}, help="JSON to keep in the header")
     options = parser.parse_args()
-    gc.disable()  # there is little garbage in a translation, and looking for it takes a tenth of the time
+    gc.disable()  # a translation leaves little garbage, and the collector takes a tenth of the time
     options.output.write_bytes(compile_object(options.dtype, options.facts))
 
 

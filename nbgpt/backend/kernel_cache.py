@@ -26,7 +26,7 @@ from . import elf_loader
 _PACKAGE = Path(__file__).parent.parent
 _NOWHERE = Path(os.devnull)
 """The folder of kernels for a user without a home: nothing can be put into it."""
-_SOURCES = ("abi/*.py", "simd/*.py", "kernels/*.py", "backend/compiler.py")
+_SOURCES = ("abi/*.py", "simd/*.py", "kernels/*.py", "backend/__init__.py", "backend/compiler.py")
 
 
 class KernelError(RuntimeError):
@@ -52,6 +52,15 @@ def _versions() -> str:
             raise KernelError(f"{package} is not installed: install nbgpt again")
         digest.update(Path(spec.origin).with_name("_version.py").read_bytes())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The compiled forward pass for one type of weights."""
+
+    enter: Any  # enter(counters, thread), see kernels/entries.py: a ctypes function, which runs without the GIL
+    phases_of_layer: int
+    other_phases: int
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,7 @@ def read_object(data: bytes, facts: dict[str, Any], where: str) -> tuple[dict[st
     try:
         header = json.loads(first)
         entry, digest = header["entry"], header["sha256"]
+        int(header["phases_of_layer"]), int(header["other_phases"])
     except (ValueError, KeyError, TypeError) as error:
         raise KernelError(f"{where}: not a kernel object") from error
     if any(header.get(name) != value for name, value in facts.items()):
@@ -220,11 +230,8 @@ def build_shipped(folder: Path) -> list[Path]:
 
 
 @functools.cache
-def load_kernels(dtype: str) -> Any:
-    """The compiled entry `enter(team, me)` for one type of weights, compiling it if need be.
-
-    Raises KernelError.
-    """
+def load_kernels(dtype: str) -> Kernels:
+    """The kernels for one type of weights, compiled if there is no object for this CPU. Raises KernelError."""
     for find in (find_object, _cached_object):
         found = find(dtype)
         with contextlib.suppress(KernelError, OSError):
@@ -233,12 +240,13 @@ def load_kernels(dtype: str) -> Any:
     return _link(*_compile_and_keep(found))
 
 
-def _link(header: dict[str, Any], elf: bytes) -> Any:
-    """Put machine code into memory and return its entry as a ctypes function (which runs without the GIL)."""
+def _link(header: dict[str, Any], elf: bytes) -> Kernels:
+    """Put machine code into memory."""
     try:
-        return elf_loader.link(elf, header["entry"])
+        enter = elf_loader.link(elf, header["entry"])
     except elf_loader.UnknownObjectError:
-        return _link_with_llvm(elf, header["entry"])
+        enter = _link_with_llvm(elf, header["entry"])
+    return Kernels(enter, header["phases_of_layer"], header["other_phases"])
 
 
 def _link_with_llvm(elf: bytes, entry: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import threading
@@ -12,68 +11,74 @@ from typing import Any
 
 import numpy as np
 
-from ..abi.job import CLOSED, INSIDE, JOB, MAX_TURNS, QUIT, STEPS, TURNS, Job, n_cells
+from ..abi.job import CLOSED, COUNTERS_OF_PHASE, FIRST_JOB, MAX_JOBS, N_JOBS, PHASES, QUIT, WORKING, Job
+from .cgroup import MEMBERSHIP, ROOT, groups
+from .kernel_cache import Kernels
 
 
 class ThreadPool:
-    """N - 1 threads that wait inside compiled code for jobs, and the caller as the last one.
+    """n_threads - 1 threads that wait for calls inside compiled code; the caller is thread 0.
 
-    The threads never ask for the interpreter's lock. A forked child has none of its parent's threads, so the team
-    notices and starts its own.
+    The threads never take the GIL. A forked child has none of its parent's threads: its pool starts new ones.
     """
 
-    def __init__(self, enter: Any, n_threads: int) -> None:
+    def __init__(self, kernels: Kernels, n_threads: int) -> None:
         self.n_threads = n_threads
-        self._enter = enter
+        self._kernels = kernels
         self._begin()
 
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._cells: np.ndarray | None = None
+        self._counters: np.ndarray | None = None
 
-    def run(self, jobs: ctypes.Array[Job], turns: int = 1) -> None:
-        """Do the first jobs one after the other; other threads that call meanwhile wait their turn."""
+    def run(self, jobs: ctypes.Array[Job], n_jobs: int = 1) -> None:
+        """Run the first n_jobs one after the other; other threads that call meanwhile wait their turn."""
         if self._pid != os.getpid():
             self._begin()
         with self._lock:
-            if self._cells is None:
-                self._cells = self._start(jobs[0].n_layer)
-            cells = self._cells.ctypes.data
-            for turn in range(turns):
-                jobs[turn].cells = cells + 8 * turn * n_cells(jobs[0].n_layer)
-                jobs[turn].n_threads = self.n_threads
-            self._cells[JOB], self._cells[TURNS] = ctypes.addressof(jobs), turns
-            self._enter(cells, 0)
+            n_layer = jobs[0].n_layer
+            if self._counters is None:
+                self._counters = self._start(n_layer)
+            counters = self._counters.ctypes.data
+            for i in range(n_jobs):
+                jobs[i].counters = counters + 8 * i * self._n_counters(n_layer)
+                jobs[i].n_threads = self.n_threads
+            self._counters[FIRST_JOB], self._counters[N_JOBS] = ctypes.addressof(jobs), n_jobs
+            self._kernels.enter(counters, 0)
+
+    def _n_counters(self, n_layer: int) -> int:
+        """Counters of the phases of one job."""
+        return COUNTERS_OF_PHASE * (self._kernels.phases_of_layer * n_layer + self._kernels.other_phases)
 
     def dismiss(self) -> None:
-        """Send the threads home when their job is done; another job starts new ones."""
+        """End the threads after their call; the next call starts new ones."""
         if self._pid != os.getpid():
             self._begin()
         with self._lock:
-            if self._cells is not None:
+            if self._counters is not None:
                 self._finalizer()
-                self._cells = None
+                self._counters = None
 
     def _start(self, n_layer: int) -> np.ndarray:
-        cells = np.zeros(STEPS + MAX_TURNS * n_cells(n_layer), np.int64)
-        cells[INSIDE] = CLOSED
-        enter = self._enter
+        counters = np.zeros(PHASES + MAX_JOBS * self._n_counters(n_layer), np.int64)
+        counters[WORKING] = CLOSED
+        enter = self._kernels.enter
 
-        def serve(me: int) -> None:
-            enter(cells.ctypes.data, me)
+        def serve(thread: int) -> None:
+            enter(counters.ctypes.data, thread)
 
-        for me in range(1, self.n_threads):
-            threading.Thread(target=serve, args=(me,), name=f"nbgpt-{me}", daemon=True).start()
-        self._finalizer = weakref.finalize(self, _dismiss, enter, cells, self._pid)
-        return cells
+        for thread in range(1, self.n_threads):
+            threading.Thread(target=serve, args=(thread,), name=f"nbgpt-{thread}", daemon=True).start()
+        self._finalizer = weakref.finalize(self, _dismiss, enter, counters, self._pid)
+        return counters
 
 
-def _dismiss(enter: Any, cells: np.ndarray, pid: int) -> None:
-    """Let the threads of a team that is no longer used come home."""
+def _dismiss(enter: Any, counters: np.ndarray, pid: int) -> None:
+    """Let the threads of a pool that is no longer used return."""
     if pid == os.getpid():
-        cells[QUIT] = 1
-        enter(cells.ctypes.data, 0)
+        counters[QUIT] = 1
+        enter(counters.ctypes.data, 0)
 
 
 def physical_cores(cpus: set[int], topology: Path = Path("/sys/devices/system/cpu")) -> int:
@@ -87,18 +92,10 @@ def physical_cores(cpus: set[int], topology: Path = Path("/sys/devices/system/cp
     return len(cores)
 
 
-def cpu_quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float | None:
-    """CPUs' worth of time that the control group (version 2 or 1) allows; None: no limit."""
-    quotas = []
-    with contextlib.suppress(OSError, ValueError):
-        for line in membership.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "":
-                folder = root / path.lstrip("/")
-                for group in (folder, *folder.parents):  # a parent's limit binds its children
-                    quotas += _quota_v2(group)
-            elif "cpu" in controllers.split(","):
-                quotas += _quota_v1(root / "cpu" / path.lstrip("/")) + _quota_v1(root / "cpu")
+def cpu_quota(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float | None:
+    """CPUs' worth of time that the control groups (version 2 or 1) allow; None: no limit."""
+    read = {2: _quota_v2, 1: _quota_v1}
+    quotas = [quota for version, group in groups("cpu", root, membership) for quota in read[version](group)]
     return min(quotas, default=None)
 
 

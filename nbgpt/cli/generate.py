@@ -208,7 +208,7 @@ def _as_json(completion: Completion, tokenizer: Tokenizer) -> dict[str, Any]:
     """Names and meanings are those of `Completion`; likeliest tokens come with their texts."""
 
     def text_of(token: int) -> str:
-        return tokenizer.decode([token]) if token < tokenizer.n_vocab else ""
+        return tokenizer.decode([token], skip_special=False) if token in tokenizer else ""
 
     return {
         "text": completion.text,

@@ -79,9 +79,9 @@ def search(model: Model, prompt: Text, options: argparse.Namespace) -> None:
         k = {"k": given["top_k"]} if "top_k" in given else {}
         found = [model.contrastive_search(prompt, alpha=given["penalty_alpha"], **k, **asked)]
     ids = model.encode(prompt, asked.get("bos"))
-    is_echo = "echo" in given
+    is_echo, before = "echo" in given, prompt if isinstance(prompt, str) else model.tokenizer.decode(ids)
     for number, one in enumerate(found):
-        whole = replace(one, text=prompt + one.text, tokens=[*ids, *one.tokens]) if is_echo else one
+        whole = replace(one, text=before + one.text, tokens=[*ids, *one.tokens]) if is_echo else one
         if options.json:
             usage = Usage(len(ids), len(one.tokens))
             write(json.dumps({**asdict(whole), "usage": {**asdict(usage), "total_tokens": usage.total_tokens}}) + "\n")

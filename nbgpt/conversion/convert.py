@@ -52,35 +52,25 @@ def convert(
     as `read_vocabulary`, ValueError for an unknown dtype and for an output that is one of the inputs or no ordinary
     file, OSError.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
-    if output.exists() and not output.is_file():  # a device would be replaced by a file of its name
-        raise ValueError(f"{output} is no ordinary file: choose another name for the result")
-    if output.exists() and any(output.samefile(source) for source in checkpoint.files):
-        raise ValueError(f"{output} is what is to be converted: choose another file for the result")
+    _check(checkpoint, dtype, output)
     writer = _Writer(checkpoint, dtype, inputs, progress)
     if vocabulary is None:
         with suppress(NoVocabularyError):
             vocabulary = read_vocabulary(checkpoint)
+    if bos is None:
+        bos = vocabulary is not None and vocabulary.adds_bos
     metadata = {
         "format": "nbgpt",
         "layout": LAYOUT,
         "name": name,
-        "config": json.dumps(checkpoint.config.to_dict()),
         "dtype": dtype,
-        "bos": json.dumps(vocabulary is not None and vocabulary.adds_bos if bos is None else bos),
+        "bos": json.dumps(bos),
         "calibrated": json.dumps(inputs is not None),
-        "source": ", ".join(path.name for path in checkpoint.files),
-        "source_sha256": _digest(checkpoint.files),
+        **_source_metadata(checkpoint),
+        **(_text_metadata(vocabulary) if vocabulary else {}),
     }
-    if checkpoint.labels:
-        metadata["labels"] = json.dumps(checkpoint.labels)
-    if checkpoint.notes:
-        metadata["notes"] = "; ".join(checkpoint.notes)
     for note in checkpoint.notes:
         print(f"nbgpt: {note}", file=sys.stderr)
-    if vocabulary:
-        metadata |= _text_metadata(vocabulary)
     tokens = _own_tokens(vocabulary)
     shapes = native_shapes(checkpoint.config, dtype)
     if tokens:
@@ -89,6 +79,26 @@ def convert(
     with create(output, shapes, metadata) as file:
         writer.write(file)
         file.write(tokens)
+
+
+def _check(checkpoint: Checkpoint, dtype: str, output: Path) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}; choose one of {', '.join(DTYPES)}")
+    if output.exists() and not output.is_file():  # a device would be replaced by a file of its name
+        raise ValueError(f"{output} is no ordinary file: choose another name for the result")
+    if output.exists() and any(output.samefile(source) for source in checkpoint.files):
+        raise ValueError(f"{output} is what is to be converted: choose another file for the result")
+
+
+def _source_metadata(checkpoint: Checkpoint) -> dict[str, str]:
+    """What the checkpoint says of itself, and which files it is."""
+    return {
+        "config": json.dumps(checkpoint.config.to_dict()),
+        "source": ", ".join(path.name for path in checkpoint.files),
+        "source_sha256": _digest(checkpoint.files),
+        **({"labels": json.dumps(checkpoint.labels)} if checkpoint.labels else {}),
+        **({"notes": "; ".join(checkpoint.notes)} if checkpoint.notes else {}),
+    }
 
 
 def n_bytes(config: GPT2Config, dtype: str) -> int:

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ids
 from numbers import Integral
-from typing import Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -54,16 +54,11 @@ class Engine:
     """Weights, a KV cache and a thread pool, shared by all threads of the process: their calls take turns."""
 
     def __init__(
-        self,
-        weights: Weights,
-        n_threads: int | None = None,
-        kv_dtype: KVDtype = "float32",
-        kv_memory: int | None = None,
+        self, weights: Weights, threads: int | None = None, kv_dtype: KVDtype = "float32", kv_memory: int | None = None
     ) -> None:
         """Arguments and errors as for `ModelRunner`."""
-        self.runner = ModelRunner(weights, n_threads, kv_dtype, kv_memory)
+        self.runner = ModelRunner(weights, threads, kv_dtype, kv_memory)
         self.config, self.cache = self.runner.config, self.runner.cache
-        self.absent_ids = np.empty(0, np.int64)  # ids without a token, which are never chosen
         self.scheduler = Scheduler(self.runner)
         self.lock = threading.RLock()  # reentrant: a logits processor may ask the model something
         self.is_unsettled = False
@@ -73,6 +68,11 @@ class Engine:
     @property
     def weights(self) -> Weights:
         return self.runner.weights
+
+    @property
+    def absent_ids(self) -> np.ndarray:
+        """Ids without a token, int64 [n], which are never chosen."""
+        return self.runner.absent_ids
 
     @property
     def n_threads(self) -> int:
@@ -265,25 +265,9 @@ class Engine:
                     self.free(sequence)
 
     @takes_turns
-    def run_layers(
-        self,
-        sequence: Sequence,
-        ids: Ids[int],
-        layers: tuple[int, int],
-        stream: np.ndarray | None = None,
-        logits: bool = False,
-    ) -> dict[str, np.ndarray]:
-        """Some layers alone, as `ModelRunner.run_layers` -> copies of the buffers of all rows, by name.
-
-        "x": the residual stream after the layers, "qkv", "projected" (what the MLP added, without its bias), and what
-        each matrix of the last layer read: "ln_1", "attended", "ln_2", "inner"; with logits "logits" [n, n_vocab].
-        """
-        n, n_embd = len(ids), self.config.n_embd
-        widths = dict.fromkeys(("x", "projected", "ln_1", "attended", "ln_2"), n_embd)
-        widths |= {"qkv": 3 * n_embd, "inner": self.config.n_inner}
-        result = self.runner.run_layers(sequence, ids, layers, stream, logits)
-        copies = {name: self.runner.buffers[name][:n, :width].copy() for name, width in widths.items()}
-        return {**copies, "logits": result.copy()} if logits else copies
+    def run_layers(self, *args: Any, **kwargs: Any) -> dict[str, np.ndarray]:
+        """`ModelRunner.run_layers` under the lock."""
+        return self.runner.run_layers(*args, **kwargs)
 
     # --- Sequences ----------------------------------------------------------------------------------------------------
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
+
+from ..backend.cgroup import MEMBERSHIP, ROOT, groups
 
 KV_SHARE = 0.25
 """Of the memory that the machine or the control group allows: the limit of the KV cache unless told otherwise."""
@@ -22,24 +23,15 @@ def _physical_memory() -> float:
         return 4 << 30
 
 
-def cgroup_memory(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float:
-    """Bytes that the control group (version 2 or 1) allows; infinity where there is no limit."""
-    limits = [float("inf")]
-    with contextlib.suppress(OSError, ValueError):
-        for line in membership.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "":
-                folder = root / path.lstrip("/")
-                for group in (folder, *folder.parents):  # a parent's limit binds its children
-                    limits += _limit(group / "memory.max")
-            elif "memory" in controllers.split(","):
-                limits += _limit(root / "memory" / path.lstrip("/") / "memory.limit_in_bytes")
-                limits += _limit(root / "memory" / "memory.limit_in_bytes")
-    return min(limits)
+def cgroup_memory(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float:
+    """Bytes that the control groups (version 2 or 1) allow; infinity where there is no limit."""
+    files = {2: "memory.max", 1: "memory.limit_in_bytes"}
+    limits = [_limit(group / files[version]) for version, group in groups("memory", root, membership)]
+    return min(limits, default=float("inf"))
 
 
-def _limit(file: Path) -> list[float]:
+def _limit(file: Path) -> float:
     try:
-        return [float(file.read_text())]
+        return float(file.read_text())
     except (OSError, ValueError):  # not there, or "max"
-        return []
+        return float("inf")

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..abi.job import MAX_TURNS, Job
+from ..abi.job import MAX_JOBS, Job
 from ..abi.layout import (
     FEW_ROWS,
     GROUP,
@@ -53,26 +53,23 @@ class ModelRunner:
     """
 
     def __init__(
-        self,
-        weights: Weights,
-        n_threads: int | None = None,
-        kv_dtype: KVDtype = "float32",
-        kv_memory: int | None = None,
+        self, weights: Weights, threads: int | None = None, kv_dtype: KVDtype = "float32", kv_memory: int | None = None
     ) -> None:
         """kv_memory: bytes that the KV cache may take; None: a share of the machine's, see memory.py.
 
         Raises KernelError if the kernels cannot be compiled, ValueError for another value that is out of range.
         """
-        if n_threads is not None and not (isinstance(n_threads, int) and 1 <= n_threads <= MAX_THREADS):
-            raise ValueError(f"threads is {n_threads}; it must be from 1 to {MAX_THREADS}")
+        if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MAX_THREADS):
+            raise ValueError(f"threads is {threads}; it must be from 1 to {MAX_THREADS}")
         self.weights = weights
         self.config = weights.config
         self.cache = KVCache(self.config, kv_dtype, default_kv_memory() if kv_memory is None else kv_memory)
-        self.thread_pool = ThreadPool(load_kernels(weights.dtype), n_threads or default_threads())
+        self.thread_pool = ThreadPool(load_kernels(weights.dtype), threads or default_threads())
         self.buffers: dict[str, np.ndarray] = {}
+        self.absent_ids = np.empty(0, np.int64)  # ids without a token, which are never chosen
         self.drawn = np.empty(0, np.int32)  # ids that the last pass drew
         self.nll = np.empty(0)  # negative log-likelihoods of the last pass's targets, in nats
-        self._jobs = (Job * MAX_TURNS)()
+        self._jobs = (Job * MAX_JOBS)()
         self._job = self._jobs[0]
         self._logit_planes = LOGIT_PLANES[HEAD_DTYPE[weights.dtype]]
         self._set_model()
@@ -86,6 +83,17 @@ class ModelRunner:
         self.buffers.clear()
         self.cache.close()
         self.weights = replace(self.weights, block=np.zeros(0, np.uint8))
+
+    def forbid(self, absent_ids: np.ndarray) -> None:
+        """Never draw some ids, int64 [n] in ascending order; see `can_draw`."""
+        self.absent_ids = absent_ids
+        self._job.n_choices = self.config.n_vocab - len(absent_ids) if self.can_draw else self.config.n_vocab
+
+    @property
+    def can_draw(self) -> bool:
+        """True if the kernels can draw ids: those that are forbidden, if any, are the last ones."""
+        n = len(self.absent_ids)
+        return not n or int(self.absent_ids[0]) == self.config.n_vocab - n
 
     def check_open(self) -> None:
         """Raise RuntimeError if the model is closed."""
@@ -118,7 +126,7 @@ class ModelRunner:
         job, params, self.drawn = self._job, np.array(sampling, np.float64), np.empty(len(sampling), np.int32)
         job.n_sampled, job.sampling, job.sampled = len(sampling), params.ctypes.data, self.drawn.ctypes.data
         next_ids, self.nll = np.array(targets, np.int32), np.empty(len(targets), np.float64)
-        job.n_targets, job.targets, job.surprises = len(targets), next_ids.ctypes.data, self.nll.ctypes.data
+        job.n_targets, job.targets, job.nll = len(targets), next_ids.ctypes.data, self.nll.ctypes.data
         job.first_layer, job.last_layer = layers or (0, self.config.n_layer)
         job.is_observed = is_observed or layers is not None
         self.thread_pool.run(self._jobs)
@@ -128,7 +136,7 @@ class ModelRunner:
     def decode_steps(self, sequences: list[Sequence], ids: Ids[int], params: np.ndarray) -> np.ndarray:
         """Multi-step decode: append ids [n], draw what follows, append that, and so on, in one call of compiled code.
 
-        params float64 [n_steps, n, 4]: `DrawParams` of each draw, n_steps up to MAX_TURNS -> ids drawn, int32
+        params float64 [n_steps, n, 4]: `DrawParams` of each draw, n_steps up to MAX_JOBS -> ids drawn, int32
         [n_steps, n]; the last of them are not appended. The sequences differ. The ids are those of as many passes.
         """
         params = np.ascontiguousarray(params, np.float64)
@@ -182,20 +190,27 @@ class ModelRunner:
         layers: tuple[int, int],
         stream: np.ndarray | None = None,
         logits: bool = False,
-    ) -> np.ndarray:
-        """Some layers alone, at most MAX_ROWS rows, as in `forward`; what they compute is left in `buffers`.
+    ) -> dict[str, np.ndarray]:
+        """Some layers alone, at most MAX_ROWS rows, as in `forward` -> copies of the buffers, by name.
 
         layers: (0, 0) is the embedding alone; (n_layer, n_layer) with logits the head alone.
         stream: the residual stream that a first layer above 0 starts from, float32 [len(ids), n_embd].
+
+        "x" is the residual stream after the layers, "projected" what the MLP added to it, without its bias. "ln_1",
+        "attended", "ln_2" and "inner" are what the matrices of the last layer read. "logits" [n, n_vocab] if asked for.
         """
-        n = len(ids)
+        n, n_embd = len(ids), self.config.n_embd
         self._reserve(n, n if logits else 0)
         if stream is not None:
-            self.buffers["x"][:n, : self.config.n_embd] = stream
-        return self.forward(ids, [sequence] * n, range(n) if logits else (), layers=layers)
+            self.buffers["x"][:n, :n_embd] = stream
+        result = self.forward(ids, [sequence] * n, range(n) if logits else (), layers=layers)
+        widths = dict.fromkeys(("x", "projected", "ln_1", "attended", "ln_2"), n_embd)
+        widths |= {"qkv": 3 * n_embd, "inner": self.config.n_inner}
+        copies = {name: self.buffers[name][:n, :width].copy() for name, width in widths.items()}
+        return {**copies, "logits": result.copy()} if logits else copies
 
     def probe(self, kind: int, items: int, data: np.ndarray) -> None:
-        """Let the threads read `data` or compute on it instead of running the model: see kernels/limits.py."""
+        """Let the threads read `data` or compute on it instead of running the model: see kernels/roofline.py."""
         self._job.probe, self._job.probe_items, self._job.probe_data = kind, items, data.ctypes.data
         try:
             self.thread_pool.run(self._jobs)
@@ -222,7 +237,7 @@ class ModelRunner:
         rows = {
             "ids": ids,
             "positions": positions,
-            "tables": [tables[id(sequence)] for sequence in sequences],
+            "table_starts": [tables[id(sequence)] for sequence in sequences],
             "page_tables": page_table,
             "logit_rows": wants,
         }
@@ -230,7 +245,7 @@ class ModelRunner:
         for name, array in self._rows.items():
             setattr(job, name, array.ctypes.data)
         job.n_rows, job.n_logits = len(ids), len(wants)
-        job.pages, job.kv_halves = self.cache.memory.ctypes.data, self.cache.dtype == "float16"
+        job.pages, job.kv_is_float16 = self.cache.memory.ctypes.data, self.cache.dtype == "float16"
 
     def _place(self, ids: Ids[int], sequences: list[Sequence], n_steps: int = 1) -> list[int]:
         """Positions of the rows in the first of n_steps passes; their sequences grow by n_steps for each row."""
@@ -254,6 +269,7 @@ class ModelRunner:
         self._attention_scales = np.array([config.attention_scale(i) for i in range(config.n_layer)], np.float32)
         job.n_layer, job.n_head, job.n_embd = config.n_layer, config.n_head, config.n_embd
         job.n_inner, job.n_vocab = config.n_inner, config.n_vocab
+        job.n_choices = config.n_vocab
         job.activation = ACTIVATIONS.index(config.activation)
         job.epsilon = config.layer_norm_epsilon
         job.weights = weights.block.ctypes.data

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..abi.job import MAX_TURNS
+from ..abi.job import MAX_JOBS
 from ..config import GPT2Config
 from ..sampling.logprobs import TokenLogprob, measure
 from ..sampling.params import DrawParams, SamplingParams
@@ -100,12 +100,14 @@ class Request:
         params: SamplingParams,
         *,
         absent_ids: np.ndarray | None = None,
+        can_draw: bool = True,
         speculation: Speculation | None = None,
         kept: KeptText | None = None,
     ) -> None:
         """Take a prompt of one id or more.
 
-        absent_ids: int64 [n], ids of the model that have no token, which are never chosen.
+        absent_ids: int64 [n], ids of the model that have no token, which are never chosen. can_draw: the kernels know
+        them, see `ModelRunner.forbid`.
         speculation: drafts ids; used while the request is alone and the kernels draw its ids.
         kept: a text that the prompt may begin with, and where its pages go when the request ends.
         Raises ValueError that names the parameter, its value and what is allowed.
@@ -129,6 +131,7 @@ class Request:
         self.first_wanted = len(self.window.ids) - 1  # first place in the window whose logits are needed
         self._text = array("i", text)
         self._sampler = Sampler(params, n_prompt, absent_ids)
+        self._can_draw = can_draw
         self._started: float | None = None
         self._is_cancelled = False
         self.timing.prompt_tokens = len(self.window.ids)
@@ -178,7 +181,8 @@ class Request:
 
     def draw_params(self, place: int) -> DrawParams | None:
         """What the kernels need to draw what follows a place of the window; None if the logits are needed instead."""
-        return self._sampler.draw_params(len(self.tokens)) if place == len(self.window.ids) - 1 else None
+        is_last = place == len(self.window.ids) - 1
+        return self._sampler.draw_params(len(self.tokens)) if is_last and self._can_draw else None
 
     @property
     def is_drawn_by_kernels(self) -> bool:
@@ -193,7 +197,7 @@ class Request:
             return 1
         room = self.window.n_ctx - self.window.sequence.length
         at_once = int(CALL_SECONDS * (self.timing.new_tokens - 1) / seconds)
-        return max(1, min(MAX_TURNS, at_once, room, self.params.max_tokens - len(self.tokens)))
+        return max(1, min(MAX_JOBS, at_once, room, self.params.max_tokens - len(self.tokens)))
 
     def draws(self, n: int) -> list[DrawParams]:
         """What the kernels need to draw the next n tokens."""

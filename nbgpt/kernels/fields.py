@@ -1,51 +1,50 @@
-"""What the phases of a pass read of its job: the fields are functions of it, `n_embd(job)`."""
+"""The slots of a `Job` as functions of compiled code: `from .fields import n_embd`, then `n_embd(job)`.
+
+Any slot of abi/job.py can be imported; the table there says its type, an int64, a float32 or a pointer. `job` is a
+pointer to the bytes of the record. Accessors are intrinsics, because a kernel costs Numba ten milliseconds to compile.
+"""
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 from numba import types
+from numba.extending import intrinsic
 
-from ..abi.layout import FEW_ROWS, STRIDE
-from ..simd import kernel
-from .record import number_field, pointer_field, round_up
+from ..abi.job import SLOT, SLOT_TYPES
+from ..simd.codegen import I64
 
-cells = pointer_field("cells", types.int64)
-n_threads = number_field("n_threads")
-n_rows = number_field("n_rows")
-n_embd = number_field("n_embd")
-n_inner = number_field("n_inner")
-n_head = number_field("n_head")
-n_layer = number_field("n_layer")
-n_vocab = number_field("n_vocab")
-activation = number_field("activation")
-positions = pointer_field("positions", types.int32)
-tables = pointer_field("tables", types.int32)
-page_tables = pointer_field("page_tables", types.int32)
-x = pointer_field("x", types.float32)
-qkv = pointer_field("qkv", types.float32)
-inner = pointer_field("inner", types.float32)
-projected = pointer_field("projected", types.float32)
-attended = pointer_field("attended", types.float32)
-logits = pointer_field("logits", types.float32)
-first_layer, last_layer = number_field("first_layer"), number_field("last_layer")
-_is_observed = number_field("is_observed")
+BYTES = types.CPointer(types.uint8)
 
 
-@kernel
-def stride_of(n):
-    """Floats between rows of n."""
-    return round_up(n, STRIDE)
+def load_slot(builder: Any, job: Any, name: str, llvm_type: Any) -> Any:
+    """Emit the load of a slot."""
+    address = builder.gep(job, [I64(8 * SLOT[name])])
+    return builder.load(builder.bitcast(address, llvm_type.as_pointer()))
 
 
-@kernel
-def are_few(job, rows):
-    """Are there so few rows that each thread does best to prepare them all for itself, and not to wait for another?
-
-    Then the buffers between the operations are not filled, so not if somebody wants to see them.
-    """
-    return rows <= FEW_ROWS and _is_observed(job) == 0
+def _type_of(name: str) -> Any:
+    c_type = SLOT_TYPES[name]
+    element = getattr(types, c_type.removesuffix("*"))
+    return types.CPointer(element) if c_type.endswith("*") else element
 
 
-@kernel
-def place_of(row, copy):
-    """Where the row of a copy lies in a buffer; copy 0 is everybody's, few rows have one for each thread."""
-    return copy * FEW_ROWS + row
+@functools.cache
+def _accessor(name: str) -> Any:
+    result = _type_of(name)
+
+    @intrinsic
+    def field(typing: Any, job: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return load_slot(builder, args[0], name, context.get_value_type(result))
+
+        return result(BYTES), generate
+
+    return field
+
+
+def __getattr__(name: str) -> Any:
+    if name not in SLOT_TYPES:
+        raise AttributeError(f"abi/job.py has no slot {name!r}")
+    return _accessor(name)

@@ -1,205 +1,117 @@
-"""GPT-2 as compiled code: tokens in, logits out, by a team of threads.
+"""The forward pass of GPT-2: token ids in, logits out.
 
-Read `make_forward`, then `_make_block`. A function make_... chooses what depends on the type of the weights before
-anything is compiled, and returns a kernel. `job` is the record of ../job.py, and its fields are functions of it:
-`n_embd(job)`. Every phase is a numbered step of the pass, whose items the threads share: see linear.py and heads.py.
+Each function make_... returns the phases of one part of the model, in order; a phase is a parallel loop (phases.py) and
+its number follows from its place. `make_linear` is given what its input rows are (`source`) and what completes its
+output (`then`): LayerNorms are computed while rows are packed, residual additions while the product is in the cache.
+
+Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners";
+https://github.com/openai/gpt-2/blob/master/src/model.py. tests/reference.py is the same in NumPy.
 """
 
 from __future__ import annotations
 
-import ctypes
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 from numba import types
 
-from ..abi.job import JOB, OTHER_STEPS, QUIT, STEPS_OF_LAYER, TURNS, Job
 from ..abi.layout import LANES
-from ..simd import at, atomic_load, kernel, pointer_in
-from .embedding import EMBEDS
+from ..simd import at, kernel
 from .fields import (
-    cells,
     first_layer,
+    ids,
     inner,
     last_layer,
+    ln_1,
+    ln_2,
     logits,
     n_embd,
     n_inner,
     n_layer,
+    n_logits,
     n_rows,
     n_vocab,
     positions,
     projected,
     qkv,
-    stride_of,
     x,
 )
-from .heads import attended_row, attention, finish_qkv
-from .limits import measure_limit, probe
-from .linear import finish_inner, inner_row, make_finish_logits, make_finish_residual, make_linear, make_norm
-from .matmul import HEAD_MATMULS, MATMULS, Matmul
-from .outcomes import make_sample_rows, make_score_rows, n_sampled, n_targets
-from .record import floats, layer_tensor, matrix, model_tensor, number_field, pointer_field, round_up
-from .team import (
-    announce,
-    claim,
-    close_job,
-    enter_job,
-    item_done,
-    leave_job,
-    open_job,
-    wait_for_job,
-    wait_for_step,
-)
-
-_JOB_BYTES = ctypes.sizeof(Job)
-_ln_1 = pointer_field("ln_1", types.float32)
-_ln_2 = pointer_field("ln_2", types.float32)
-_ids = pointer_field("ids", types.int32)
-_logit_rows = pointer_field("logit_rows", types.int32)
-_n_logits = number_field("n_logits")
+from .linear import activate_inner, inner_row, logit_row, make_add_planes, make_linear, make_norm, make_residual_add
+from .matmul import HEAD_MATMULS, MATMULS
+from .multi_head import append_to_cache, attention, merged_heads, n_qkv
+from .next_token import make_sample, make_score
+from .phases import in_order, make_phase
+from .rows import padded, stride_of
+from .tensors import matrix, vector
+from .token_embedding import EMBEDS
 
 
-@kernel
-def _same_row(job, row):
-    return row
-
-
-@kernel
-def _logit_row(job, row):
-    return types.int64(_logit_rows(job)[row])
-
-
-@kernel
-def _three_embd(job):
-    return 3 * n_embd(job)
-
-
-def _make_embed(embed_row: Any, group: int) -> Any:
-    wte, wpe = matrix("wte"), floats(model_tensor("wpe.weight"))
+def make_embedding(dtype: str) -> list[Any]:
+    """x = wte[id] + wpe[position]."""
+    embed_row, group = EMBEDS[dtype], MATMULS[dtype].group
+    wte, wpe = matrix("wte"), vector("wpe.weight")
 
     @kernel
-    def embed(job, step):
-        """x = wte[id] + wpe[position]."""
-        row = claim(cells(job), step)
-        while row < n_rows(job):
-            token, position = types.int64(_ids(job)[row]), types.int64(positions(job)[row])
-            place = at(wpe(job, 0), position * round_up(n_embd(job), LANES))
-            out = at(x(job), row * stride_of(n_embd(job)))
-            embed_row(out, token, place, wte(job, 0), n_embd(job), round_up(n_embd(job), group))
-            for k in range(n_embd(job), stride_of(n_embd(job))):
-                out[k] = types.float32(0)  # a pass that overflowed may have left NaN here
-            item_done(cells(job), step)
-            row = claim(cells(job), step)
-        wait_for_step(cells(job), step, n_rows(job))
+    def embed(job, layer, row, thread):
+        token, position = types.int64(ids(job)[row]), types.int64(positions(job)[row])
+        out, size = at(x(job), row * stride_of(n_embd(job))), n_embd(job)
+        embed_row(
+            out, token, at(wpe(job, layer), position * padded(size, LANES)), wte(job, layer), size, padded(size, group)
+        )
+        for k in range(size, stride_of(size)):
+            out[k] = types.float32(0)  # a previous pass that overflowed may have left NaN here
 
-    return embed
+    return [make_phase(n_rows, embed)]
 
 
-def _make_block(matmul: Matmul) -> Any:
-    """One layer: each half reads the residual stream through a LayerNorm and adds to it what it found."""
-
-    def linear(name: str, source: Any, out: Any, n_in: Any, n_out: Any, finish: Any) -> Any:
-        return make_linear(matmul, source, matrix(name), out, n_rows, (n_in, n_out), finish)
-
-    def norm(name: str, out: Any) -> Any:
-        gain, bias = (floats(layer_tensor(f"{name}.{part}")) for part in ("weight", "bias"))
-        return make_norm(gain, bias, out, _same_row)
-
-    def residual(name: str) -> Any:
-        return make_finish_residual(floats(layer_tensor(name + ".bias")))
-
-    ln_1, ln_2 = norm("ln_1", _ln_1), norm("ln_2", _ln_2)
-    attn_c_attn = linear("attn.c_attn", ln_1, qkv, n_embd, _three_embd, finish_qkv)
-    attn_c_proj = linear("attn.c_proj", attended_row, projected, n_embd, n_embd, residual("attn.c_proj"))
-    mlp_c_fc = linear("mlp.c_fc", ln_2, inner, n_embd, n_inner, finish_inner)
-    mlp_c_proj = linear("mlp.c_proj", inner_row, projected, n_inner, n_embd, residual("mlp.c_proj"))
-
-    @kernel
-    def block(job, layer, step, me):
-        """x += attention(ln_1(x)), x += mlp(ln_2(x)): STEPS_OF_LAYER steps."""
-        attn_c_attn(job, layer, step, me)  # of ln_1(x); keys and values go into the cache
-        attention(job, layer, step + 2, me)
-        attn_c_proj(job, layer, step + 3, me)  # and onto the residual stream
-        mlp_c_fc(job, layer, step + 5, me)  # of ln_2(x), and the activation
-        mlp_c_proj(job, layer, step + 7, me)  # and onto the residual stream
-
-    return block
+def make_block(dtype: str) -> list[Any]:
+    """One layer: x += attn(ln_1(x)), then x += mlp(ln_2(x))."""
+    linear = functools.partial(make_linear, MATMULS[dtype], n_rows)
+    return [
+        # x += attn.c_proj(attention(attn.c_attn(ln_1(x))))
+        *linear(make_norm("ln_1", ln_1), "attn.c_attn", (n_embd, n_qkv), qkv, then=append_to_cache),
+        attention,
+        *linear(merged_heads, "attn.c_proj", (n_embd, n_embd), projected, then=make_residual_add("attn.c_proj.bias")),
+        # x += mlp.c_proj(gelu(mlp.c_fc(ln_2(x))))
+        *linear(make_norm("ln_2", ln_2), "mlp.c_fc", (n_embd, n_inner), inner, then=activate_inner),
+        *linear(inner_row, "mlp.c_proj", (n_inner, n_embd), projected, then=make_residual_add("mlp.c_proj.bias")),
+    ]
 
 
-def _make_head(matmul: Matmul) -> Any:
-    """ln_f and the output embedding, for the rows that want logits."""
-    gain, bias = (floats(model_tensor(f"ln_f.{part}")) for part in ("weight", "bias"))
-    ln_f = make_norm(gain, bias, _ln_2, _logit_row)
-    finish = make_finish_logits(matmul.planes)
-    return make_linear(matmul, ln_f, matrix("lm_head"), logits, _n_logits, (n_embd, n_vocab), finish)
-
-
-def make_forward(block_dtype: str, head_dtype: str) -> Any:
-    """The forward pass for one type of block weights and one of the token matrix."""
-    block, head = _make_block(MATMULS[block_dtype]), _make_head(HEAD_MATMULS[head_dtype])
-    embed = _make_embed(EMBEDS[head_dtype], MATMULS[head_dtype].group)
-    planes = HEAD_MATMULS[head_dtype].planes
-    sample_rows, score_rows = make_sample_rows(planes), make_score_rows(planes)
-
-    @kernel
-    def forward(job, me):
-        """The share of one thread, whose number is `me`."""
-        if probe(job) != 0:
-            measure_limit(job, 0, me)
-            return
-        after_layers = 1 + STEPS_OF_LAYER * n_layer(job)
-        if first_layer(job) == 0:
-            embed(job, 0)
-        for layer in range(first_layer(job), last_layer(job)):
-            block(job, layer, 1 + STEPS_OF_LAYER * layer, me)
-        if last_layer(job) == n_layer(job) and _n_logits(job) > 0:
-            head(job, 0, after_layers, me)
-        if n_sampled(job) > 0:
-            sample_rows(job, after_layers + 2, me)
-        if n_targets(job) > 0:
-            score_rows(job, after_layers + 3)
-
-    return forward
+def make_head(dtype: str) -> list[Any]:
+    """logits = lm_head(ln_f(x)) of the rows that need them; then a sampled id, or the NLL of a target, for some."""
+    matmul = HEAD_MATMULS[dtype]
+    ln_f = make_norm("ln_f", ln_2, logit_row)
+    lm_head = make_linear(
+        matmul, n_logits, ln_f, "lm_head", (n_embd, n_vocab), logits, then=make_add_planes(matmul.planes)
+    )
+    return [*lm_head, make_sample(matmul.planes), make_score(matmul.planes)]
 
 
 @dataclass(frozen=True)
-class Entries:
-    """What compiled code offers to the interpreter."""
+class Forward:
+    """The compiled forward pass, and how many phases it has."""
 
-    run: Any  # (team): the caller's share of the jobs whose address is in the team's cells, as thread 0
-    serve: Any  # (team, me): another thread's share of all jobs, until the team is told to quit
+    run: Any  # (job, thread): one thread's share
+    phases_of_layer: int
+    other_phases: int
 
 
-def make_entries(block_dtype: str, head_dtype: str) -> Entries:
-    """The forward pass, as the entries of a team."""
-    forward = make_forward(block_dtype, head_dtype)
-
-    @kernel
-    def take_turns(team, me):
-        """All passes of a call; when the interpreter's lock is far, one call makes many tokens."""
-        for turn in range(atomic_load(team, TURNS)):
-            forward(at(pointer_in(team, JOB, types.uint8), turn * _JOB_BYTES), me)
+def make_forward(block_dtype: str, head_dtype: str) -> Forward:
+    """The forward pass for one type of block weights and one type of embedding and LM head."""
+    embedding, block, head = make_embedding(head_dtype), make_block(block_dtype), make_head(head_dtype)
+    embed, run_block, run_head = in_order(embedding), in_order(block), in_order(head)
+    before_block, phases_of_layer = len(embedding), len(block)
 
     @kernel
-    def run(team):
-        if atomic_load(team, QUIT) != 0:
-            announce(team)
-            return
-        n_steps = STEPS_OF_LAYER * n_layer(pointer_in(team, JOB, types.uint8)) + OTHER_STEPS
-        open_job(team, n_steps * atomic_load(team, TURNS))
-        take_turns(team, types.int64(0))  # a literal is another type, for which all would be compiled again
-        close_job(team)
+    def run(job, thread):
+        zero = types.int64(0)
+        if first_layer(job) == 0:
+            embed(job, zero, zero, thread)
+        for layer in range(first_layer(job), last_layer(job)):
+            run_block(job, layer, before_block + phases_of_layer * layer, thread)
+        if last_layer(job) == n_layer(job):
+            run_head(job, zero, before_block + phases_of_layer * n_layer(job), thread)
 
-    @kernel
-    def serve(team, me):
-        seen = types.int64(0)
-        while True:
-            seen = wait_for_job(team, seen)
-            if atomic_load(team, QUIT) != 0:
-                return
-            if enter_job(team):
-                take_turns(team, me)
-            leave_job(team)
-
-    return Entries(run, serve)
+    return Forward(run, phases_of_layer, before_block + len(head))

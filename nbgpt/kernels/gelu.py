@@ -1,4 +1,4 @@
-"""The feed-forward layer's activations, with the addition of the bias that precedes them."""
+"""The activations of the MLP, with the addition of the bias that precedes them."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def gelu_new(x):
 
 @kernel
 def gelu(x):
-    """x times the normal distribution function at x."""
+    """x * Phi(x), Phi the distribution function of the normal distribution (Hendrycks and Gimpel 2016)."""
     one, zero = splat(types.float32(1)), splat(types.float32(0))
     z = absolute(x) * splat(_SQRT_HALF)
     t = one / fma(splat(_ERF_P), z, one)
     a5, a4, a3, a2, a1 = _ERF_A
     series = fma(fma(fma(fma(splat(a5), t, splat(a4)), t, splat(a3)), t, splat(a2)), t, splat(a1)) * t
-    tail = series * exp(zero - z * z) * splat(types.float32(0.5))  # the distribution function at -|x|
+    tail = series * exp(zero - z * z) * splat(types.float32(0.5))  # |x| * tail is |x| Phi(-|x|)
     return maximum(x, zero) - absolute(x) * tail
 
 
@@ -66,7 +66,7 @@ def tanh(x):
 
 
 @kernel
-def activate(x, bias, n, activation):  # x, bias [n], n a multiple of 16; activation: place in config.ACTIVATIONS
+def activate(x, bias, n, activation):  # x, bias [n], n a multiple of 16; activation: index in config.ACTIVATIONS
     """x = activation(x + bias), in place."""
     for k in range(0, n, LANES):
         value = load(x, k) + load(bias, k)
@@ -75,7 +75,7 @@ def activate(x, bias, n, activation):  # x, bias [n], n a multiple of 16; activa
         elif activation == 1:
             value = gelu(value)
         elif activation == 2:
-            value = maximum(splat(types.float32(0)), value)  # this way round NaN stays NaN
+            value = maximum(splat(types.float32(0)), value)  # in this order NaN stays NaN
         elif activation == 3:
             value = silu(value)
         elif activation == 4:

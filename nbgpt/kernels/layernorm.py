@@ -9,7 +9,7 @@ from ..simd import fma, keep_first, kernel, load, splat, square_root, store, tot
 
 
 @kernel
-def layer_norm(out, x, gain, bias, n, epsilon):  # out, x, gain, bias: [n], zero up to a multiple of 16
+def layer_norm(out, x, gain, bias, n, epsilon):  # all [n], zero beyond, up to a multiple of 16
     """out = (x - mean) / sqrt(variance + epsilon) * gain + bias (Ba et al. 2016)."""
     zero = splat(types.float32(0))
     sums = zero

@@ -1,15 +1,15 @@
-"""out = x @ w: tiles of outputs stay in registers while inputs and weights stream by.
+"""out = x @ w: a tile of outputs stays in registers while inputs and weights stream through.
 
-A panel is 16 outputs side by side, one register wide; a tile is some rows of activations by one or two panels. Weights
-lie in panels, [n_out / 16, n_in, 16], so that one load brings one input's weights for 16 outputs; activations lie in
-row tiles, [n_in, height], so that the scalars of one input are neighbours. Integer weights go four inputs at a time:
+A panel is 16 outputs, one register wide. A tile is some rows of activations by one or two panels. Weights are stored in
+panels, [n_out / 16, n_in, 16]: one load reads the weights of one input for 16 outputs. Activations are stored in row
+tiles, [n_in, height]: the scalars of one input are neighbours. Integer weights take four inputs at a time:
 [n_out / 16, n_in / 4, 16, 4] bytes against [n_in / 4, height, 4] bytes.
 
-Each output is one chain of additions over the inputs in their order, whatever tile it is computed in: the bits of a
-row do not depend on how many rows share the call.
+Each output is one chain of additions over the inputs in their order, in every kind of tile: the bits of a row do not
+depend on the number of rows of the call.
 
-In the signatures x = (values, sums, scales) is a row tile and w = (values, scales, offsets) are panels, all pointers
-to bytes; a type of weights that has no use for one of them does not read it.
+In the signatures x = (values, sums, scales) is a row tile and w = (values, scales, offsets) are panels, all pointers to
+bytes. A type of weights that has no sums, scales or offsets does not read them.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ from ..simd.dots import ADDED, BYTES, NIBBLES
 
 @dataclass(frozen=True)
 class Tiles:
-    """Shapes that fit the register file: 32 registers of 16 lanes with AVX-512, the equal of 8 without.
+    """Tile shapes that fit the register file: 32 registers of 16 lanes with AVX-512, the equivalent of 8 without.
 
-    Sums of whole numbers and results share it; results wait in memory while a group is summed. One row, or two, are as
-    fast as memory: of whole numbers they take one panel after the other, a straight line, and ask the cache for what
-    is near; floats take two, as each multiply-add waits for the one before. All by experiment, see bench/NOTES.md.
+    Integer tiles hold integer sums and float results; results wait in memory while a group is summed. One or two rows
+    run at memory bandwidth. With integers they read one panel after the other, linearly; with floats two panels at
+    once, as each multiply-add waits for the previous one. All shapes were found by measurement: see bench/NOTES.md.
     """
 
-    whole: tuple[int, int]  # (rows, panels) for a whole row tile, as prefill has them; the rows divide ROW_TILE
-    others: tuple[tuple[int, int, Any], ...]  # (rows, panels, what reads the weights) for what is left, tallest first
+    whole: tuple[int, int]  # (rows, panels) of the tiles of a whole row tile, as in prefill; the rows divide ROW_TILE
+    others: tuple[tuple[int, int, Any], ...]  # (rows, panels, read) for fewer rows, tallest first; read as in MakeTile
 
 
 _FLOATS_512 = (8, 2, ahead_tile), (4, 2, ahead_tile), (2, 2, ahead_tile)
@@ -72,7 +72,7 @@ _AVX512 = {
     "float32": Tiles((ROW_TILE, 2), (*_FLOATS_512, (1, 2, stream_tile))),
     "float16": Tiles((ROW_TILE, 2), (*_FLOATS_512, (1, 2, ahead_tile))),
     "int8": Tiles((6, 2), ((8, 2, ahead_tile), (4, 2, ahead_tile), (2, 1, stream_tile), (1, 1, stream_tile))),
-    "int4": Tiles((6, 2), ((4, 2, ahead_tile), (2, 1, stream_tile), (1, 1, stream_tile))),  # nibbles need registers too
+    "int4": Tiles((6, 2), ((4, 2, ahead_tile), (2, 1, stream_tile), (1, 1, stream_tile))),  # unpacking takes registers
 }
 _FLOATS = (6, 1, ahead_tile), (4, 1, ahead_tile), (2, 2, ahead_tile)
 _OTHERS = {
@@ -85,22 +85,22 @@ TILES = _AVX512 if TARGET.avx512 else _OTHERS
 _X8, _X4 = BYTES.activations, NIBBLES.activations
 
 MakeTile = Callable[[int, int, Any], Any]
-"""(rows, panels, what reads weights) -> a kernel that fills a tile of outputs."""
+"""(rows, panels, read) -> a kernel that computes a tile of outputs; read loads a row of weights: see simd/tiles.py."""
 
 
 @dataclass(frozen=True)
 class Matmul:
-    """What one type of weights needs, as compiled functions."""
+    """The kernels of one type of weights."""
 
-    pack_row: Any  # (x, row, height, source, n_in): a row of float32 takes its place in a row tile
+    pack_row: Any  # (x, row, height, source, n_in): packs float32 source [n_in] as a row of a row tile
     multiply: Any  # (out, out_stride, x, height, w, n_in, panel): out [height, 32] = x @ w of two panels
     group: int  # inputs are padded to a multiple of this many
     value_bytes: int  # of a packed activation
-    planes: int = 1  # rows that an activation takes in a tile
+    planes: int = 1  # rows of a tile that one input row takes
 
 
 def _over_panels(make_tile: MakeTile, rows: int, panels: int, read: Any) -> Any:
-    """A tile of all PANELS, at once or one after the other."""
+    """A tile of all PANELS, computed `panels` at a time."""
     tile = make_tile(rows, panels, read)
     if panels == PANELS:
         return tile
@@ -119,7 +119,7 @@ def _nothing(out, out_stride, x, row, height, w, n_in, panel):
 
 
 def _cover(tile: Any, rows: int, cover_rest: Any) -> Any:
-    """Cover the rows from `row` on with a tile, and what it is too tall for otherwise."""
+    """Compute rows with this tile while it fits, and the remaining rows with cover_rest."""
 
     @kernel
     def cover(out, out_stride, x, row, height, w, n_in, panel):
@@ -132,7 +132,7 @@ def _cover(tile: Any, rows: int, cover_rest: Any) -> Any:
 
 
 def _multiply(make_tile: MakeTile, tiles: Tiles) -> Any:
-    """Cover a row tile. Of a whole one only the first part asks the cache for weights to come, of others every part."""
+    """Multiply a row tile. In a whole tile only the first part prefetches weights; with fewer rows every part does."""
     cover = _nothing
     for rows, panels, read in reversed(tiles.others):
         cover = _cover(_over_panels(make_tile, rows, panels, read), rows, cover)
@@ -158,14 +158,14 @@ def _multiply(make_tile: MakeTile, tiles: Tiles) -> Any:
 
 @kernel
 def pack_float_row(x, row, height, source, n_in):  # source [n_in]
-    """Copy a row into its tile."""
+    """Copy a row into a row tile."""
     values = cast(x[0], types.float32)
     for k in range(n_in):
         values[k * height + row] = source[k]
 
 
 def _float_tile(dtype: Any) -> MakeTile:
-    """out = x @ w: for each input and row a broadcast and a fused multiply-add a panel."""
+    """out = x @ w: for each input and row, one broadcast and one fused multiply-add per panel."""
 
     def make_tile(rows: int, panels: int, read: Any) -> Any:
         @kernel
@@ -182,9 +182,9 @@ def _float_tile(dtype: Any) -> MakeTile:
     return make_tile
 
 
-# --- int8, int4: activations in signed bytes, scaled by groups -------------------------------------------------------
+# --- int8, int4: int8 activations, scaled by groups ------------------------------------------------------------------
 
-_SMALLEST = np.float32(1e-30)  # a group below it is zeros: the inverse of its scale would overflow
+_SMALLEST = np.float32(1e-30)  # a group with no larger magnitude is packed as zeros: 1 / its scale would overflow
 
 
 @kernel
@@ -209,22 +209,42 @@ def _pack_group(values, row, height, source, group):
     return amax / types.float32(127), total(sums)
 
 
-@kernel
-def pack_int8_row(x, row, height, source, n_in):  # source [n_in], zero beyond the inputs that there are
-    """Quantize a row; a sum undoes the 128 that is added to each weight."""
-    values, sums, scales = cast(x[0], _X8), cast(x[1], types.int32), cast(x[2], types.float32)
-    for g in range(n_in // GROUP_INT8):
-        start = g * GROUP_INT8
-        scale, number = _pack_group(at(values, start * height), row, height, at(source, start), GROUP_INT8)
-        scales[g * height + row] = scale
-        sums[g * height + row] = types.int32(-ADDED) * types.int32(number)
+def _make_pack_row(group: int, value_type: Any, sum_type: Any, stored_sum: Any) -> Any:
+    """Quantize a row; stored_sum(scale, sum) is what the matmul of this type of weights needs of a group's sum."""
+
+    @kernel
+    def pack_row(x, row, height, source, n_in):  # source [n_in], zero beyond the model's inputs
+        values, sums, scales = cast(x[0], value_type), cast(x[1], sum_type), cast(x[2], types.float32)
+        for g in range(n_in // group):
+            start = g * group
+            scale, number = _pack_group(at(values, start * height), row, height, at(source, start), group)
+            scales[g * height + row] = scale
+            sums[g * height + row] = stored_sum(scale, number)
+
+    return pack_row
 
 
 @kernel
-def pack_int16_row(x, row, height, source, n_in):  # source [n_in], zero beyond the inputs that there are
-    """Quantize a row to 16 bits in two rows of 8: its values / 256, and the remainders. The matmul's two sums add up.
+def _minus_added(scale, number):
+    """Undoes the 128 that is added to each int8 weight."""
+    return types.int32(-ADDED) * types.int32(number)
 
-    The logits deserve it: their share of the error of 8-bit activations is the largest, and they are few in prefill.
+
+@kernel
+def _scaled(scale, number):
+    """The sum in units of the activations: the factor of an int4 group's offset."""
+    return scale * number
+
+
+pack_int8_row = _make_pack_row(GROUP_INT8, _X8, types.int32, _minus_added)
+pack_int4_row = _make_pack_row(GROUP_INT4, _X4, types.float32, _scaled)
+
+
+@kernel
+def pack_int16_row(x, row, height, source, n_in):  # source [n_in], zero beyond the model's inputs
+    """Quantize a row to 16 bits in two rows of 8: value / 256, and the remainder. The products of both add up.
+
+    Only the LM head does so: it causes most of the error of int8 activations, and prefill computes few logits.
     """
     sums, scales = cast(x[1], types.int32), cast(x[2], types.float32)
     shift, down, half = splat(types.float32(256)), splat(types.float32(1 / 256)), splat(types.float32(0.5))
@@ -235,79 +255,80 @@ def pack_int16_row(x, row, height, source, n_in):  # source [n_in], zero beyond 
         high_sums = low_sums = splat(types.float32(0))
         for k in range(0, GROUP_INT8, LANES):
             numbers = round_even(load(group, k) * inverse)
-            high = floor(fma(numbers, down, half))  # the remainder lies in -128..127
+            high = floor(fma(numbers, down, half))  # the remainder is in -128..127
             low = numbers - high * shift
             store_quads(values, k * height + 4 * row, 4 * height, high)
             store_quads(values, k * height + 4 * (row + 1), 4 * height, low)
             high_sums, low_sums = high_sums + high, low_sums + low
-        place = g * height + row
-        scales[place], scales[place + 1] = amax / types.float32(127), amax / types.float32(32512)
-        sums[place] = types.int32(-ADDED) * types.int32(total(high_sums))
-        sums[place + 1] = types.int32(-ADDED) * types.int32(total(low_sums))
+        i = g * height + row
+        scales[i], scales[i + 1] = amax / types.float32(127), amax / types.float32(32512)
+        sums[i] = _minus_added(scales[i], total(high_sums))
+        sums[i + 1] = _minus_added(scales[i + 1], total(low_sums))
 
 
-@kernel
-def pack_int4_row(x, row, height, source, n_in):  # source [n_in], zero beyond the inputs that there are
-    """Quantize a row; a sum, in units of the activations, is what the weights' offsets multiply."""
-    values, sums, scales = cast(x[0], _X4), cast(x[1], types.float32), cast(x[2], types.float32)
-    for g in range(n_in // GROUP_INT4):
-        start = g * GROUP_INT4
-        scale, number = _pack_group(at(values, start * height), row, height, at(source, start), GROUP_INT4)
-        scales[g * height + row] = scale
-        sums[g * height + row] = scale * number
-
-
-def _int8_tile(rows: int, panels: int, read: Any) -> Any:
-    """out = sum over groups of x_scale w_scale (x @ (w + 128) - 128 sum(x)), in brackets whole numbers and exact."""
+def _make_int8_group(rows: int, panels: int, read: Any) -> Any:
+    """result += x_scale w_scale (x @ (w + 128) - 128 sum(x)); the bracket is an exact integer."""
 
     @kernel
-    def tile(out, out_stride, x, row, height, w, n_in, panel):
-        groups = n_in // GROUP_INT8
-        values, sums = at(cast(x[0], _X8), 4 * row), at(cast(x[1], types.int32), row)
-        x_scales = at(cast(x[2], types.float32), row)
-        weights = at(w[0], panel * n_in * LANES)
-        w_scales = at(cast(w[1], types.uint16), panel * groups * LANES)
-        result = zero_tile(rows, panels)
-        for g in range(groups):
-            dots = splat_tile(sums, g * height, 1, rows, panels)
-            for k in range(g * GROUP_INT8, (g + 1) * GROUP_INT8, 4):
-                dots = dot_bytes(dots, values, k * height, 4, read(weights, k * LANES, n_in * LANES, panels))
-            scales = read(w_scales, g * LANES, groups * LANES, panels)
-            result = scale_tile(result, dots, x_scales, g * height, 1, scales)
-        store_tile(out, row * out_stride, out_stride, LANES, result, panels)
+    def add_group(result, x, height, w, n_in, g):
+        values, sums, x_scales = x
+        weights, w_scales, _ = w
+        dots = splat_tile(sums, g * height, 1, rows, panels)
+        for k in range(g * GROUP_INT8, (g + 1) * GROUP_INT8, 4):
+            dots = dot_bytes(dots, values, k * height, 4, read(weights, k * LANES, n_in * LANES, panels))
+        scales = read(w_scales, g * LANES, n_in // GROUP_INT8 * LANES, panels)
+        return scale_tile(result, dots, x_scales, g * height, 1, scales)
 
-    return tile
+    return add_group
 
 
-def _int4_tile(rows: int, panels: int, read: Any) -> Any:
-    """out = sum over groups of x_scale w_scale (x @ w) + w_offset (x_scale sum(x)), w from 0 to 15."""
+def _make_int4_group(rows: int, panels: int, read: Any) -> Any:
+    """result += w_offset (x_scale sum(x)) + x_scale w_scale (x @ w), w in 0..15."""
 
     @kernel
-    def tile(out, out_stride, x, row, height, w, n_in, panel):
-        groups = n_in // GROUP_INT4
-        values, sums = at(cast(x[0], _X4), 4 * row), at(cast(x[1], types.float32), row)
-        x_scales = at(cast(x[2], types.float32), row)
-        weights = at(w[0], panel * n_in * LANES // 2)
-        w_scales = at(cast(w[1], types.uint16), panel * groups * LANES)
-        w_offsets = at(cast(w[2], types.uint16), panel * groups * LANES)
-        result = zero_tile(rows, panels)
-        for g in range(groups):
-            dots = zero_dots(rows, panels)
-            for k in range(g * GROUP_INT4, min(n_in, (g + 1) * GROUP_INT4), 8):
-                both = read(weights, k * LANES // 2, n_in * LANES // 2, panels)
-                dots = dot_nibbles(dots, values, k * height, 4, low_nibbles(both))
-                dots = dot_nibbles(dots, values, (k + 4) * height, 4, high_nibbles(both))
-            scales = read(w_scales, g * LANES, groups * LANES, panels)
-            offsets = read(w_offsets, g * LANES, groups * LANES, panels)
-            result = fma_tile(result, sums, g * height, 1, offsets)
-            result = scale_tile(result, dots, x_scales, g * height, 1, scales)
-        store_tile(out, row * out_stride, out_stride, LANES, result, panels)
+    def add_group(result, x, height, w, n_in, g):
+        values, sums, x_scales = x
+        weights, w_scales, w_offsets = w
+        step, dots = n_in // GROUP_INT4 * LANES, zero_dots(rows, panels)
+        for k in range(g * GROUP_INT4, min(n_in, (g + 1) * GROUP_INT4), 8):  # min: unrolled, the loop would be slower
+            both = read(weights, k * LANES // 2, n_in * LANES // 2, panels)
+            dots = dot_nibbles(dots, values, k * height, 4, low_nibbles(both))
+            dots = dot_nibbles(dots, values, (k + 4) * height, 4, high_nibbles(both))
+        scales, offsets = read(w_scales, g * LANES, step, panels), read(w_offsets, g * LANES, step, panels)
+        result = fma_tile(result, sums, g * height, 1, offsets)
+        return scale_tile(result, dots, x_scales, g * height, 1, scales)
 
-    return tile
+    return add_group
+
+
+def _quantized_tile(bits: int, group: int, value_type: Any, sum_type: Any, make_group: Any) -> MakeTile:
+    """out = x @ w, group by group of inputs."""
+
+    def make_tile(rows: int, panels: int, read: Any) -> Any:
+        add_group = make_group(rows, panels, read)
+
+        @kernel
+        def tile(out, out_stride, x, row, height, w, n_in, panel):
+            groups = n_in // group
+            values, sums = at(cast(x[0], value_type), 4 * row), at(cast(x[1], sum_type), row)
+            x_scales, weights = at(cast(x[2], types.float32), row), at(w[0], panel * n_in * LANES * bits // 8)
+            first = panel * groups * LANES
+            w_scales, w_offsets = at(cast(w[1], types.uint16), first), at(cast(w[2], types.uint16), first)
+            result = zero_tile(rows, panels)
+            for g in range(groups):
+                x_parts, w_parts = (values, sums, x_scales), (weights, w_scales, w_offsets)
+                result = add_group(result, x_parts, height, w_parts, n_in, g)
+            store_tile(out, row * out_stride, out_stride, LANES, result, panels)
+
+        return tile
+
+    return make_tile
 
 
 _float32_multiply = _multiply(_float_tile(types.float32), TILES["float32"])
 _float16_multiply = _multiply(_float_tile(types.uint16), TILES["float16"])
+_int8_tile = _quantized_tile(8, GROUP_INT8, _X8, types.int32, _make_int8_group)
+_int4_tile = _quantized_tile(4, GROUP_INT4, _X4, types.float32, _make_int4_group)
 _int8_multiply, _int4_multiply = _multiply(_int8_tile, TILES["int8"]), _multiply(_int4_tile, TILES["int4"])
 _X8_BYTES, _X4_BYTES = _X8.bitwidth // 8, _X4.bitwidth // 8
 MATMULS = {
@@ -316,9 +337,9 @@ MATMULS = {
     "int8": Matmul(pack_int8_row, _int8_multiply, GROUP_INT8, _X8_BYTES),
     "int4": Matmul(pack_int4_row, _int4_multiply, GROUP_INT4, _X4_BYTES),
 }
-"""For the blocks, by the type of the weights."""
+"""The matmuls of the blocks, by the type of the weights."""
 HEAD_MATMULS = {
     **MATMULS,
     "int8": Matmul(pack_int16_row, _int8_multiply, GROUP_INT8, _X8_BYTES, LOGIT_PLANES["int8"]),
 }
-"""For the logits."""
+"""The matmul of the LM head, by the type of its weights."""

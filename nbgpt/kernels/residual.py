@@ -1,4 +1,4 @@
-"""Addition, to the residual stream first of all."""
+"""Addition of rows, and to the residual stream."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..simd import kernel, load, store
 
 @kernel
 def add_residual(x, branch, bias, n):  # x, branch, bias [n], n a multiple of 16
-    """x += branch + bias: what a sublayer computed joins the stream that it read from (He et al. 2016)."""
+    """x += branch + bias (He et al. 2016)."""
     for k in range(0, n, LANES):
         store(x, k, load(x, k) + (load(branch, k) + load(bias, k)))
 

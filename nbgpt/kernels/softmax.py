@@ -1,4 +1,4 @@
-"""exp on registers, and a softmax whose parts can be merged."""
+"""exp on registers, and a softmax without its division, so that parts can be merged."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from ..simd import (
 
 _F = np.float32
 _LOG2_E = _F(1 / math.log(2))
-_LN2_HIGH = _F(0.693359375)  # few bits: n * _LN2_HIGH is exact for the n that occur
+_LN2_HIGH = _F(0.693359375)  # has few bits: n * _LN2_HIGH is exact for every n that occurs
 _LN2_LOW = _F(math.log(2) - 0.693359375)
-_LOWEST, _HIGHEST = _F(-87.0), _F(88.0)  # where float32 stops being normal
+_LOWEST, _HIGHEST = _F(-87.0), _F(88.0)  # beyond these, e^x is no normal float32
 _COEFFICIENTS = tuple(_F(1 / math.factorial(n)) for n in (7, 6, 5, 4, 3, 2, 1, 0))
 _MINUS_INFINITY = _F(-np.inf)
 
@@ -54,10 +54,10 @@ def exp(x):
 
 @kernel
 def softmax(scores, n_seen, n, tail):
-    """Turn scores [n] into weights exp(score - maximum) of the first n_seen of them, and 0 for the rest.
+    """scores [n] = exp(score - maximum) for the first n_seen of them, 0 for the rest.
 
-    tail [2] becomes the maximum and the sum of the weights, which nothing is divided by yet. The memory of scores is a
-    multiple of 16 floats, of which those beyond n become 0.
+    tail [2] = the maximum, and the sum of the weights, by which the caller divides. The memory of scores is a multiple
+    of 16 floats; those beyond n become 0.
     """
     hidden = splat(_MINUS_INFINITY)
     top = hidden

@@ -63,7 +63,7 @@ class PerRequestProcessor(Protocol):
 
 
 class DrawParams(NamedTuple):
-    """What compiled code needs to draw one token: see kernels/sampling.py."""
+    """What compiled code needs to draw one token: see kernels/draw.py."""
 
     temperature: float
     top_k: int

@@ -38,7 +38,7 @@ class Sampler:
         self._n_held = params.min_tokens if params.stop_ids else 0  # as many tokens must not be stops
         is_truncated = any(keep not in (keep_top_k, keep_top_p) for keep, _ in self._truncations) or params.mirostat_tau
         is_processed = len(self._processors) > bool(self._n_held)  # by more than the ban of stops
-        self._is_plain = not (is_truncated or is_processed or len(self._absent_ids))
+        self._is_plain = not (is_truncated or is_processed)
 
     def draw_params(self, position: int) -> DrawParams | None:
         """What compiled code needs to draw new token number `position`; None if it cannot and `choose` must."""
@@ -94,6 +94,6 @@ class Sampler:
 
 
 def _draw(weights: np.ndarray, uniform: float) -> int:
-    """Index at which the running sum of the weights passes uniform * their sum, as in kernels/sampling.py."""
+    """Index at which the running sum of the weights passes uniform * their sum, as in kernels/draw.py."""
     sums = np.cumsum(weights, dtype=np.float64)
     return int(np.searchsorted(sums, min(uniform * sums[-1], np.nextafter(sums[-1], 0)), side="right"))

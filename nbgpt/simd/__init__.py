@@ -1,14 +1,13 @@
 """SIMD registers, pointers and atomics as Numba values, so that kernels read as plain Python.
 
-May import: abi and what is below it.
-Start with `lanes.py`; `codegen.py` has the LLVM beneath.
+May import: abi. Start with `lanes.py`, then `tiles.py`.
 
-A vector has 16 lanes of 32 bits whatever the CPU: LLVM maps it to one AVX-512, two AVX2 or four NEON registers. Only
-what LLVM does not find by itself (integer dot products, half floats) looks at the features of the target, which is the
-CPU that Numba compiles for and not always the one it runs on.
+A vector has 16 lanes of 32 bits on every CPU: LLVM maps it to one AVX-512, two AVX2 or four NEON registers. Only what
+LLVM cannot derive (integer dot products, half floats) depends on the features of the target, the CPU that Numba
+compiles for, which need not be the CPU that it runs on.
 
-Every operation has one order of evaluation and is fused where it says `fma` and nowhere else, so a result has the same
-bits on every instruction set (a target without FMA, which rounds twice, is the one exception).
+Every operation has one order of evaluation. Only `fma` fuses a multiplication and an addition. So a result has the same
+bits on every instruction set, except on targets without FMA, where `fma` rounds twice.
 """
 
 from numba import njit
@@ -52,7 +51,7 @@ from .tiles import (
 )
 
 kernel = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""The one set of compiler flags: no fast-math, since the bits of a result must not depend on who compiles it."""
+"""Compiles a function, with the only set of flags: no fast-math, which would let LLVM change the bits of a result."""
 
 __all__ = [
     "absolute",

@@ -1,4 +1,4 @@
-"""Atomic cells of int64 and what a waiting thread can do: all that a team of threads needs."""
+"""Atomic operations on int64 counters, and ways for a thread to wait."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from .codegen import I32, I64, call
 
 
 @intrinsic
-def atomic_add(typing: Any, cells: Any, index: Any, value: Any) -> Any:
-    """cells[index] += value; returns what was there before."""
+def atomic_add(typing: Any, counters: Any, index: Any, value: Any) -> Any:
+    """counters[index] += value; returns the previous value."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.atomic_rmw("add", builder.gep(args[0], [args[1]]), args[2], "seq_cst")
 
-    return types.int64(cells, types.intp, types.int64), generate
+    return types.int64(counters, types.intp, types.int64), generate
 
 
 @intrinsic
-def atomic_load(typing: Any, cells: Any, index: Any) -> Any:
-    """cells[index], and all that was written before it was."""
+def atomic_load(typing: Any, counters: Any, index: Any) -> Any:
+    """counters[index]; the caller then sees all writes that preceded the store of this value."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.load_atomic(builder.gep(args[0], [args[1]]), "acquire", 8)
 
-    return types.int64(cells, types.intp), generate
+    return types.int64(counters, types.intp), generate
 
 
 @intrinsic
-def atomic_store(typing: Any, cells: Any, index: Any, value: Any) -> Any:
-    """cells[index] = value, after all that was written before."""
+def atomic_store(typing: Any, counters: Any, index: Any, value: Any) -> Any:
+    """counters[index] = value, after all previous writes of this thread."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.store_atomic(args[2], builder.gep(args[0], [args[1]]), "release", 8)
         return context.get_dummy_value()
 
-    return types.void(cells, types.intp, types.int64), generate
+    return types.void(counters, types.intp, types.int64), generate
 
 
 @intrinsic
 def relax(typing: Any) -> Any:
-    """Tell the core that this is a spin loop."""
+    """A hint to the core that this is a spin loop (x86 `pause`)."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if context.codegen()._llvm_module.triple.startswith("x86_64"):
@@ -57,7 +57,7 @@ def relax(typing: Any) -> Any:
 
 @intrinsic
 def yield_cpu(typing: Any) -> Any:
-    """Let another thread run on this core (sched_yield of the C library)."""
+    """Let another thread run on this core: sched_yield of the C library."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         call(builder, "sched_yield", I32)
@@ -67,11 +67,11 @@ def yield_cpu(typing: Any) -> Any:
 
 
 _FUTEX_NUMBER = {"x86_64": 202, "aarch64": 98}  # of the system call, by architecture
-_FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE, _EVERYONE = 128, 129, 0x7FFFFFFF
+_FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE, _ALL_THREADS = 128, 129, 0x7FFFFFFF
 
 
 def _futex(context: Any, builder: Any, address: Any, operation: int, value: Any) -> Any:
-    """futex(2) on the low half of a cell (little-endian), through the C library's syscall()."""
+    """futex(2) on the low 32 bits of a counter (little-endian), through the C library's syscall()."""
     architecture = context.codegen()._llvm_module.triple.split("-")[0]
     signature = ir.FunctionType(I64, [I64], var_arg=True)
     syscall = cgutils.get_or_insert_function(builder.module, signature, "syscall")
@@ -82,20 +82,20 @@ def _futex(context: Any, builder: Any, address: Any, operation: int, value: Any)
 
 
 @intrinsic
-def futex_wait(typing: Any, cells: Any, index: Any, seen: Any) -> Any:
-    """Sleep until somebody wakes this cell, unless it no longer holds what was seen."""
+def futex_wait(typing: Any, counters: Any, index: Any, seen: Any) -> Any:
+    """Sleep until another thread wakes those that wait for this counter, unless it differs from `seen`."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return _futex(context, builder, builder.gep(args[0], [args[1]]), _FUTEX_WAIT_PRIVATE, args[2])
 
-    return types.void(cells, types.intp, types.int64), generate
+    return types.void(counters, types.intp, types.int64), generate
 
 
 @intrinsic
-def futex_wake(typing: Any, cells: Any, index: Any) -> Any:
-    """Wake all who sleep on this cell."""
+def futex_wake(typing: Any, counters: Any, index: Any) -> Any:
+    """Wake all threads that wait for this counter."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _futex(context, builder, builder.gep(args[0], [args[1]]), _FUTEX_WAKE_PRIVATE, I64(_EVERYONE))
+        return _futex(context, builder, builder.gep(args[0], [args[1]]), _FUTEX_WAKE_PRIVATE, I64(_ALL_THREADS))
 
-    return types.void(cells, types.intp), generate
+    return types.void(counters, types.intp), generate

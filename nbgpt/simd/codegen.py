@@ -1,4 +1,4 @@
-"""Fragments of LLVM code that several intrinsics emit, and the Numba types of vectors."""
+"""LLVM code that several intrinsics emit, and the Numba types of vectors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..abi.layout import LANES
 from ..abi.targets import current_target
 
 TARGET = current_target()
-config.CPU_FEATURES = TARGET.llvm_features  # Numba would take the host's, whatever CPU NUMBA_CPU_NAME says
+config.CPU_FEATURES = TARGET.llvm_features  # else Numba takes the host's, even for another NUMBA_CPU_NAME
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 F32 = ir.FloatType()
@@ -33,7 +33,7 @@ class Vector(types.Type):
 
 @register_model(Vector)
 class VectorModel(models.PrimitiveModel):
-    """Held as the LLVM vector itself."""
+    """A value of the type is the LLVM vector itself."""
 
     def __init__(self, manager: Any, numba_type: Vector) -> None:
         super().__init__(manager, numba_type, numba_type.llvm_type)
@@ -44,8 +44,8 @@ i32x16 = Vector("i32x16", I32X16)
 i16x32 = Vector("i16x32", I16X32)
 u8x64 = Vector("u8x64", I8X64)
 
-# The register that `load` fills from a pointer, the vector that lies in memory, its alignment. Numba has no float16
-# arithmetic on CPUs: half floats travel as uint16 and widen when loaded.
+# By the element type of a pointer: the register that `load` returns, the vector in memory, and its alignment in bytes.
+# Numba has no float16 on CPUs: half floats are uint16 in memory and become float32 when loaded.
 MEMORY = {
     types.float32: (f32x16, F32X16, 4),
     types.uint16: (f32x16, I16X16, 2),
@@ -72,14 +72,14 @@ def element_at(builder: Any, pointer: Any, index: Any, kind: Any, align: int) ->
 
 
 def prefetch(builder: Any, pointer: Any, index: Any) -> None:
-    """Ask for the cache line at pointer + index elements; it need not exist."""
+    """Prefetch the cache line at pointer + index elements; an invalid address is allowed."""
     where = builder.bitcast(builder.gep(pointer, [index]), I8.as_pointer())
     for_reading, keep, of_data = I32(0), I32(3), I32(1)
     call(builder, "llvm.prefetch.p0", ir.VoidType(), where, for_reading, keep, of_data)
 
 
 def register_at(builder: Any, dtype: Any, pointer: Any, index: Any) -> Any:
-    """The register that `load` makes of the memory at pointer + index elements of dtype."""
+    """The register that `load` returns for pointer + index elements of dtype."""
     _, in_memory, align = MEMORY[dtype]
     value = element_at(builder, pointer, index, in_memory, align)
     return widen_halves(builder, value) if dtype == types.uint16 else value
@@ -99,17 +99,17 @@ def shuffle(builder: Any, vector: Any, lanes: list[int]) -> Any:
 
 
 def fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
-    """x * y + z: without the instruction LLVM would call libm for each lane, so such a target rounds twice."""
+    """x * y + z. A target without the instruction rounds twice, because LLVM would call libm for each lane."""
     if not TARGET.fma:
         return builder.fadd(builder.fmul(x, y), z)
     return call(builder, "llvm.fma.v16f32", F32X16, x, y, z)
 
 
 def widen_halves(builder: Any, halves: Any) -> Any:
-    """<16 x i16> that holds float16 -> <16 x float>, exactly (finite values)."""
+    """float16 in <16 x i16> -> <16 x float>; exact for finite values."""
     if TARGET.f16c:
         return builder.fpext(builder.bitcast(halves, ir.VectorType(ir.HalfType(), LANES)), F32X16)
-    # Put exponent and mantissa in their place; multiplying by 2^112 repairs the exponent's bias.
+    # Shift exponent and mantissa to their bits in float32; a product with 2^112 corrects the bias of the exponent.
     bits = builder.zext(halves, I32X16)
     magnitude = builder.shl(builder.and_(bits, constant(I32X16, 0x7FFF)), constant(I32X16, 13))
     sign = builder.shl(builder.and_(bits, constant(I32X16, 0x8000)), constant(I32X16, 16))
@@ -118,19 +118,19 @@ def widen_halves(builder: Any, halves: Any) -> Any:
 
 
 def narrow(builder: Any, value: Any) -> Any:
-    """float32 -> the bits of the nearest float16 in an i16, halves to even; what is too large becomes the largest."""
+    """float32 -> the bits of the nearest float16, ties to even; larger magnitudes become the largest finite ones."""
     for comparison, limit in (("<", F32(-65504.0)), (">", F32(65504.0))):
         value = builder.select(builder.fcmp_ordered(comparison, value, limit), limit, value)
     if TARGET.f16c:
         return builder.bitcast(builder.fptrunc(value, ir.HalfType()), I16)
-    # Adding a power of two that leaves 10 bits of mantissa rounds; below 2^-14 float16 has fixed steps of 2^-24.
+    # Adding a power of two that leaves 10 bits of mantissa rounds; below 2^-14 the steps of float16 are all 2^-24.
     bits = builder.bitcast(value, I32)
     magnitude = builder.bitcast(builder.and_(bits, I32(0x7FFFFFFF)), F32)
     exponent = builder.and_(builder.bitcast(magnitude, I32), I32(0x7F800000))
     exponent = builder.select(builder.icmp_unsigned("<", exponent, I32(113 << 23)), I32(113 << 23), exponent)
     magic = builder.bitcast(builder.add(exponent, I32(13 << 23)), F32)
     rounded = builder.bitcast(builder.fsub(builder.fadd(magnitude, magic), magic), F32)
-    scaled = builder.bitcast(builder.fmul(rounded, F32(2.0**-112)), I32)  # the exponent's bias of float16
+    scaled = builder.bitcast(builder.fmul(rounded, F32(2.0**-112)), I32)  # corrects the bias of the exponent
     half = builder.lshr(scaled, I32(13))
     sign = builder.and_(builder.lshr(bits, I32(16)), I32(0x8000))
     return builder.trunc(builder.or_(half, sign), I16)

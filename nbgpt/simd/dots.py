@@ -1,12 +1,12 @@
-"""Dot products of whole numbers: unsigned bytes of weights by signed activations, four inputs to a lane of 32 bits.
+"""Integer dot products: unsigned bytes of weights by signed activations, four inputs in each lane of 32 bits.
 
-The sums are exact, so every CPU finds the same ones; the features of the target choose how:
+The sums are exact, so they are equal on every CPU. The features of the target choose the instructions:
 
-    x86 with VNNI      an instruction adds four products to 32 bits (vpdpbusd)
-    x86, 0 to 15       an instruction adds two products to 16 bits (vpmaddubsw), a group of inputs stays in 16 bits
-    x86, 0 to 255      the same would overflow: bytes widen, and products of 16 bits add up in 32 (vpmaddwd)
-    ARM with dotprod   as VNNI, but both sides are signed (sdot): bytes of weights lose the 128 that was added to them
-    others             in 32 bits from the start
+    x86 with VNNI           vpdpbusd adds four products to 32 bits
+    x86, weights 0 to 15    vpmaddubsw adds two products in 16 bits; the sum of a group of inputs fits 16 bits
+    x86, weights 0 to 255   that would overflow, so bytes widen to 16 bits, and vpmaddwd adds products in 32 bits
+    ARM with dotprod        sdot is as vpdpbusd, but weights are signed too: the 128 added to each is subtracted first
+    others                  multiplications and additions in 32 bits
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from .codegen import (
 
 @dataclass(frozen=True)
 class Dots:
-    """How registers of weights of one kind meet activations."""
+    """The dot product of a register of weights and four activations, for one range of weights."""
 
-    activations: Any  # what a row tile holds: uint8 for signed bytes, four a time, or int16 in the order 0, 2, 1, 3
-    total: Vector  # where products add up
-    operands: Callable[[Any, Any], Any]  # (builder, weights): made of a register once for all rows of a tile
-    spread: Callable[[Any, Any, Any], Any]  # (builder, pointer, index): four activations, in every lane
+    activations: Any  # element of a row tile: uint8 (signed bytes), or int16, whose quads are in the order 0, 2, 1, 3
+    total: Vector  # type of the sums
+    operands: Callable[[Any, Any], Any]  # (builder, weights): as `add` takes them, once for all rows of a tile
+    spread: Callable[[Any, Any, Any], Any]  # (builder, pointer, index): four activations, repeated in every lane
     add: Callable[[Any, Any, Any, Any], Any]  # (builder, total, operands, activations) -> total
 
 
 def _in_parts(builder: Any, names: dict[int, str], result: Any, *operands: Any) -> Any:
-    """Call an instruction of registers of so many bytes as the CPU has on the parts of ours."""
+    """Apply an instruction to the parts of our registers that fill one register of the CPU; names: by its bytes."""
     n = 64 // TARGET.register_bytes
 
     def part(value: Any, i: int) -> Any:
@@ -98,7 +98,7 @@ def _halves(builder: Any, weights: Any) -> Any:
 
 
 def _spread_pairs(builder: Any, pointer: Any, index: Any) -> Any:
-    """The activations that meet the even bytes of weights, and those that meet the odd ones."""
+    """The activations of the even bytes of weights, and those of the odd bytes."""
     places = index, builder.add(index, ir.Constant(index.type, 2))
     return [builder.bitcast(splat(builder, element_at(builder, pointer, place, I32, 2)), I16X32) for place in places]
 
@@ -118,7 +118,7 @@ _PMADDUBSW = {
     32: "llvm.x86.avx2.pmadd.ub.sw",
     16: "llvm.x86.ssse3.pmadd.ub.sw.128",
 }
-assert GROUP_INT4 // 2 * 15 * 128 < 1 << 15  # the largest sum of a group, two lanes of 16 bits sharing its inputs
+assert GROUP_INT4 // 2 * 15 * 128 < 1 << 15  # the largest sum of a group, whose inputs share two lanes of 16 bits
 
 
 def _add_short(builder: Any, total: Any, weights: Any, four: Any) -> Any:
@@ -164,13 +164,13 @@ def _choose() -> tuple[Dots, Dots]:
 
 
 BYTES, NIBBLES = _choose()
-"""For weights from 0 to 255, and from 0 to 15."""
+"""The dot products for weights from 0 to 255, and from 0 to 15."""
 ADDED = 0 if BYTES is _SDOT_BYTES else 128
-"""What has been added to the weights that `BYTES` multiplies."""
+"""The number that is added to each int8 weight that `BYTES` multiplies."""
 
 
 def in_32_bits(builder: Any, total: Any) -> Any:
-    """Sums <16 x i32> of sums of either kind."""
+    """Sums of either type as <16 x i32>."""
     if total.type == I32X16:
         return total
     return _in_parts(builder, _PMADDWD, I32X16, total, constant(I16X32, 1))

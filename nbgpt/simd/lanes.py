@@ -16,7 +16,7 @@ from .codegen import F32, F32X16, I8X16, I16X16, I32, I32X16, I64, MEMORY, const
 
 @intrinsic
 def load(typing: Any, pointer: Any, index: Any) -> Any:
-    """16 float32 from pointer + index (float16 behind a uint16 pointer widens), or 64 bytes behind a uint8 one."""
+    """16 float32 from pointer + index (from float16 if the pointer is uint16), or 64 bytes if it is uint8."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return codegen.register_at(builder, pointer.dtype, *args)
@@ -50,7 +50,7 @@ def first(typing: Any, x: Any) -> Any:
 
 @intrinsic
 def half_at(typing: Any, pointer: Any, index: Any) -> Any:
-    """One float16, behind a uint16 pointer, as float32."""
+    """The float16 at a uint16 pointer + index, as float32."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer_value, index = args
@@ -62,7 +62,7 @@ def half_at(typing: Any, pointer: Any, index: Any) -> Any:
 
 @intrinsic
 def put(typing: Any, pointer: Any, index: Any, value: Any) -> Any:
-    """Write one float32 to pointer + index; behind a uint16 pointer as the nearest float16."""
+    """Write one float32 to pointer + index; to a uint16 pointer as the nearest float16."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         value = codegen.narrow(builder, args[2]) if pointer.dtype == types.uint16 else args[2]
@@ -120,7 +120,7 @@ def absolute(typing: Any, x: Any) -> Any:
 
 @intrinsic
 def square_root(typing: Any, x: Any) -> Any:
-    """The square root of one float32, rounded as IEEE says: an instruction, where math.sqrt would call libm."""
+    """The square root of one float32, correctly rounded: one instruction, where math.sqrt would call libm."""
     return types.float32(types.float32), lambda context, builder, sig, args: codegen.call(
         builder, "llvm.sqrt.f32", F32, args[0]
     )
@@ -139,7 +139,7 @@ def keep_first(typing: Any, x: Any, count: Any, rest: Any) -> Any:
 
 
 def _over_lanes(builder: Any, value: Any, combine: Any) -> Any:
-    """A tree in one fixed order: LLVM's own reductions leave the order to the target."""
+    """Combine the lanes as a tree in one fixed order; LLVM's own reductions leave the order to the target."""
     for half in (8, 4, 2, 1):
         lower = codegen.shuffle(builder, value, list(range(half)))
         value = combine(lower, codegen.shuffle(builder, value, list(range(half, 2 * half))))
@@ -161,22 +161,22 @@ def largest(typing: Any, x: Any) -> Any:
 
 
 def _nearest(builder: Any, value: Any) -> Any:
-    magic = constant(F32X16, 1.5 * 2.0**23)  # leaves no room in the mantissa for a fraction
+    magic = constant(F32X16, 1.5 * 2.0**23)  # leaves no bits of the mantissa for a fraction
     return builder.fsub(builder.fadd(value, magic), magic)
 
 
 @intrinsic
 def round_even(typing: Any, x: Any) -> Any:
-    """The nearest whole number, halves to even; |x| must stay below 2^22."""
+    """The nearest integer, ties to even; |x| must be below 2^22."""
     return f32x16(f32x16), lambda context, builder, sig, args: _nearest(builder, args[0])
 
 
 @intrinsic
 def floor(typing: Any, x: Any) -> Any:
-    """The largest whole number that is not above x; |x| must stay below 2^22."""
+    """The largest integer <= x; |x| must be below 2^22."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        nearest = _nearest(builder, args[0])  # plain SSE2 has no instruction for it and LLVM would call libm
+        nearest = _nearest(builder, args[0])  # SSE2 has no instruction for floor: LLVM would call libm
         above = builder.fcmp_ordered(">", nearest, args[0])
         return builder.fsub(nearest, builder.uitofp(above, F32X16))
 
@@ -185,7 +185,7 @@ def floor(typing: Any, x: Any) -> Any:
 
 @intrinsic
 def scale_by_power(typing: Any, x: Any, exponent: Any) -> Any:
-    """x * 2^exponent for a whole exponent; the result must be a normal number."""
+    """x * 2^exponent for an integer exponent; the result must be a normal float32."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         shift = builder.shl(builder.fptosi(args[1], I32X16), constant(I32X16, 23))
@@ -196,9 +196,9 @@ def scale_by_power(typing: Any, x: Any, exponent: Any) -> Any:
 
 @intrinsic
 def store_quads(typing: Any, pointer: Any, start: Any, stride: Any, value: Any) -> Any:
-    """Write 16 whole numbers in -128..127: four to pointer + start, four a stride further, ...
+    """Write 16 integers in -128..127, a quad each to pointer + start, pointer + start + stride, ...
 
-    As dot products want them: as signed bytes, or behind an int16 pointer as such, each four in the order 0, 2, 1, 3.
+    In the format of dots.py: signed bytes, or int16 if the pointer is int16, each quad in the order 0, 2, 1, 3.
     """
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Typed pointers: kernels address the mapped weights and their buffers by base and offset, as C would."""
+"""Typed pointers: kernels address weights and buffers by base and offset, as C does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 
 @intrinsic
 def at(typing: Any, pointer: Any, index: Any) -> Any:
-    """The pointer moved by index elements."""
+    """pointer + index elements."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.gep(args[0], [args[1]])
@@ -30,20 +30,20 @@ def cast(typing: Any, pointer: Any, dtype: Any) -> Any:
 
 
 @intrinsic
-def pointer_in(typing: Any, cells: Any, index: Any, dtype: Any) -> Any:
-    """The pointer to dtype whose address stands in cells[index], an int64."""
+def pointer_in(typing: Any, counters: Any, index: Any, dtype: Any) -> Any:
+    """The address in counters[index], an int64, as a pointer to dtype."""
     result = types.CPointer(dtype.dtype)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         value_type = context.get_value_type(result)
         return builder.load(builder.bitcast(builder.gep(args[0], [args[1]]), value_type.as_pointer()))
 
-    return result(cells, types.intp, dtype), generate
+    return result(counters, types.intp, dtype), generate
 
 
 @intrinsic
 def data(typing: Any, array: Any) -> Any:
-    """Pointer to the first element of a C-contiguous array: how tests hand NumPy arrays to a kernel."""
+    """Pointer to the first element of a C-contiguous array: tests pass NumPy arrays to kernels by it."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return context.make_array(sig.args[0])(context, builder, args[0]).data

@@ -1,7 +1,7 @@
-"""Tiles: tuples of registers, some rows of activations by some registers of outputs, that stay in the register file.
+"""Tiles: tuples of registers that stay in the register file, rows of activations by registers (columns) of outputs.
 
-A tile of `rows` x `columns` is a flat tuple, row after row; `weights` is one row of `columns` registers. Both counts
-are constants to the compiler. A scalar of a row lies at `start + row * stride`.
+A tile [rows, columns] is a flat tuple, row after row; `weights` is one row of `columns` registers. Both counts are
+compile-time constants. The scalar of a row is at `start + row * stride`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def _undefined(context: Any, tile_type: Any) -> Any:
     return ir.Constant(context.get_value_type(tile_type), ir.Undefined)
 
 
-def _cells(tile_type: Any, weights_type: Any) -> Iterator[tuple[int, int, int]]:
-    """(row, column, place in the tuple) of a tile that is as wide as the weights."""
+def _registers(tile_type: Any, weights_type: Any) -> Iterator[tuple[int, int, int]]:
+    """(row, column, index in the tuple) of each register of a tile that is as wide as the weights."""
     for place in range(tile_type.count):
         row, column = divmod(place, weights_type.count)
         yield row, column, place
@@ -46,7 +46,7 @@ def zero_tile(typing: Any, rows: Any, columns: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def zero_dots(typing: Any, rows: Any, columns: Any) -> Any:
-    """A tile of zeros for `dot_nibbles` to add to, for the inputs of one group."""
+    """A tile of integer zeros, to which `dot_nibbles` adds the inputs of one group."""
     return _zeros(NIBBLES.total, codegen.constant(NIBBLES.total.llvm_type, 0), rows, columns)
 
 
@@ -61,7 +61,7 @@ def _zeros(register: Any, zero: Any, rows: Any, columns: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def splat_tile(typing: Any, values: Any, start: Any, stride: Any, rows: Any, columns: Any) -> Any:
-    """A tile of int32 whose rows begin as values[start + row * stride] in every lane."""
+    """A tile of int32: values[start + row * stride] in every lane of a row."""
     tile_type = types.UniTuple(i32x16, rows.literal_value * columns.literal_value)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -77,7 +77,7 @@ def splat_tile(typing: Any, values: Any, start: Any, stride: Any, rows: Any, col
 
 
 def _row_of_weights(ahead: Any, doc: str) -> Any:
-    """ahead(builder, type of an element, step, columns): how many elements further on to ask the cache for, or None."""
+    """ahead(builder, type of an element, step, columns): prefetch distance in elements; None: no prefetch."""
 
     @intrinsic(prefer_literal=True)
     def row(typing: Any, pointer: Any, start: Any, step: Any, columns: Any) -> Any:
@@ -104,19 +104,19 @@ def _row_of_weights(ahead: Any, doc: str) -> Any:
 _STREAM_AHEAD = 4096  # bytes
 
 
-def _some_bytes_on(builder: Any, dtype: Any, step: Any, columns: int) -> Any:
+def _bytes_ahead(builder: Any, dtype: Any, step: Any, columns: int) -> Any:
     return I64(8 * _STREAM_AHEAD // dtype.bitwidth)
 
 
-def _a_tile_on(builder: Any, dtype: Any, step: Any, columns: int) -> Any:
+def _tile_ahead(builder: Any, dtype: Any, step: Any, columns: int) -> Any:
     return builder.mul(step, I64(columns))
 
 
-# Hardware prefetchers lose their way at the end of each panel, some kilobytes long. Distances by experiment, see
-# bench/NOTES.md: one row takes panels at the speed of memory, several take long enough for a tile ahead.
+# Hardware prefetchers stop at the end of each panel, some kilobytes long. The distances were measured, see
+# bench/NOTES.md: one row reads panels at memory bandwidth; several rows take long enough for one tile ahead.
 row_tile = _row_of_weights(None, "The registers at pointer + start + column * step: a row of weights.")
-stream_tile = _row_of_weights(_some_bytes_on, "The same, and asks the cache for those 4 KB further on: for one row.")
-ahead_tile = _row_of_weights(_a_tile_on, "The same, and asks the cache for those a tile further on: for several rows.")
+stream_tile = _row_of_weights(_bytes_ahead, "The same, with a prefetch 4 KB ahead: for one row.")
+ahead_tile = _row_of_weights(_tile_ahead, "The same, with a prefetch of the next row of weights: for several rows.")
 
 
 @intrinsic(prefer_literal=True)
@@ -141,7 +141,7 @@ def fma_tile(typing: Any, tile: Any, x: Any, start: Any, stride: Any, weights: A
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         result, x_value, start, stride, registers = args
-        for row, column, place in _cells(tile, weights):
+        for row, column, place in _registers(tile, weights):
             if column == 0:
                 broadcast = _broadcast(builder, x_value, start, stride, row)
             weight = builder.extract_value(registers, column)
@@ -158,7 +158,7 @@ def _dot_tile(dots: Dots, doc: str) -> Any:
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             result, x_value, start, stride, registers = args
             operands = [dots.operands(builder, builder.extract_value(registers, i)) for i in range(weights.count)]
-            for row, column, place in _cells(tile, weights):
+            for row, column, place in _registers(tile, weights):
                 if column == 0:
                     four = dots.spread(builder, x_value, _offset(builder, start, stride, row))
                 value = dots.add(builder, builder.extract_value(result, place), operands[column], four)
@@ -171,7 +171,7 @@ def _dot_tile(dots: Dots, doc: str) -> Any:
     return dot_tile
 
 
-dot_bytes = _dot_tile(BYTES, "Four steps along the inputs at once: x[start + row * stride ...] by bytes of weights.")
+dot_bytes = _dot_tile(BYTES, "tile += four inputs at once: the quad x[start + row * stride ...] by bytes of weights.")
 dot_nibbles = _dot_tile(NIBBLES, "The same for weights from 0 to 15.")
 
 
@@ -181,7 +181,7 @@ def scale_tile(typing: Any, tile: Any, dots: Any, x_scale: Any, start: Any, stri
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         result, sums, x_value, start, stride, registers = args
-        for row, column, place in _cells(tile, w_scale):
+        for row, column, place in _registers(tile, w_scale):
             if column == 0:
                 broadcast = _broadcast(builder, x_value, start, stride, row)
             scale = builder.fmul(broadcast, builder.extract_value(registers, column))

@@ -85,7 +85,15 @@ def new_writers(
     for number in range(n):
         sampled = replace(params, sample=params.sample + number) if number else params
         speculation = _speculation(engine, asked)
-        request = Request(engine.config, ids, sampled, absent_ids=engine.absent_ids, speculation=speculation, kept=kept)
+        request = Request(
+            engine.config,
+            ids,
+            sampled,
+            absent_ids=engine.absent_ids,
+            can_draw=engine.runner.can_draw,
+            speculation=speculation,
+            kept=kept,
+        )
         writers.append(Writer(tokenizer, request, asked.stop, opening))
     return writers
 

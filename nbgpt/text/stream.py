@@ -28,9 +28,9 @@ class Writer:
         self._stops = StopTexts(stops)
         self._n_free = request.params.min_tokens  # tokens that are no part of a stop string
         self._opening = opening
-        prompt, eos_id = tokenizer.stream(), tokenizer.eos_id  # where a text begins nothing is written
+        prompt, bos_id = tokenizer.stream(), tokenizer.bos_id  # where a text begins nothing is written
         given = request.prompt if request.params.echo else ()
-        self._given = ["" if token == eos_id else prompt.push(token) for token in given]
+        self._given = ["" if token == bos_id else prompt.push(token) for token in given]
         ignored = tokenizer.eos_ids - request.params.stop_ids  # ends that are tokens like any other
         self._decoder = tokenizer.stream(request.prompt, tokenizer.hidden_ids - ignored)
         self._said: list[str] = []  # what each new token completes
@@ -50,7 +50,7 @@ class Writer:
         for one in request.measured[len(self.logprobs) :]:
             at = len(self.logprobs) - len(self._given)
             said = self._said[at] if at >= 0 else self._given[at]
-            octets = self._tokenizer.tokens[one.token] if one.token < self._tokenizer.n_vocab else b""
+            octets = self._tokenizer.tokens[one.token] if one.token in self._tokenizer else b""
             self.logprobs.append(replace(one, text=said, bytes=octets))
         if request.finish_reason and not self.is_closed:
             self.is_closed = True

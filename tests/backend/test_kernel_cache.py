@@ -32,7 +32,7 @@ from nbgpt import weights
 from nbgpt.engine.kv_cache import Sequence
 from nbgpt.engine.engine import Engine
 
-model = Engine(weights.load(Path(sys.argv[1])), n_threads=2)
+model = Engine(weights.load(Path(sys.argv[1])), threads=2)
 sequence = Sequence()
 logits = model.runner.forward(range(60), [sequence] * 60, range(60))
 print(hashlib.sha256(logits.tobytes()).hexdigest(), *{"numba", "llvmlite"} & {*sys.modules})
@@ -290,9 +290,9 @@ def test_a_file_of_another_user_is_not_loaded(kept, compilations, monkeypatch):
 def test_both_linkers_give_the_same_bits(path, compiled, monkeypatch):
     expected = read(open_model(path), [1, 2, 3])
     monkeypatch.setattr(kernel_cache.elf_loader, "_X86_64", 0)
-    enter = load()
-    assert enter.engine
-    monkeypatch.setattr(model_runner, "load_kernels", lambda dtype: enter)
+    kernels = load()
+    assert kernels.enter.engine
+    monkeypatch.setattr(model_runner, "load_kernels", lambda dtype: kernels)
     assert np.array_equal(read(open_model(path), [1, 2, 3]), expected)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from models import config_of, open_model, random_params, read, write_native
 
-from nbgpt.abi.job import PARKED
+from nbgpt.abi.job import SLEEPING
 from nbgpt.backend import thread_pool
 from nbgpt.backend.thread_pool import cpu_quota, default_threads, physical_cores
 from nbgpt.engine.kv_cache import Sequence
@@ -114,7 +114,7 @@ def test_far_more_threads_than_cores(path, expected):
 def test_parked_threads_cost_nothing_and_wake_up(path, expected):
     model = open_model(path, n_threads=3)
     np.testing.assert_array_equal(read(model, TEXT), expected)
-    wait_until(lambda: model.runner.thread_pool._cells[PARKED] == 2)
+    wait_until(lambda: model.runner.thread_pool._counters[SLEEPING] == 2)
     busy = time.process_time()
     time.sleep(0.2)
     assert time.process_time() - busy < 0.05

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from models import config_of, open_model, random_params, read, write_native
 
-from nbgpt.abi.job import MAX_TURNS
+from nbgpt.abi.job import MAX_JOBS
 from nbgpt.abi.layout import HEAD_DTYPE, PAGE
 from nbgpt.abi.targets import current_target
 from nbgpt.engine.engine import Engine
@@ -85,16 +85,16 @@ def test_a_long_past_shared_by_threads(tmp_path, dtype, kv_dtype):
 def test_turns_of_one_call_are_calls(path, n_threads):
     """Ids that one call draws one after the other are those of a call for each; both go on from there."""
     model = open_model(path, n_threads)
-    options = np.random.default_rng(9).random((MAX_TURNS, 3, 4))
+    options = np.random.default_rng(9).random((MAX_JOBS, 3, 4))
     options[:, :, 1] = (0, 5, 20)  # top_k
     options[:, 0, 0] = 0  # the first text is greedy
     one_by_one, together = [], []
-    for texts, turns in ((one_by_one, 1), (together, MAX_TURNS)):
+    for texts, turns in ((one_by_one, 1), (together, MAX_JOBS)):
         sequences = [Sequence() for _ in range(3)]
         for n, sequence in zip((60, 1, 100), sequences, strict=True):
             read(model, TEXT[:n], sequence)
         drawn = [TEXT[:3].tolist()]
-        for start in range(0, MAX_TURNS, turns):
+        for start in range(0, MAX_JOBS, turns):
             drawn += model.runner.decode_steps(sequences, drawn[-1], options[start : start + turns]).tolist()
         texts += [drawn, [one.length for one in sequences], model.next_ids(sequences, drawn[-1], options[0].tolist())]
     assert one_by_one == together

@@ -9,7 +9,7 @@ from numba import njit
 from reference import padded
 
 from nbgpt.abi.layout import LANES, PAGE, QUERY_TILE, attention_floats
-from nbgpt.kernels.attention import append_key, append_value, make_attend
+from nbgpt.kernels.attention import HeadCache, append_key, append_value, make_attend
 from nbgpt.simd import at, data, put
 
 HEAD_DIMS = (8, 16, 20, 48, 64, 80, 128)
@@ -37,8 +37,9 @@ def compiled(rows):
 
     @njit(error_model="numpy")
     def attend(out, queries, position, scale, scratch, pages, table, place):
-        head = (data(pages), data(table)) + place  # noqa: RUF005 - Numba knows no unpacking
-        kernel(data(out), out.shape[1], data(queries), queries.shape[1], position, head, scale, data(scratch))
+        page_stride, keys, values, head_dim, value_dim = place
+        cache = HeadCache(data(pages), data(table), page_stride, keys, values, head_dim, value_dim)
+        kernel(data(out), out.shape[1], data(queries), queries.shape[1], position, cache, scale, data(scratch))
 
     return attend
 

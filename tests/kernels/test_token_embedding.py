@@ -8,8 +8,8 @@ import reference
 from numba import njit
 from reference import padded
 
-from nbgpt.kernels.embedding import EMBEDS
 from nbgpt.kernels.residual import add, add_residual
+from nbgpt.kernels.token_embedding import EMBEDS
 from nbgpt.simd import data
 
 

@@ -1,4 +1,7 @@
-"""From logits to an id: temperature, then top-k, then top-p, then one draw. And how likely an id was."""
+"""Samples a token from logits: temperature, then top-k, then top-p, then one draw. Also the NLL of a given token.
+
+The *bits* of a positive float32, read as an integer, order floats as their values do. A threshold is given in bits.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _BITS = _MASK.bit_length()
 _ROUNDS = 3  # 3 * 11 bits cover a float32
 _MINUS_INFINITY = np.float32(-np.inf)
 _TINY, _HUGE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-_LEAST = int(np.float32(2.0**-125).view(np.int32))  # just above the floor of exp, where -inf ends too: never drawn
+_LEAST = int(np.float32(2.0**-125).view(np.int32))  # just above exp's lower limit, which exp(-inf) gives: never drawn
 
 
 @kernel
@@ -29,8 +32,8 @@ def largest_of(x, n):
 
 
 @kernel
-def surprise(logits, n, target):  # logits [n]
-    """-log softmax(logits)[target], in nats; the sum of exponentials is float64 every 16 registers."""
+def negative_log_likelihood(logits, n, target):  # logits [n]
+    """-log softmax(logits)[target], in nats. Sums of 16 registers are float32, their total is float64."""
     top = largest_of(logits, n)
     result = 0.0
     for start in range(0, n, 16 * LANES):
@@ -43,10 +46,9 @@ def surprise(logits, n, target):  # logits [n]
 
 @kernel
 def kept_bits(weights, n, goal, by_count, least, buckets):
-    """Bits of the largest t such that the weights >= t, or their number, add up to the goal.
+    """Bits of the largest threshold t for which the sum of the weights >= t (by_count: their number) reaches the goal.
 
-    A radix search: positive floats are ordered as their bits are, so three rounds of 2048 buckets find t exactly.
-    Weights whose bits are below `least` do not count.
+    A radix search: three rounds of 2048 buckets find t exactly. Weights whose bits are below `least` do not count.
     """
     prefix = types.int64(0)
     reached = 0.0
@@ -79,7 +81,7 @@ def sum_kept(weights, n, least):
 
 @kernel
 def draw(weights, n, least, uniform):
-    """The place at which the running sum of the kept weights passes uniform * their sum."""
+    """Index of the weight at which the running sum of the kept weights exceeds uniform * their sum."""
     bits, goal, last = cast(weights, types.int32), uniform * sum_kept(weights, n, least), 0
     for i in range(n):
         if bits[i] >= least:
@@ -87,14 +89,14 @@ def draw(weights, n, least, uniform):
             last = i
             if goal < 0.0:
                 return i
-    return last  # rounding has left a crumb of the goal
+    return last  # rounding left a rest of the goal
 
 
 @kernel
 def likely_blocks(logits, n, top_k, top, inverse, maxima, buckets):
-    """Write each block's largest weight to maxima -> bits that the top_k-th largest of all weights reaches.
+    """maxima = the largest weight of each block; returns a lower bound of the bits of the top_k-th largest weight.
 
-    The largest weights of blocks are weights, so the top_k-th largest of them is not above that of all.
+    The bound is the top_k-th largest of maxima: each of them is one of the weights.
     """
     n_blocks = (n + SAMPLING_BLOCK - 1) // SAMPLING_BLOCK
     for block in range(n_blocks):
@@ -109,14 +111,14 @@ def likely_blocks(logits, n, top_k, top, inverse, maxima, buckets):
 
 @kernel
 def gather(logits, n, top, inverse, least, maxima, weights, ids):
-    """Weights whose bits are at least `least`, and their ids, in order -> how many; whole blocks are passed over."""
+    """Collect the weights whose bits reach `least`, and their ids, in order; returns their number."""
     bits, block_bits, count = cast(weights, types.int32), cast(maxima, types.int32), 0
     for block in range((n + SAMPLING_BLOCK - 1) // SAMPLING_BLOCK):
         if block_bits[block] < least:
             continue
         start = block * SAMPLING_BLOCK
         for i in range(start, min(start + SAMPLING_BLOCK, n), LANES):
-            spare = count + LANES  # behind all that these lanes may become
+            spare = count + LANES  # these lanes are stored behind all that they can add
             store(weights, spare, exp((load(logits, i) - splat(top)) * inverse))
             for lane in range(min(LANES, n - i)):
                 if bits[spare + lane] >= least:
@@ -127,7 +129,7 @@ def gather(logits, n, top, inverse, least, maxima, weights, ids):
 
 @kernel
 def sample(logits, n, options, buckets, scratch):  # logits [n]; buckets [2048]; scratch [sampling_floats(n)]
-    """The id that options = (temperature, top_k, top_p, uniform in [0, 1)) draw from logits.
+    """Sample an id; options = (temperature, top_k, top_p, uniform number in [0, 1)).
 
     Temperature 0 takes the largest logit, the first among equals; top_k 0 and top_p 1 keep everything. Top-p keeps the
     token that crosses p, as Hugging Face does (Holtzman et al. 2020); equal weights are kept or dropped together.
@@ -138,7 +140,7 @@ def sample(logits, n, options, buckets, scratch):  # logits [n]; buckets [2048];
         for i in range(n):
             if logits[i] == top:
                 return i
-    inverse = splat(types.float32(min(max(1.0 / temperature, _TINY), _HUGE)))  # 0 * inf would be no number
+    inverse = splat(types.float32(min(max(1.0 / temperature, _TINY), _HUGE)))  # 0 * inf would be NaN
     room = n + 2 * LANES
     weights, ids, maxima = scratch, cast(at(scratch, room), types.int32), at(scratch, 2 * room)
     least = types.int64(_LEAST)
@@ -152,5 +154,5 @@ def sample(logits, n, options, buckets, scratch):  # logits [n]; buckets [2048];
             store(weights, i, exp((load(logits, i) - splat(top)) * inverse))
     if top_p < 1.0:
         least = kept_bits(weights, count, top_p * sum_kept(weights, count, least), False, least, buckets)
-    place = draw(weights, count, least, uniform)
-    return types.int64(ids[place]) if 0.0 < top_k < n else place
+    index = draw(weights, count, least, uniform)
+    return types.int64(ids[index]) if 0.0 < top_k < n else index

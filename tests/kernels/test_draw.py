@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from nbgpt.abi.layout import LANES, SAMPLING_BUCKETS, padded, sampling_floats
-from nbgpt.kernels.sampling import sample
+from nbgpt.kernels.draw import sample
 from nbgpt.sampling.rng import uniform
 from nbgpt.simd import at, data
 

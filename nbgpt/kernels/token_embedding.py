@@ -1,6 +1,6 @@
-"""A token's embedding plus its position's: where the residual stream begins.
+"""The token's embedding plus the position's: the start of the residual stream.
 
-The token matrix lies in the panels that the logits stream through, so a token's row is a column of its panel.
+The token matrix is stored in panels for the LM head, so the embedding of a token is one lane of its panel.
 """
 
 from __future__ import annotations
@@ -41,4 +41,4 @@ def embed_int8(out, token, position, w, n_embd, n_in):  # out, position [n_embd]
 
 
 EMBEDS: dict[str, Any] = {"float32": embed_float32, "float16": embed_float16, "int8": embed_int8}
-"""By the type of the token matrix."""
+"""The embedding of one row, by the type of the token matrix."""
