@@ -14,7 +14,6 @@ import numpy as np
 if TYPE_CHECKING:
     from .trace import Trace
 
-_ACTIVATION_NAMES = {"relu": "ReLU", "silu": "SiLU", "tanh": "tanh", "quick_gelu": "quick GELU"}
 MAX_TOKENS = 256
 """Longest text of a page; the attention of each head has the square of it."""
 
@@ -35,7 +34,7 @@ def page(trace: Trace, model: str = "GPT-2") -> str:
     check_length(len(trace.ids))
     parts = {
         "model": html.escape(model),
-        "activation": _ACTIVATION_NAMES.get(trace.config.activation, "GELU"),
+        "activation": trace.config.activation,
         "style": _read("explain.css"),
         "script": _read("explain_charts.js") + _read("explain.js"),
         "trace": _json(trace, model),

@@ -102,8 +102,7 @@ def _run(
         for start in range(0, len(ids), MAX_LOGIT_ROWS):
             rows = slice(start, start + MAX_LOGIT_ROWS)
             parts.append(
-                engine.in_turn(
-                    engine.runner.run_layers,
+                engine.run_layers(
                     sequence,
                     ids[rows],
                     layers,

@@ -103,9 +103,7 @@ class Observer:
         sequence, after, layers = Sequence(), [], (self.layer, self.layer + 1)
         for start in range(0, len(text), MAX_ROWS):
             rows = slice(start, start + MAX_ROWS)
-            seen = self.engine.in_turn(
-                self.engine.runner.run_layers, sequence, text[rows], layers, None if before is None else before[rows]
-            )
+            seen = self.engine.run_layers(sequence, text[rows], layers, None if before is None else before[rows])
             for matrix, source in _INPUTS.items():
                 self.moments[matrix] += seen[source].T @ seen[source]
             after.append(seen["x"])
