@@ -26,6 +26,7 @@ from statistics import median
 from typing import Any, get_args
 
 from figures import Figure, medians, share
+from joining import joining
 from speculation import speculation
 
 from nbgpt import weights
@@ -36,7 +37,8 @@ from nbgpt.analysis.benchmark import Row, Test, elapsed, random_weights
 from nbgpt.backend.kernel_cache import load_kernels
 from nbgpt.engine.engine import Engine
 from nbgpt.engine.kv_cache import KVDtype
-from nbgpt.engine.scheduler import Generation
+from nbgpt.engine.model_runner import ModelRunner
+from nbgpt.engine.request import Request
 from nbgpt.paths import shipped
 from nbgpt.sampling.params import SamplingParams
 from nbgpt.weights import DTYPES, LAYOUT, Weights
@@ -46,7 +48,7 @@ N_PROMPT = 4  # tokens of it
 MIB = 1 << 20
 
 
-def share_of_row(model: Engine, test: Test, goal: float | None, repetitions: int = 3) -> Figure:
+def share_of_row(model: ModelRunner, test: Test, goal: float | None, repetitions: int = 3) -> Figure:
     """What decoding reaches of the read bandwidth, a prompt of the float32 peak: the middle one of three rows."""
 
     def value(row: Row) -> float:
@@ -61,7 +63,7 @@ def share_of_row(model: Engine, test: Test, goal: float | None, repetitions: int
     return share(what, value(row), goal, f"{median(row.speeds):.1f} tokens/s, {reached}")
 
 
-def speed(model: Engine, test: Test) -> Callable[[], float]:
+def speed(model: ModelRunner, test: Test) -> Callable[[], float]:
     """A call that measures tokens a second."""
     return lambda: test.n_tokens / elapsed(model, test)
 
@@ -72,13 +74,13 @@ def speed(model: Engine, test: Test) -> Callable[[], float]:
 def decode() -> Iterator[Figure]:
     """Single tokens, as a share of the bandwidth that reading alone reaches."""
     for dtype, goal in {"float32": 0.9, "float16": None, "int8": 0.85, "int4": 0.75}.items():
-        yield share_of_row(Engine(random_weights("124M", dtype), 2), Test(n_gen=128), goal)
+        yield share_of_row(ModelRunner(random_weights("124M", dtype), 2), Test(n_gen=128), goal)
 
 
 def prefill() -> Iterator[Figure]:
     """A prompt, as a share of the float32 peak."""
     for dtype, goal in {"float32": 0.65, "float16": None, "int8": None, "int4": None}.items():
-        yield share_of_row(Engine(random_weights("124M", dtype), 2), Test(n_prompt=512), goal, repetitions=5)
+        yield share_of_row(ModelRunner(random_weights("124M", dtype), 2), Test(n_prompt=512), goal, repetitions=5)
 
 
 def depth() -> Iterator[Figure]:
@@ -86,12 +88,12 @@ def depth() -> Iterator[Figure]:
     for dtype in DTYPES:
         loaded = random_weights("124M", dtype)
         for kv_dtype in get_args(KVDtype):
-            yield share_of_row(Engine(loaded, 2, kv_dtype), Test(n_gen=128, n_depth=896), 0.8)
+            yield share_of_row(ModelRunner(loaded, 2, kv_dtype), Test(n_gen=128, n_depth=896), 0.8)
 
 
 def batch() -> Iterator[Figure]:
     """Eight sequences against one."""
-    model = Engine(random_weights("124M", "int8"), 2)
+    model = ModelRunner(random_weights("124M", "int8"), 2)
     got = medians({n: speed(model, Test(n_gen=64, n_sequences=n)) for n in (1, 8)}, 9)
     measured = f"{got[8] / got[1]:.2f} ({got[8]:.0f} and {got[1]:.0f} tokens/s)"
     yield Figure("124M int8: tokens/s of 8 sequences / of 1", "≥ 4", measured, got[8] >= 4 * got[1])
@@ -103,7 +105,7 @@ def generate() -> Iterator[Figure]:
     for dtype in ("int8", "int4"):
         with tempfile.TemporaryDirectory() as folder:
             file = save(random_weights("124M", dtype), Path(folder) / "model.safetensors")
-            runs = {"bench": speed(Engine(weights.load(file), 2), Test(n_gen=n, n_depth=N_PROMPT))}
+            runs = {"bench": speed(ModelRunner(weights.load(file), 2), Test(n_gen=n, n_depth=N_PROMPT))}
             for options in ((), ("--top-p", "0.9")):
                 runs[" ".join(("generate", *options))] = streaming_speed(file, n, options)
             bench, *others = medians(runs, 9).items()
@@ -144,11 +146,11 @@ def busy() -> Iterator[Figure]:
 
 
 def writing(model: Engine, n: int) -> Callable[[], float]:
-    """A call that generates n tokens as users do, in bursts -> tokens a second."""
+    """A call that generates n tokens as users do, several steps a call -> tokens a second."""
 
     def write() -> float:
-        one = Generation(model, [0], n, SamplingParams())
-        assert len(list(one)) == n
+        one = Request(model.config, [0], SamplingParams(max_tokens=n))
+        assert len(list(model.tokens(one))) == n
         return one.timing.decode_speed
 
     return write
@@ -200,7 +202,7 @@ def busy_process() -> Iterator[None]:
 def threads() -> Iterator[Figure]:
     """More threads than cores."""
     loaded = random_weights("124M", "int8")
-    models = {n: Engine(loaded, n) for n in (1, 2, 4, 8)}
+    models = {n: ModelRunner(loaded, n) for n in (1, 2, 4, 8)}
     for test in (Test(n_gen=64), Test(n_prompt=512)):
         got = medians({n: speed(model, test) for n, model in models.items()}, 5)
         best = max(got.values())
@@ -215,7 +217,7 @@ def threads() -> Iterator[Figure]:
 def sizes() -> Iterator[Figure]:
     """Larger models, at the same share of the bandwidth."""
     for size in ("355M", "774M", "1558M"):
-        yield share_of_row(Engine(random_weights(size, "int8"), 2), Test(n_gen=32), 0.85)
+        yield share_of_row(ModelRunner(random_weights(size, "int8"), 2), Test(n_gen=32), 0.85)
 
 
 def memory() -> Iterator[Figure]:
@@ -227,8 +229,8 @@ def memory() -> Iterator[Figure]:
             else:
                 file = save(random_weights(size, "int8"), Path(folder) / "model.safetensors")
             peak = peak_of("generate", PROMPT, "--model", str(file), "--max-tokens", "128", "--seed", "1", "--quiet")
-            cache = Engine(weights.load(file), 1).cache
-            kv, n_file = cache.bytes_a_position * padded(N_PROMPT + 128, PAGE), file.stat().st_size
+            cache = ModelRunner(weights.load(file), 1).cache
+            kv, n_file = cache.position_bytes * padded(N_PROMPT + 128, PAGE), file.stat().st_size
         rest = (peak - n_file - kv) / MIB
         measured = f"{rest:.0f} MiB ({peak / MIB:.0f} resident, file {n_file / MIB:.0f}, KV {kv / MIB:.0f})"
         yield Figure(f"{size} int8, `generate`: the rest of its memory", f"≤ {goal} MiB", measured, rest <= goal)
@@ -301,7 +303,7 @@ def avx2() -> Iterator[Figure]:
     """Kernels compiled for haswell against those for this CPU."""
     for dtype in DTYPES:
         loaded = random_weights("124M", dtype)
-        models = {"native": Engine(loaded, 2), "haswell": compiled_for("haswell", loaded)}
+        models = {"native": ModelRunner(loaded, 2), "haswell": compiled_for("haswell", loaded)}
         for test, goal in {Test(n_gen=64): 0.6, Test(n_prompt=512): 0.35}.items():
             got = medians({name: speed(model, test) for name, model in models.items()}, 5)
             figures = f"{got['haswell']:.1f} of {got['native']:.1f} tokens/s"
@@ -309,12 +311,12 @@ def avx2() -> Iterator[Figure]:
             yield share(what, got["haswell"] / got["native"], goal, figures)
 
 
-def compiled_for(cpu: str, loaded: Weights) -> Engine:
+def compiled_for(cpu: str, loaded: Weights) -> ModelRunner:
     """A model whose kernels are for another CPU, in this process, so that the two can take turns."""
     os.environ["NUMBA_CPU_NAME"] = cpu
     load_kernels.cache_clear()
     try:
-        return Engine(loaded, 2)
+        return ModelRunner(loaded, 2)
     finally:
         del os.environ["NUMBA_CPU_NAME"]
         load_kernels.cache_clear()
@@ -322,7 +324,7 @@ def compiled_for(cpu: str, loaded: Weights) -> Engine:
 
 # --- Results ---------------------------------------------------------------------------------------------------------
 
-_OF_SPEED = (decode, prefill, depth, batch, generate, speculation, busy, threads)
+_OF_SPEED = (decode, prefill, depth, batch, generate, speculation, joining, busy, threads)
 _OF_SIZE = (sizes, memory, start, compiling, avx2)
 SECTIONS = {section.__name__: section for section in _OF_SPEED + _OF_SIZE}
 

@@ -17,7 +17,7 @@ from statistics import median
 from nbgpt.analysis.benchmark import cpu_name
 from nbgpt.analysis.roofline import measure_roofline
 from nbgpt.conversion.registry import open_model
-from nbgpt.engine.engine import Engine
+from nbgpt.engine.model_runner import ModelRunner
 
 
 def compiled(folder: str) -> str | None:
@@ -43,7 +43,7 @@ def main() -> None:
         print(f"{cpu_name()}, medians of {options.rounds} rounds\n")
         print("| threads | C, GB/s | bench, GB/s | bench / C |\n|---|---|---|---|")
         for n_threads in map(int, options.threads.split(",")):
-            model = Engine(open_model(), n_threads)
+            model = ModelRunner(open_model(), n_threads)
             pairs = []
             for _ in range(options.rounds):
                 done = subprocess.run([program, str(n_threads)], check=True, capture_output=True, text=True)

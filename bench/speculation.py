@@ -12,11 +12,12 @@ from nbgpt import Model, load
 from nbgpt.analysis.benchmark import random_weights
 from nbgpt.engine.engine import Engine
 from nbgpt.engine.kv_cache import Sequence
+from nbgpt.sampling.params import DrawParams
 
 REFRAIN = "The old man went down to the sea, and the sea was calm. " * 6
 OPENING = "It was a dark and stormy night"
 N_TOKENS = 150
-GREEDY = (0.0, 0.0, 1.0, 0.0)
+GREEDY = DrawParams(0.0, 0, 1.0, 0.0)
 
 
 def speculation() -> Iterator[Figure]:

@@ -5,6 +5,7 @@ import shutil
 import sys
 
 import goals
+import joining
 import pytest
 import read_limit
 import speculation
@@ -23,6 +24,7 @@ def hasty(monkeypatch):
     for module in (benchmark, read_limit):
         monkeypatch.setattr(module, "measure_roofline", lambda engine: Roofline(10.0, 20.0))
     monkeypatch.setattr(speculation, "N_TOKENS", 8)
+    monkeypatch.setattr(joining, "N_JOINS", 2)
     for module in (goals, speculation):
         monkeypatch.setattr(module, "medians", lambda runs, rounds: {name: run() for name, run in runs.items()})
 

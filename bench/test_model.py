@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from nbgpt.analysis.benchmark import random_weights, weight_bytes
-from nbgpt.engine.engine import Engine
 from nbgpt.engine.kv_cache import Sequence
+from nbgpt.engine.model_runner import ModelRunner
 from nbgpt.weights import DTYPES
 
 
 @pytest.fixture(scope="module", params=DTYPES)
 def model(request):
-    return Engine(random_weights("124M", request.param))
+    return ModelRunner(random_weights("124M", request.param))
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def ids():
 def test_prefill(rate, model, ids):
     def prefill():
         sequence = Sequence()
-        model.runner.append(sequence, ids)
-        model.free(sequence)
+        model.append(sequence, ids)
+        model.cache.truncate(sequence, 0)
 
     rate(prefill, "tokens/s", len(ids))
 
@@ -35,7 +35,7 @@ def test_decode(benchmark, rate, model, ids, batch):
         for step in range(16):
             model.decode(sequences, ids[step * batch : (step + 1) * batch])
         for sequence in sequences:
-            model.free(sequence)
+            model.cache.truncate(sequence, 0)
 
     rate(decode, "tokens/s", 16 * batch)
     if "tokens/s" in benchmark.extra_info:

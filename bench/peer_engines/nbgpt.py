@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from nbgpt.conversion.convert import convert as to_native
-from nbgpt.engine.engine import Engine as NbgptEngine
 from nbgpt.engine.kv_cache import Sequence
+from nbgpt.engine.model_runner import ModelRunner
 from nbgpt.formats import open_checkpoint
 from nbgpt.weights import load
 
@@ -20,7 +20,7 @@ def convert(source: Path, dtype: str, target: Path) -> None:
 
 class Engine(engine.Engine):
     def __init__(self, path: Path, dtype: str, threads: int) -> None:
-        self.model = NbgptEngine(load(path), threads)
+        self.model = ModelRunner(load(path), threads)
         self.sequences: list[Sequence] = []
         self.settings = {
             "float32": "the defaults",
@@ -31,11 +31,11 @@ class Engine(engine.Engine):
 
     def clear(self, batch: int) -> None:
         for sequence in self.sequences:
-            self.model.free(sequence)
+            self.model.cache.truncate(sequence, 0)
         self.sequences = [Sequence() for _ in range(batch)]
 
     def prompt(self, ids: list[int]) -> np.ndarray:
-        return self.model.runner.append(self.sequences[0], ids)
+        return self.model.append(self.sequences[0], ids)
 
     def generate(self, ids: list[list[int]]) -> np.ndarray:
         for step in zip(*ids, strict=True):
