@@ -54,11 +54,10 @@ def make_embedding(dtype: str) -> list[Any]:
 
     @kernel
     def embed(job, layer, row, thread):
-        token, position = types.int64(ids(job)[row]), types.int64(positions(job)[row])
-        out, size = at(x(job), row * stride_of(n_embd(job))), n_embd(job)
-        embed_row(
-            out, token, at(wpe(job, layer), position * padded(size, LANES)), wte(job, layer), size, padded(size, group)
-        )
+        token, size = types.int64(ids(job)[row]), n_embd(job)
+        position = at(wpe(job, layer), types.int64(positions(job)[row]) * padded(size, LANES))
+        out = at(x(job), row * stride_of(size))
+        embed_row(out, token, position, wte(job, layer), size, padded(size, group))
         for k in range(size, stride_of(size)):
             out[k] = types.float32(0)  # a previous pass that overflowed may have left NaN here
 

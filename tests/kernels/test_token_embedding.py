@@ -1,4 +1,4 @@
-"""Embeddings of tokens that lie in panels, and additions to the residual stream: to the bit."""
+"""Embeddings of tokens that are stored in panels: to the bit."""
 
 import functools
 
@@ -8,7 +8,6 @@ import reference
 from numba import njit
 from reference import padded
 
-from nbgpt.kernels.residual import add, add_residual
 from nbgpt.kernels.token_embedding import EMBEDS
 from nbgpt.simd import data
 
@@ -59,17 +58,3 @@ def test_int8_embeddings(rng, n_embd):
         weights = numbers[token].astype(np.float32) * np.repeat(scales[token], group).astype(np.float32)
         out = embedded("int8", token, position, values, stored_scales, group)
         np.testing.assert_array_equal(out, weights[:n_embd] + position)
-
-
-@njit(error_model="numpy")
-def sums(x, branch, bias):
-    add_residual(data(x), data(branch), data(bias), len(x))
-    add(data(branch), data(bias), len(x))
-
-
-@pytest.mark.parametrize("n", [16, 48, 1600])
-def test_additions_to_the_residual_stream(rng, n):
-    x, branch, bias = 1000 * rng.standard_normal((3, n), np.float32)
-    expected = x + (branch + bias), branch + bias
-    sums(x, branch, bias)
-    np.testing.assert_array_equal((x, branch), expected)

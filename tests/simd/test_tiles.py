@@ -1,0 +1,68 @@
+"""Tiles of registers against sums in NumPy."""
+
+import itertools
+
+import numpy as np
+import pytest
+import reference
+from numba import njit
+
+from nbgpt.abi.layout import LANES
+from nbgpt.abi.targets import current_target
+from nbgpt.simd import (
+    ahead_tile,
+    data,
+    fma_tile,
+    row_tile,
+    store_tile,
+    stream_tile,
+    zero_tile,
+)
+
+READS = {"row": row_tile, "ahead": ahead_tile, "stream": stream_tile}
+N_IN = 5
+
+
+def product(rows, columns, read):
+    @njit(error_model="numpy")
+    def run(out, x, w):
+        tile = zero_tile(rows, columns)
+        for k in range(N_IN):
+            tile = fma_tile(tile, data(x), k, N_IN, read(data(w), k * columns * LANES, LANES, columns))
+        store_tile(data(out), 1, out.shape[1], LANES, tile, columns)
+
+    return run
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 2), (3, 1), (4, 2), (12, 2)])
+@pytest.mark.parametrize("read", READS)
+def test_a_product(rng, read, rows, columns):
+    x = rng.standard_normal((rows, N_IN), np.float32)
+    w = rng.standard_normal((N_IN, columns * LANES), np.float32)
+    out = np.full((rows, columns * LANES + 3), np.nan, np.float32)
+    product(rows, columns, READS[read])(out, x, w)
+    expected = np.zeros((rows, columns * LANES), np.float32)
+    for k in range(N_IN):
+        expected = reference.fma(x[:, k, None], w[k], expected)
+    written = out[:, 1 : 1 + columns * LANES]
+    if current_target().fma:
+        np.testing.assert_array_equal(written, expected)
+    np.testing.assert_allclose(written, expected, atol=1e-6)
+    assert np.isnan(out[:, 0]).all()
+    assert np.isnan(out[:, 1 + columns * LANES :]).all()
+
+
+def test_half_floats_widen(rng):
+    w = rng.standard_normal((N_IN, LANES)).astype(np.float16)
+    out = np.zeros((1, LANES + 1), np.float32)
+    product(1, 1, row_tile)(out, np.ones((1, N_IN), np.float32), w.view(np.uint16))
+    np.testing.assert_allclose(out[0, 1:], w.astype(np.float64).sum(axis=0), atol=1e-6)
+
+
+def test_reads_differ_in_their_prefetches_alone(rng):
+    x, w = rng.standard_normal((2, N_IN), np.float32), rng.standard_normal((N_IN, 2 * LANES), np.float32)
+    outs = []
+    for read in READS.values():
+        outs.append(np.zeros((2, 2 * LANES + 1), np.float32))
+        product(2, 2, read)(outs[-1], x, w)
+    assert all(np.array_equal(*pair) for pair in itertools.pairwise(outs))
