@@ -94,52 +94,22 @@ class Model:
     ) -> list[Completion]: ...
 
     def generate(self, prompt: Any = "", *, n: int | None = None, **options: Any) -> Completion | list[Completion]:
-        """Continue a prompt; several prompts, or n samples of each, together: each as it would be alone.
+        """Continue a prompt, or several at once; each text is what it would be alone.
 
-        Length and ends
-            max_tokens: how many new tokens at most; None: 200, or as many as the context has room for.
-            min_tokens: neither <|endoftext|> nor `stop` ends it before as many new tokens.
-            stop: a text, a token id, or a list of them, that end it and are not written; None: none.
-            ignore_eos: <|endoftext|> is a token like any other, after which another text begins.
-            max_time: seconds, after which it ends with the token that is being made.
-            overflow: a text that would outgrow the context is refused ("error"), or forgets its beginning
-                ("truncate_left") or what follows the prompt ("keep_first"; if the prompt takes more than half of the
-                context, what follows the context's first quarter).
-            bos: begin with <|endoftext|>; None: as the model's file says.
-            prefix: text that the new text begins with, as if the model had chosen it.
-        Choice
-            temperature: above 1 wilder, below tamer, 0 greedy; greedy: the same as 0.
-            top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff: draw from the likely tokens only: the k
-                likeliest; the likeliest, or the most typical, that reach p together; those of at least min_p times the
-                likeliest's probability; those above a probability that is fixed, or falls with entropy.
-            mirostat_tau, mirostat_eta: Mirostat 2 instead of these six: the surprise in bits that it steers to, and how
-                fast.
-            seed: the same seed gives the same text; None: another text each time. sample: number of the (first)
-                sample; those of one seed differ.
-        Repetition and words
-            repetition_penalty: divides the logits of tokens in the prompt and the new text, as transformers has it.
-            presence_penalty, frequency_penalty: subtracted from the logits of tokens in the new text, once, or for each
-                time, as OpenAI's API has it.
-            no_repeat_ngram_size: as many tokens never stand in the text twice.
-            dry_multiplier, dry_base, dry_allowed_length, dry_sequence_breakers: DRY, a penalty that grows with the
-                length of what is repeated, but not across tokens that hold a breaker.
-            logit_bias: {token id: what to add to its logit}.
-            bad_words: texts, or lists of ids, of which the last token is banned after the others. A text counts with
-                and without a space before it.
-            logits_processors: callables from ids int32 [n] of the text so far and logits float32 [n_vocab] to logits.
-            choice, regex, json_schema: the new text is one of these, matches this, or is JSON that fits this: see
-                constrain.py; needs pip install "nbgpt[constrain]".
-        Answer
-            logprobs: note log-probabilities of the tokens and of so many likeliest in their places.
-            echo: begin with the prompt, with its log-probabilities if they are asked for.
-            batch_size: how many texts grow together at most; each takes memory.
-        Speed
-            prompt_lookup: guess that what followed the last few tokens before will follow them again. draft_model: let
-                a smaller model of the same vocabulary guess. Several guesses are checked in one pass, and the text is
-                the same; for one text at a time.
+        Args:
+            prompt: a text, token ids, or a `Prompt` with options of its own; or a list of these.
+            n: number of samples of each prompt, which differ; None: one, and for one prompt no list.
+            options: what is asked for: docs/api.md has a table of them, as has `python -m nbgpt generate --help`.
+                `Sampler` says in which order they are applied; penalties and bans work in greedy mode too.
 
-        `Sampler` says in which order this is done; penalties and bans work in greedy mode too. Raises ValueError for
-        values out of range, for a text that does not fit and if every token is banned; TypeError for other options.
+        Returns:
+            The completion of one prompt if n is None, else a list: n samples of the first prompt, then of the second.
+
+        Raises:
+            ValueError: a value is out of range, a text does not fit the context, or every token is banned.
+            TypeError: an option does not exist.
+            RuntimeError: the model is closed.
+            KVMemoryError: the KV cache is full of what other calls need.
         """
         completions = [stream.finish() for stream in self._streams(prompt, n, options)]
         return completions[0] if is_one(prompt) and n is None else completions
@@ -163,6 +133,11 @@ class Model:
         """Continue a prompt piece by piece; arguments and errors as for `generate`.
 
         Several streams grow together, whichever is asked for a piece.
+
+        Args:
+            prompt: as for `generate`.
+            n: as for `generate`.
+            options: as for `generate`.
         """
         streams = self._streams(prompt, n, options)
         return streams[0] if is_one(prompt) and n is None else streams
