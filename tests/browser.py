@@ -8,6 +8,11 @@ import time
 import urllib.request
 from contextlib import contextmanager
 
+HOSTILE = (
+    "</script><script>window.broken = 1</script><!-- <script> {{style}} \\u003c \\1 &lt; ' \" ` ${n} \0 \u202e \u2028"
+)
+"""A text that would break a page which does not escape it."""
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 _QUIET = ("disable-background-networking", "disable-component-update", "disable-quic", "disable-sync", "no-first-run")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import HOSTILE
 from folders import RECITED, text_config, write_text_model
 from models import random_params
 
@@ -16,10 +17,6 @@ import nbgpt
 from nbgpt.analysis.explain import MAX_TOKENS, page
 from nbgpt.analysis.trace import N_TOP, Trace
 from nbgpt.config import ACTIVATIONS, OFFICIAL
-
-HOSTILE = (
-    "</script><script>window.broken = 1</script><!-- <script> {{style}} \\u003c \\1 &lt; ' \" ` ${n} \0 \u202e \u2028"
-)
 
 
 class Reader(HTMLParser):

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, DRIVER, browser
+from browser import CHROMIUM, DRIVER, HOSTILE, browser
 from folders import text_config, write_text_model
 from models import random_params
-from test_explain import HOSTILE
 
 import nbgpt
 from nbgpt.analysis.explain import page
