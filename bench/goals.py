@@ -144,7 +144,7 @@ def busy() -> Iterator[Figure]:
 
 
 def writing(model: Engine, n: int) -> Callable[[], float]:
-    """A call that generates n tokens as users do, in bursts -> tokens a second."""
+    """A call that generates n tokens as users do, by multi-step decode -> tokens a second."""
 
     def write() -> float:
         one = Generation(model, [0], n, SamplingParams())

@@ -112,8 +112,8 @@ class Model:
             top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff: draw from the likely tokens only: the k
                 likeliest; the likeliest, or the most typical, that reach p together; those of at least min_p times the
                 likeliest's probability; those above a probability that is fixed, or falls with entropy.
-            mirostat_tau, mirostat_eta: Mirostat 2 instead of these six: the surprise in bits that it steers to, and how
-                fast.
+            mirostat_tau, mirostat_eta: Mirostat 2 in place of these six: the surprisal in bits that it steers to, and
+                how fast.
             seed: the same seed gives the same text; None: another text each time. sample: number of the (first)
                 sample; those of one seed differ.
         Repetition and words
@@ -128,11 +128,11 @@ class Model:
                 and without a space before it.
             logits_processors: callables from ids int32 [n] of the text so far and logits float32 [n_vocab] to logits.
             choice, regex, json_schema: the new text is one of these, matches this, or is JSON that fits this: see
-                constrain.py; needs pip install "nbgpt[constrain]".
+                sampling/structured_output.py; needs pip install "nbgpt[constrain]".
         Answer
             logprobs: note log-probabilities of the tokens and of so many likeliest in their places.
             echo: begin with the prompt, with its log-probabilities if they are asked for.
-            batch_size: how many texts grow together at most; each takes memory.
+            batch_size: how many texts are generated together at most; each takes memory.
         Speed
             prompt_lookup: guess that what followed the last few tokens before will follow them again. draft_model: let
                 a smaller model of the same vocabulary guess. Several guesses are checked in one pass, and the text is
@@ -162,7 +162,7 @@ class Model:
     def stream(self, prompt: Any = "", *, n: int | None = None, **options: Any) -> Stream | list[Stream]:
         """Continue a prompt piece by piece; arguments and errors as for `generate`.
 
-        Several streams grow together, whichever is asked for a piece.
+        The texts of several streams are generated together: asking one for a piece advances all of them.
         """
         streams = self._streams(prompt, n, options)
         return streams[0] if is_one(prompt) and n is None else streams
@@ -283,7 +283,7 @@ class Model:
     def astream(self, prompt: Text | Prompt = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
         """Continue a prompt piece by piece without blocking asyncio's loop; options and errors as for `stream`.
 
-        Several take turns. When its task is cancelled or nobody asks for more, the model stops within a burst.
+        Several run side by side. When the task is cancelled or the generator is closed, the model stops after its step.
         """
         from .text.aio import begin
 
@@ -311,7 +311,7 @@ class Model:
     async def agenerate(
         self, prompt: Any = "", *, n: int | None = None, **options: Any
     ) -> Completion | list[Completion]:
-        """`generate` without blocking asyncio's loop. When its task is cancelled, the model stops within a burst."""
+        """`generate` without blocking asyncio's loop. When its task is cancelled, the model stops after its step."""
         import asyncio
 
         from .text.aio import pieces_of

@@ -1,6 +1,7 @@
 """SIMD registers, pointers and atomics as Numba values, so that kernels read as plain Python.
 
-May import: abi. Start with `lanes.py`, then `tiles.py`.
+May import: abi.
+Start with `lanes.py`, then `tiles.py`.
 
 A vector has 16 lanes of 32 bits on every CPU: LLVM maps it to one AVX-512, two AVX2 or four NEON registers. Only what
 LLVM cannot derive (integer dot products, half floats) depends on the features of the target, the CPU that Numba
