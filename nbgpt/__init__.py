@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .tasks.classification import Classification
     from .tasks.scoring import Score
     from .text.completion import Completion, Continuation, Usage
+    from .text.prompts import Prompt
     from .text.session import Session
     from .text.stream import Stream
 
@@ -36,6 +37,7 @@ _HOME = {
     "KernelError": "backend.kernel_cache",
     "Model": "model",
     "ModelNotFoundError": "conversion.registry",
+    "Prompt": "text.prompts",
     "Score": "tasks.scoring",
     "Session": "text.session",
     "Stream": "text.stream",
@@ -53,6 +55,7 @@ __all__ = [
     "KernelError",
     "Model",
     "ModelNotFoundError",
+    "Prompt",
     "Score",
     "Session",
     "Stream",
