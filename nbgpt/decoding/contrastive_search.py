@@ -18,7 +18,7 @@ def contrastive_search(
 ) -> Iterator[int]:
     """Ids that follow ids, one by one, until one of eos_ids, which is left out, or max_tokens.
 
-    Each id is the one of the k likeliest for which (1 - alpha) p(id) - alpha max_j cos(h(id), h_j) is largest, where h are
+    Each is the one of the k likeliest for which (1 - alpha) p(id) - alpha max_j cos(h(id), h_j) is largest, where h are
     the states after ln_f and j all tokens before it. alpha 0 or k 1 is greedy; the authors like 0.6 and 4. The k
     candidates are one pass over forks of the text.
 
