@@ -146,7 +146,7 @@ def busy() -> Iterator[Figure]:
 
 
 def writing(model: Engine, n: int) -> Callable[[], float]:
-    """A call that generates n tokens as users do, several steps a call -> tokens a second."""
+    """A call that generates n tokens as users do, by multi-step decode -> tokens a second."""
 
     def write() -> float:
         one = Request(model.config, [0], SamplingParams(max_tokens=n))

@@ -258,7 +258,7 @@ class Model:
     def astream(self, prompt: Text | Prompt = "", **options: Unpack[Options]) -> AsyncGenerator[str, None]:
         """Continue a prompt piece by piece without blocking asyncio's loop; options and errors as for `stream`.
 
-        Several take turns. When its task is cancelled or nobody asks for more, the model stops within a burst.
+        Several run side by side. When the task is cancelled or the generator is closed, the model stops after its step.
         """
         from .text.aio import begin
 
@@ -286,7 +286,7 @@ class Model:
     async def agenerate(
         self, prompt: Any = "", *, n: int | None = None, **options: Any
     ) -> Completion | list[Completion]:
-        """`generate` without blocking asyncio's loop. When its task is cancelled, the model stops within a burst."""
+        """`generate` without blocking asyncio's loop. When its task is cancelled, the model stops after its step."""
         import asyncio
 
         from .text.aio import pieces_of

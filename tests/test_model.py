@@ -78,7 +78,7 @@ def test_a_stream_that_is_stopped(recital):
     pieces = [next(stream) for _ in range(3)]
     completion = stream.completion
     assert RECITED.startswith(completion.text)
-    assert completion.text.startswith("".join(pieces))  # tokens come in bursts: more may have been made
+    assert completion.text.startswith("".join(pieces))  # a step makes several tokens: more may have been made
     assert completion.finish_reason == ""
     assert recital.engine.kv_bytes_in_use > 0
     assert "".join([*pieces, *stream]) == RECITED

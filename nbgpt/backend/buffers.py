@@ -10,7 +10,7 @@ _CACHE_LINE = 64
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Zeros that begin at a cache line: NumPy's own begin at half of one, and every register would touch two lines.
+    """Zeros aligned to a cache line: in an array that begins within one, every load of a register touches two lines.
 
     The system hands out their pages when they are touched.
     """

@@ -1,4 +1,4 @@
-"""The control groups of Linux that bind this process, where limits of CPU time and memory are found."""
+"""Control groups of Linux that limit the CPU time and the memory of this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def groups(controller: str, root: Path = ROOT, membership: Path = MEMBERSHIP) -> Iterator[tuple[int, Path]]:
-    """The version (2 or 1) and folder of each group that has a say about a controller, such as "cpu" or "memory".
+    """(version 2 or 1, folder) of each group that limits this process by a controller, such as "cpu" or "memory".
 
     A parent's limit binds its children, so parents are listed too. None where the system has no control groups.
     """

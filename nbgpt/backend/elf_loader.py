@@ -1,4 +1,4 @@
-"""Machine code from an object file into this process, as far as our objects need a linker and a loader.
+"""Links an object file of kernels and loads its machine code, without LLVM.
 
 They are ELF files for x86-64 in LLVM's large code model: sections of code and constants, and a list of the places where
 the 64-bit address of a symbol belongs. llvmlite would link any object, but to load LLVM takes 20 ms at each start and
@@ -24,7 +24,7 @@ _CACHE_LINE = 64
 
 
 class UnknownObjectError(Exception):
-    """An object that needs more than this linker can do."""
+    """An object that uses a feature which this linker lacks."""
 
 
 class _Section(NamedTuple):
@@ -105,7 +105,7 @@ class _Symbols:
         return self._names[symbol.name : self._names.index(b"\0", symbol.name)].decode()
 
     def address(self, index: int) -> int:
-        """Of the symbol at this place of the table, in the object or in this process."""
+        """Address of the symbol with this index, in the object or in this process."""
         symbol = self._symbols[index]
         if symbol.section in self._addresses:
             return self._addresses[symbol.section] + symbol.value
@@ -123,7 +123,7 @@ class _Symbols:
 
 
 def _make_executable(base: int, size: int) -> None:
-    """No longer to be written, but to be run."""
+    """Make memory executable and read-only."""
     process = ctypes.CDLL(None, use_errno=True)
     if process.mprotect(ctypes.c_void_p(base), ctypes.c_size_t(size), mmap.PROT_READ | mmap.PROT_EXEC):
         error = ctypes.get_errno()

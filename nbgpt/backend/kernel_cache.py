@@ -1,4 +1,4 @@
-"""Object files to callable kernels, and the cache they are kept in.
+"""Finds, compiles and loads the object file of the kernels, and caches it.
 
 A warm start needs neither Numba nor llvmlite.
 """
@@ -35,7 +35,7 @@ class KernelError(RuntimeError):
 
 @functools.cache
 def source_digest() -> str:
-    """Changes whenever a source that kernels are made of does."""
+    """SHA-256 over the sources of the kernels: an object file with another digest is out of date."""
     digest = hashlib.sha256()
     for pattern in _SOURCES:
         for path in sorted(_PACKAGE.glob(pattern)):
@@ -111,7 +111,7 @@ def _cached_object(dtype: str) -> KernelObject:
 
 
 def _exists(path: Path) -> bool:
-    """Not if the folder is one that this user may not enter."""
+    """True if the file exists and its folder may be entered."""
     try:
         return path.exists()
     except OSError:
@@ -119,7 +119,7 @@ def _exists(path: Path) -> bool:
 
 
 def find_object(dtype: str) -> KernelObject:
-    """The object for this CPU: shipped if it uses all that the kernels can use here, else compiled at first use."""
+    """The object for this CPU: a shipped one if it uses every feature that kernels use here, else a compiled one."""
     if not os.environ.get("NUMBA_CPU_NAME") and on_shipped_platform():
         host = described_host()
         for candidate in SHIPPED:
@@ -130,7 +130,7 @@ def find_object(dtype: str) -> KernelObject:
 
 
 def read_object(data: bytes, facts: dict[str, Any], where: str) -> tuple[dict[str, Any], bytes]:
-    """Header and ELF of an object file. Raises KernelError unless it is whole and what it should be."""
+    """Header and ELF of an object file. Raises KernelError if it is damaged or belongs to other kernels."""
     first, _, elf = data.partition(b"\n")
     try:
         header = json.loads(first)
@@ -146,7 +146,7 @@ def read_object(data: bytes, facts: dict[str, Any], where: str) -> tuple[dict[st
 
 
 def _is_private(path: Path) -> bool:
-    """Can nobody but this user, or root, write it?"""
+    """True if only this user or root can write it."""
     state = path.stat()
     return state.st_uid in (os.getuid(), 0) and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
@@ -161,7 +161,7 @@ def _can_keep_in(folder: Path) -> bool:
 
 
 def _compile(wanted: KernelObject) -> bytes:
-    """An object file, from another process, which leaves nothing behind if this one ends. Raises KernelError."""
+    """Compile an object file in a child process, which ends when this process does. Raises KernelError."""
     import subprocess
 
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}  # not in the key
@@ -214,7 +214,7 @@ def _keep(made: bytes, path: Path) -> bool:
 
 
 def on_shipped_platform() -> bool:
-    """Are the objects that a wheel carries made for this kind of machine?"""
+    """True if the objects that a wheel carries run on this platform."""
     return sys.platform == "linux" and os.uname().machine == "x86_64"
 
 

@@ -1,4 +1,4 @@
-"""The threads that run kernels, and how many there should be."""
+"""The thread pool that runs kernels, and the default number of threads."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ class ThreadPool:
 
 
 def _dismiss(enter: Any, counters: np.ndarray, pid: int) -> None:
-    """Let the threads of a pool that is no longer used return."""
+    """Let the threads of a pool that is gone return."""
     if pid == os.getpid():
         counters[QUIT] = 1
         enter(counters.ctypes.data, 0)
 
 
 def physical_cores(cpus: set[int], topology: Path = Path("/sys/devices/system/cpu")) -> int:
-    """How many cores lie behind these logical CPUs; as many as CPUs where the system does not say."""
+    """Number of physical cores of these logical CPUs; the number of CPUs where the system does not tell."""
     cores = set()
     for cpu in cpus:
         try:
@@ -93,7 +93,7 @@ def physical_cores(cpus: set[int], topology: Path = Path("/sys/devices/system/cp
 
 
 def cpu_quota(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float | None:
-    """CPUs' worth of time that the control groups (version 2 or 1) allow; None: no limit."""
+    """CPU time that the control groups (version 2 or 1) allow, in CPUs; None: no limit."""
     read = {2: _quota_v2, 1: _quota_v1}
     quotas = [quota for version, group in groups("cpu", root, membership) for quota in read[version](group)]
     return min(quotas, default=None)

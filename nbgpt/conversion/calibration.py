@@ -1,4 +1,4 @@
-"""What each matrix of a model sees when the model reads a text: the inputs' second moments, for calibration.
+"""Calibration data: the second moments of each matrix's inputs while the model reads a text.
 
 The float model runs layer by layer over all of the text, so that only one layer's moments are in memory at a time.
 """
@@ -24,7 +24,7 @@ from ..weights import load, tokenizer_of
 from .convert import convert
 
 N_TOKENS = 16384
-"""Of the text that calibration reads: more made no measurable difference (see bench/NOTES.md)."""
+"""Tokens that calibration reads: more made no measurable difference (see bench/NOTES.md)."""
 _KV_LIMIT = 1 << 30  # bytes of KV cache that writing several texts at once may take
 
 _INPUTS = {

@@ -1,4 +1,4 @@
-"""A checkpoint in somebody else's format -> one native file, a tensor at a time."""
+"""Converts a checkpoint of any format to one native file, a tensor at a time."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _check(checkpoint: Checkpoint, dtype: str, output: Path) -> None:
 
 
 def _source_metadata(checkpoint: Checkpoint) -> dict[str, str]:
-    """What the checkpoint says of itself, and which files it is."""
+    """Metadata about the checkpoint: its name, its files and their checksum."""
     return {
         "config": json.dumps(checkpoint.config.to_dict()),
         "source": ", ".join(path.name for path in checkpoint.files),
@@ -135,7 +135,7 @@ def _own_tokens(vocabulary: Vocabulary | None) -> bytes:
 
 
 class _Norm(NamedTuple):
-    """A LayerNorm as it was, and what the file's is multiplied by so that its reader can be quantized well."""
+    """A LayerNorm of the checkpoint, and the factor of the file's, which lets the next matrix be quantized better."""
 
     gain: np.ndarray
     bias: np.ndarray
@@ -143,7 +143,7 @@ class _Norm(NamedTuple):
 
     @property
     def mean_squares(self) -> np.ndarray:
-        """Of what it makes, for inputs of which nothing is known: what matters for its reader's rounding errors."""
+        """Expected mean squares of its output, which weigh the rounding errors of the matrix that reads it."""
         squares: np.ndarray = self.gain**2 + self.bias**2
         return squares
 

@@ -58,7 +58,7 @@ class _Delta:
 
 @dataclass(frozen=True)
 class _Adapter:
-    """What an adapter's folder holds, under the base model's names of tensors."""
+    """An adapter's tensors by the names of the base model."""
 
     files: list[Path]
     deltas: dict[str, _Delta]

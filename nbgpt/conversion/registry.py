@@ -1,4 +1,4 @@
-"""Which file a model's name stands for, and making that file from official weights when it is not there yet."""
+"""Finds the native file of a model's name; converts a checkpoint if there is none yet."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _FILE_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index", ".jso
 
 
 class ModelNotFoundError(ValueError):
-    """No model by this name: says which ones are near, or how to get it."""
+    """No model has this name; the message has similar names, or says how to get it."""
 
 
 def models_folder() -> Path:
@@ -115,7 +115,7 @@ def _with_dtype(weights: Weights, dtype: str | None) -> Weights:
 
 
 def _is_on_hub(name: str) -> bool:
-    """Is this an official name, or OWNER/REPO and not the path of a file?"""
+    """True for an official name, and for OWNER/REPO that is no path."""
     repository = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not name.endswith(_FILE_ENDINGS)
     return name in OFFICIAL or bool(repository)
 

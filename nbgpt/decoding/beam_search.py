@@ -1,7 +1,7 @@
-"""Beam search: continuations that are likely as a whole. Ids in, ids out, with the scores of transformers.
+"""Beam search: the likeliest whole continuations. Ids in, ids and scores out; scores are those of transformers.
 
-At each step every beam is continued by every token; of these the best go on, or end. Beams share the pages of the past
-that they have in common.
+Each step extends every beam by every token and keeps the best extensions; those that end become hypotheses. Beams share
+the pages of their common past.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..engine.model_runner import MAX_ROWS
 from ..validation import check
 
 Process = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Ids of a text int32 [n], prompt included, and log-probabilities float32 [n_vocab] of what follows -> new ones."""
+"""(ids int32 [n] with the prompt, log-probabilities float32 [n_vocab] of the next id) -> new log-probabilities."""
 EarlyStopping = bool | Literal["never"]
 _MAX_PENALTY = 10  # powers of a length must stay numbers
 
@@ -64,7 +64,7 @@ def beam_search(
     length_penalty: above 0 favours long continuations, below 0 short ones.
     early_stopping: when num_beams continuations have ended, stop at once (True), or when the best beam would score no
     better than the worst of them at its present length (False) or at any length ("never"). One beam is greedy.
-    process: changes the log-probabilities of what follows a beam; what has -inf is never chosen.
+    process: changes the log-probabilities of the ids after a beam; ids at -inf are never chosen.
 
     Source: `_beam_search` of transformers 5 (generation/utils.py), for one prompt and without sampling. Raises
     ValueError that names the parameter, its value and what is allowed.
@@ -108,7 +108,7 @@ def _check(num_beams: int, num_return: int, length_penalty: float, early_stoppin
 
 
 def _best_steps(engine: Engine, beams: list[_Beam], n: int, process: Process | None) -> list[_Step]:
-    """The n best continuations of all beams by a token, best first. The beams' pasts take in their last ids."""
+    """The n best one-token extensions of all beams, best first. Appends each beam's last id to its past."""
     logits, _ = engine.outputs([beam.ids[-1] for beam in beams], [beam.past for beam in beams], range(len(beams)))
     logits[:, engine.absent_ids] = -np.inf
     steps = []
@@ -129,7 +129,7 @@ def _hypothesis(step: _Step, n_prompt: int, divisor: float, eos_ids: Collection[
 
 
 def _advance(engine: Engine, beams: list[_Beam], steps: list[_Step]) -> list[_Beam]:
-    """The beams that come of these steps. One step of a beam takes over its past, others have forks of it."""
+    """The beams after these steps. The first step of a beam takes over its past; others get forks of it."""
     pasts = {beam: beam.past for beam in beams}
     advanced = []
     for step in steps:

@@ -1,4 +1,4 @@
-"""Contrastive search: of the likeliest tokens the one that is least like what has been said. Ids in, ids out."""
+"""Contrastive search: of the k likeliest ids, prefers one whose state differs from the text's. Ids in, ids out."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _search(
 
 
 def _read(engine: Engine, text: Sequence, ids: list[int], states: np.ndarray) -> np.ndarray:
-    """Read the prompt and note its states -> logits float32 [n_vocab] after it."""
+    """Read the prompt and store its states -> logits float32 [n_vocab] after it."""
     for start in range(0, len(ids), MAX_LOGIT_ROWS):
         part = ids[start : start + MAX_LOGIT_ROWS]
         logits, rows = engine.outputs(part, [text] * len(part), range(len(part)))

@@ -1,4 +1,4 @@
-"""Drafters for speculative decoding: what guesses the ids that one pass of the model then checks.
+"""Drafters for speculative decoding: they guess the ids that one pass of the model then verifies.
 
 Source: Saxena 2023, "Prompt Lookup Decoding"; Leviathan et al. 2023, "Fast Inference from Transformers via Speculative
 Decoding". See engine/speculation.py for how drafts are checked, and why the text is the same with and without them.
@@ -15,7 +15,7 @@ from ..engine.speculation import DrawParamsAt
 
 
 class PromptLookup:
-    """Guesses that what followed the last few ids before will follow them again: the latest time, the longest match."""
+    """Guesses that the last few ids are followed as they were before: by the longest match, the latest one."""
 
     def __init__(self, max_ngram: int = 4, min_ngram: int = 2) -> None:
         """Matches are of min_ngram to max_ngram ids. Raises ValueError if that is no range above 0."""
@@ -27,7 +27,7 @@ class PromptLookup:
         self.reset()
 
     def reset(self) -> None:
-        self._next_place: dict[tuple[int, ...], int] = {}  # of each n-gram that something follows, where that stands
+        self._next_place: dict[tuple[int, ...], int] = {}  # n-gram -> index of the id after its latest occurrence
         self._n_indexed = 0
 
     def propose(self, ids: list[int], n: int, params: DrawParamsAt) -> list[int]:
@@ -44,7 +44,7 @@ class PromptLookup:
 
 
 class ModelDraft:
-    """A smaller model of the same vocabulary guesses, with the random numbers that will be drawn with."""
+    """A smaller model of the same vocabulary guesses, with the random numbers of the target's draws."""
 
     def __init__(self, draft: Engine, target: Engine) -> None:
         """Raises ValueError if the two have different vocabularies."""

@@ -12,7 +12,7 @@ from ..config import GPT2Config
 
 
 class FormatError(ValueError):
-    """A file that is not what it should be: says which, what was expected, what was found and the cure."""
+    """A damaged or unknown file; the message has the file, what was expected, what was found and the cure."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def crc32c(data: bytes | memoryview | np.ndarray) -> int:
 
 
 def unmask(masked: int) -> int:
-    """The CRC behind the masked form that LevelDB and TensorFlow store (leveldb/util/crc32c.h)."""
+    """The CRC that belongs to the masked form that LevelDB and TensorFlow store (leveldb/util/crc32c.h)."""
     rotated = (masked - 0xA282EAD8) & 0xFFFFFFFF
     return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF
 

@@ -1,4 +1,4 @@
-"""What the small files beside a vocabulary declare: added tokens, the roles of special ones, the tokenizer's class."""
+"""Declarations in the small files beside a vocabulary: added tokens, roles of special tokens, the tokenizer's class."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FLAGS = ("special", "lstrip", "rstrip", "single_word")
 
 @dataclass
 class Declared:
-    """Declarations; a reader of a vocabulary adds those that it holds itself."""
+    """Declarations; the reader of a vocabulary adds those of the vocabulary itself."""
 
     fields: dict[str, Any] = field(default_factory=dict)  # of tokenizer_config.json
     tokenizer_class: Any = None

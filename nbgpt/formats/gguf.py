@@ -78,7 +78,7 @@ def read_tokenizer_metadata(path: Path) -> dict[str, Any]:
 
 
 class _Header:
-    """The beginning of a file, read in order; nothing is taken that the file is too short for."""
+    """The header of a file, read in order; a length is checked against the file's before anything is allocated."""
 
     def __init__(self, path: Path, file: BinaryIO, size: int, keeps_arrays: bool = False) -> None:
         """keeps_arrays: of the vocabulary, which a model may have a hundred thousand strings of."""
@@ -220,7 +220,7 @@ def _tensors(path: Path, infos: dict[str, _Info], data_start: int, size: int) ->
 
 
 def _canonical(name: str) -> str | None:
-    """blk.3.ffn_up.weight -> h.3.mlp.c_fc.weight; None for what is not of a GPT-2."""
+    """blk.3.ffn_up.weight -> h.3.mlp.c_fc.weight; None for a tensor that no GPT-2 has."""
     stem, _, kind = name.rpartition(".")
     block = re.fullmatch(r"blk\.(\d+)\.(\w+)", stem)
     if kind not in ("weight", "bias"):

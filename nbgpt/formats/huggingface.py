@@ -65,7 +65,7 @@ def _read_config(path: Path) -> tuple[GPT2Config, bool, Any]:
 
 
 def _labels(path: Path, id2label: Any, n_labels: int) -> tuple[str, ...]:
-    """The names of a classifier's labels; models that are none often have an id2label that means nothing."""
+    """The labels of a classifier; other models often have an id2label without meaning."""
     if id2label is None or not n_labels:
         return ()
     found = id2label if isinstance(id2label, dict) else {}

@@ -1,4 +1,4 @@
-"""The tensors that a GPT-2 is made of: what they are called, which shape they have, which of them are weights."""
+"""The tensors of a GPT-2: names, shapes, and the names that other programs give them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def is_conv1d(name: str) -> bool:
 
 
 def canonical(tensors: Mapping[str, T], where: Path) -> tuple[dict[str, T], list[str]]:
-    """The parts of a GPT-2 under their short names, and the names of what else there is; stored masks are neither.
+    """The tensors of a GPT-2 by their short names, and the names of other tensors; stored masks are in neither.
 
     Raises FormatError if two names become one, and for a LoRA adapter that is not merged.
     """
@@ -137,7 +137,7 @@ def _is_tied(tied: bool | None, tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _digest(tensor: Tensor) -> tuple[str, bytes]:
-    """Stands for the values, so that two large matrices are compared with one of them in memory."""
+    """Digest of the values, to compare two large matrices with only one of them in memory."""
     values = tensor.read()
     return values.dtype.name, hashlib.sha256(values.reshape(-1).data).digest()
 

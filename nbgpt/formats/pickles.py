@@ -1,4 +1,4 @@
-"""What the pickle in a PyTorch file says, read as data.
+"""Reads the pickle in a PyTorch file as data, without running it.
 
 A pickle is a program. This runs the few instructions that describe a dict of tensors, on a machine that has no way
 to import or call anything: a name in the pickle stays a name, and the known ones turn into the records below.
@@ -41,7 +41,7 @@ _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, 
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of numbers elsewhere in the file."""
+    """Consecutive numbers elsewhere in the file."""
 
     dtype: str  # as safetensors spells it
     key: str
@@ -50,7 +50,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class View:
-    """A tensor: a window on a storage, counted in numbers. What the pickle claims, not checked yet."""
+    """A tensor as the pickle describes it, not checked yet: a view of a storage, in numbers."""
 
     storage: Storage
     offset: int
@@ -193,7 +193,7 @@ class _Machine:
         return _Name(name)
 
     def _build(self, function: Any, args: Any) -> Any:
-        """What the call of a known function would give."""
+        """The result that a call of a known function would have."""
         if not isinstance(function, _Name) or type(args) is not tuple:
             raise TypeError("a call of what is no function")
         if function.name == "collections.OrderedDict" and not args:

@@ -1,4 +1,4 @@
-"""Protobuf messages, without their schemas: https://protobuf.dev/programming-guides/encoding."""
+"""Reads protobuf messages without their schemas: https://protobuf.dev/programming-guides/encoding."""
 
 from __future__ import annotations
 

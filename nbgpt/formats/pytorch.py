@@ -32,7 +32,7 @@ Places = dict[str, tuple[int, int]]
 
 
 class Saved(NamedTuple):
-    """What `torch.save` was given."""
+    """An object that `torch.save` has saved."""
 
     values: dict[Any, Any]  # all of it, with a `View` for a tensor
     tensors: dict[str, Stored]  # those of the dict, or of the model in it, under the names that they have there
@@ -147,7 +147,7 @@ def _read_legacy(path: Path, file: BinaryIO, size: int) -> tuple[Any, Places]:
 
 
 def _place(path: Path, name: str, view: View, places: Places) -> Stored:
-    """Where a tensor lies, once it is known to lie within its storage and to repeat none of it."""
+    """The place of a tensor in the file. Raises FormatError if it exceeds its storage or overlaps itself."""
     storage, offset, shape, strides = view.storage, view.offset, view.shape, view.strides
     if not isinstance(storage, pickles.Storage) or storage.key not in places:
         raise FormatError(f"{path}: {name} lies in a storage that the file does not have; fetch the file again")

@@ -1,4 +1,4 @@
-"""Tensors that lie in a file as plain numbers: at a place that was checked, read when asked for."""
+"""Tensors stored as plain numbers: their offsets are checked first, and they are read on demand."""
 
 from __future__ import annotations
 

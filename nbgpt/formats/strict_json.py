@@ -1,4 +1,4 @@
-"""JSON from files that nobody vouches for."""
+"""Reads JSON of untrusted files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LIMIT = 64 << 20  # bytes; the index of a model in hundreds of shards is below 
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object that a file holds. Raises FormatError, and OSError if the file cannot be read."""
+    """The JSON object in a file. Raises FormatError, and OSError if the file cannot be read."""
     size = path.stat().st_size
     if size > _LIMIT:
         raise FormatError(f"{path}: {size} bytes are too many for a model's JSON; nbgpt reads up to {_LIMIT}")

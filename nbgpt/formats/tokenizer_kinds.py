@@ -1,7 +1,7 @@
-"""The kinds of vocabularies that lie beside weights, each made a tokenizer.
+"""Readers for each kind of vocabulary: a file beside the weights -> a tokenizer.
 
-GPT-2's kind, byte-level BPE, wherever it stands, is tiktoken's to compute; any other goes to Hugging Face's
-`tokenizers` as a tokenizer.json.
+Byte-level BPE with GPT-2's pre-tokenization runs on tiktoken, whichever file it is in. Every other kind runs on Hugging
+Face's `tokenizers`, as a tokenizer.json.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _byte_level(
 
 
 def _is_byte_level(spec: Spec, model: Spec) -> bool:
-    """Is this BPE on bytes of the text as it is?"""
+    """True if this is byte-level BPE of the unchanged text."""
     marks = ("continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
     return (
         model.get("type", "BPE") == "BPE"
@@ -200,7 +200,7 @@ def _only(part: Any, parts: str) -> Spec:
 
 
 def _begins_with_a_token(spec: Spec, declared: Declared) -> bool:
-    """Does the template put a token before each text, and none after it? That token is the beginning then."""
+    """True if the template puts a token before each text and none after it; that token becomes bos_token."""
     template = _only(spec.get("post_processor"), "processors")
     parts = template.get("single") if template.get("type") == "TemplateProcessing" else None
     if not isinstance(parts, list) or len(parts) != 2 or "SpecialToken" not in parts[0] or "Sequence" not in parts[1]:

@@ -1,4 +1,4 @@
-"""Which vocabulary a checkpoint has, and what begins and ends its texts, as the files beside its weights say.
+"""Finds the vocabulary of a checkpoint, and the ids that begin and end its texts, in the files beside the weights.
 
 The rules are those of transformers' `AutoTokenizer`: a tokenizer.json counts before the files that it was made from.
 """
@@ -38,12 +38,12 @@ SAVE_IT = "save it with AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FO
 
 
 class NoVocabularyError(FormatError):
-    """There is no vocabulary with the weights, and they are none that GPT-2's own can be meant for."""
+    """The checkpoint has no vocabulary, and its embedding does not have the size of GPT-2's own."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A vocabulary with its ends, and what else the files say about texts."""
+    """A vocabulary, the ids that begin and end texts, and other defaults from the files."""
 
     tokenizer: Tokenizer
     origin: str  # where it was found
@@ -118,12 +118,12 @@ def _gpt2s(checkpoint: Checkpoint, declared: Declared) -> Tokenizer:
 
 
 def is_gpt2s_size(config: GPT2Config) -> bool:
-    """Has the embedding a row for each of GPT-2's 50257 tokens, and no more than padding besides?"""
+    """True if the embedding has GPT-2's 50257 rows, or these and padding."""
     return config.n_vocab == _N_GPT2 or (_N_GPT2 < config.n_vocab <= _N_PADDED and config.n_vocab % 8 == 0)
 
 
 def _set_ends(tokenizer: Tokenizer, settings: list[dict[str, Any]], declared: Declared) -> None:
-    """The ids that begin and end texts, by the first of some settings that has any, else by the tokens' roles.
+    """Set the ids that begin and end texts: from the first config that has any, else from the tokens' roles.
 
     An id that the vocabulary does not have says nothing: transformers writes GPT-2's 50256 into any config.json.
     """

@@ -1,4 +1,4 @@
-"""How an option is declared: once, as a field of a dataclass. Checks, command line and docs are made from it."""
+"""Declarations of options: each is a field of a dataclass; checks, command line and docs are made from it."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ class Option:
     Attributes:
         name: name of the keyword argument and of the field.
         annotation: type of the keyword argument, as written.
-        is_converted: the field holds what `text.options.parse` makes of the argument, and checks it.
-        default: what a caller gets who does not give it; None if that depends on the model or the call.
+        is_converted: `text.options.parse` converts and checks the argument before the field stores it.
+        default: value if it is not given; None if that depends on the model or the call.
         stored: default of the field.
         help: one sentence for `--help` and docs/api.md, without the default.
         group: the key of GROUPS under which it is shown.
-        kind: what it is checked for and how the command line reads it: Integral, Real, bool, str, Iterable (a list of
+        kind: type that is checked, and how the command line reads it: Integral, Real, bool, str, Iterable (a list of
             texts), Mapping (from token ids to numbers), or another class.
-        default_text: says what the default is where its value does not.
+        default_text: description of the default, if its value does not show it.
         allowed: which values are allowed, as the error says it after "it must be"; "" if the field does not check it.
         holds: whether a value of the kind is allowed.
         choices: the allowed values, if they are few.
         flag: flag of the command line; None if it is not offered there.
         short: one-letter flag.
-        metavar: what stands for the value in `--help`.
+        metavar: name of the value in `--help`.
     """
 
     name: str = ""
@@ -91,7 +91,7 @@ class Option:
         return index(value) if self.kind is Integral else value  # NumPy's integers overflow
 
     def shown_default(self) -> str:
-        """The default for people to read; "" if there is none to speak of."""
+        """The default as `--help` and docs/api.md show it; "" if there is none."""
         if self.default_text or isinstance(self.default, bool) or self.default is None:
             return self.default_text
         return f"{self.default:g}" if isinstance(self.default, Real) else str(self.default or "")
@@ -106,7 +106,7 @@ def option(default: Any, group: str, help: str, kind: Any, *, stored: Any = _SAM
         help: see `Option`.
         kind: see `Option`.
         stored: default of the field, if it differs from the caller's.
-        takes: annotation of the keyword argument, if the field holds what `text.options.parse` makes of it.
+        takes: annotation of the keyword argument, if `text.options.parse` converts it to another type.
         more: other attributes of `Option`.
     """
     stored = default if stored is _SAME else stored
@@ -137,7 +137,7 @@ def declared(cls: type) -> dict[str, Option]:
 
 
 def _complete(one: Any) -> Option:
-    """The option of a field, with what the field itself says."""
+    """The option of a field, completed with the field's name and annotation."""
     given: Option = one.metadata["option"]
     is_optional = given.default is None and "None" not in one.type
     return replace(

@@ -1,9 +1,9 @@
-"""Changes to the scores of the next token: penalties and bans, and which tokens a truncation keeps.
+"""Logits processors and truncations: penalties, bans, and which tokens may be drawn.
 
 ids: int32 [n], the text so far, prompt first. scores: float32 [n_vocab], logits at first. Penalties and bans are logits
 processors as users write them, (ids, scores) -> scores, once their other arguments are bound; they change the scores in
-place. Truncations take scores float32 [n] and return which to keep, bool [n]. Nothing is sorted where a partition will
-do, because this runs for every token.
+place. Truncations take scores float32 [n] and return which to keep, bool [n]. They use partitions in place of
+sorts where they can, because this runs for every token.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How likely the model found a token, before anything that was asked of the choice."""
+"""Log-probabilities of tokens by the model's own logits, before any sampling option."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """A token of a text with its log-probability: natural, by the model's own logits, as in OpenAI's completions.
+    """A token of a text with its natural log-probability by the model's own logits, as in OpenAI's completions.
 
-    Temperature, penalties and truncations have no part in it.
+    Temperature, penalties and truncations do not change it.
     """
 
     token: int
-    logprob: float | None  # None: nothing stands before it, or it was not read
-    top: dict[int, float] = field(default_factory=dict)  # the likeliest ids in this place, the likeliest first
-    bytes: bytes = b""  # none for an id that is no text, as those that pad a vocabulary
-    text: str = ""  # what it completes; with the others' it makes the whole text
+    logprob: float | None  # None: it is the first token, or was not read
+    top: dict[int, float] = field(default_factory=dict)  # id -> logprob of the likeliest, in descending order
+    bytes: bytes = b""  # b"" for an id without a token
+    text: str = ""  # text that this token completes; joined, these are the whole text
 
 
 def measure(logits: np.ndarray, token: int, n_top: int) -> TokenLogprob:

@@ -1,4 +1,4 @@
-"""What a request may ask for in terms of token ids: each option with its default, what is allowed, and its help."""
+"""`SamplingParams`: the options of a request in terms of ids, each with its default, allowed values and help."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class DrawParams(NamedTuple):
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """Everything that a request asks for, in terms of token ids.
+    """The options of a request, in terms of token ids.
 
     `Sampler` says in which order the options are applied, logits_processors.py what each does.
 

@@ -1,4 +1,4 @@
-"""Random numbers as a function of a seed and a place: no state, so the order in which they are asked for is nothing."""
+"""Counter-based random numbers: functions of (seed, sample, position), independent of the order of calls."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def philox(key: tuple[int, int], counter: tuple[int, int, int, int]) -> tuple[in
 
 
 def uniform(seed: int, sample: int, position: int) -> float:
-    """A number in [0, 1) for one position of one sample."""
+    """Uniform random number in [0, 1) for one position of one sample."""
     word, *_ = philox((seed & _WORD, 0), (position, sample, 0, 0))
     return (word >> 11) * 2.0**-53

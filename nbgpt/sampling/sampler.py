@@ -1,4 +1,4 @@
-"""From logits to a token id, for one request: everything that it asks for, in order."""
+"""From logits to a token id: logits processors, temperature, truncations and one draw, for one request."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Sampler:
     """
 
     def __init__(self, params: SamplingParams, n_prompt: int, absent_ids: np.ndarray | None = None) -> None:
-        """Prepare what the request asks for.
+        """Prepare the processors and truncations that the request needs.
 
         Args:
-            params: what is asked for.
-            n_prompt: number of prompt ids, with which the ids that `choose` gets begin.
-            absent_ids: int64 [n], ids of the model that have no token, which are never chosen.
+            params: parameters of the request.
+            n_prompt: number of prompt ids at the beginning of the ids given to `choose`.
+            absent_ids: int64 [n], ids of the model that have no token and are never chosen.
         """
         self.params = params
         self._n_prompt = n_prompt
@@ -35,7 +35,7 @@ class Sampler:
         self._processors = processors_of(params, n_prompt)
         self._truncations = truncations_of(params)
         self._max_bits = 2 * params.mirostat_tau  # mu of Basu et al.
-        self._n_held = params.min_tokens if params.stop_ids else 0  # as many tokens must not be stops
+        self._n_held = params.min_tokens if params.stop_ids else 0  # number of tokens before a stop is allowed
         is_truncated = any(keep not in (keep_top_k, keep_top_p) for keep, _ in self._truncations) or params.mirostat_tau
         is_processed = len(self._processors) > bool(self._n_held)  # by more than the ban of stops
         self._is_plain = not (is_truncated or is_processed)
@@ -49,13 +49,13 @@ class Sampler:
 
         Args:
             ids: int32 [n], prompt and new tokens so far.
-            logits: float32 [n_vocab], the model's after them; they are changed.
+            logits: float32 [n_vocab], the model's after these ids; changed in place.
 
         Returns:
             The id of the next token.
 
         Raises:
-            ValueError: every token is banned, or a processor returns something else than logits.
+            ValueError: every token is banned, or a logits processor returns something else than logits.
         """
         scores = logits
         scores[self._absent_ids] = -np.inf

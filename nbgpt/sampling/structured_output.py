@@ -74,7 +74,7 @@ def json_schema(model: HasTokenizer, schema: Mapping[str, Any] | bool | str) -> 
 
 
 class Constraint:
-    """A grammar for new texts; `for_text` gives each text a processor with a state of its own."""
+    """A grammar for new texts; `for_request` gives each request a processor with its own state."""
 
     def __init__(self, tokenizer: Tokenizer, name: str, value: Any) -> None:
         """Compile the grammar.

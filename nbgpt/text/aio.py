@@ -1,4 +1,4 @@
-"""Texts beside asyncio's loop: a thread lets them grow, so that the loop never waits for a model."""
+"""Streams for asyncio: a thread runs the model, so that the event loop is never blocked."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from .stream import Stream
 
 
 async def begin(stream: Callable[[], Stream]) -> AsyncGenerator[str, None]:
-    """The pieces of a stream that a thread begins, since a prompt may be long."""
+    """The pieces of a stream. A thread makes the stream, since encoding a long prompt takes time."""
     async with aclosing(pieces_of(await asyncio.to_thread(stream))) as pieces:
         async for piece in pieces:
             yield piece
 
 
 async def pieces_of(*streams: Stream) -> AsyncGenerator[str, None]:
-    """The pieces of streams that grow together, one stream after the other. When it is closed, they are cancelled.
+    """The pieces of streams of one batch, one stream after the other. Closing the generator cancels all of them.
 
-    The thread is asked for one piece at a time, so texts that others ask for take turns with these, and what nobody
-    asks for is not made.
+    The thread makes one piece at a time, when it is asked for: other streams run in between.
     """
     loop, thread = asyncio.get_running_loop(), ThreadPoolExecutor(1, "asyncio-nbgpt")
     try:

@@ -1,4 +1,4 @@
-"""What a model has written, and what it took."""
+"""Results of generation: texts, why they ended, and what they cost."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ class Continuation:
 class Completion:
     """What a model wrote; `str()` of it is the text.
 
-    finish_reason: "stop": the model ended the text, or a stop text or id did; "length": max_tokens were reached;
+    finish_reason: "stop": the model ended the text, or a stop string or id did; "length": max_tokens were reached;
     "time": max_time was over; "cancelled"; "": it is not finished.
     """
 
-    text: str  # up to a stop text; with echo, after the prompt
-    tokens: list[int]  # all that were chosen, those of a stop text too; with echo, after the prompt's
+    text: str  # up to a stop string; with echo, after the prompt
+    tokens: list[int]  # all that were chosen, those of a stop string too; with echo, after the prompt's
     finish_reason: str
     usage: Usage
     timing: Timing
-    seed: int  # gives the text again
+    seed: int  # the text is made again with it
     logprobs: list[TokenLogprob] | None = None  # of tokens, one for one
-    speculation: Statistics | None = None  # of guesses, if there were any to be made
+    speculation: Statistics | None = None  # of drafts, if speculation was asked for
 
     def __str__(self) -> str:
         return self.text

@@ -1,4 +1,4 @@
-"""The options of `Model.generate`: those that are about text, and how all of them become token ids."""
+"""The options of `Model.generate`: declarations of those about text, and the conversion of all of them to ids."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
-    """What a request asks for beside `SamplingParams`.
+    """The options of a request that are about text, beside `SamplingParams`.
 
     Raises:
         ValueError: names the option, its value and what is allowed.
@@ -151,8 +151,8 @@ def parse(tokenizer: Tokenizer, options: Mapping[str, Any]) -> tuple[SamplingPar
         options: keyword arguments of `Model.generate`.
 
     Returns:
-        What is asked for in terms of ids, and what is about text. max_tokens and seed have the default of
-        `SamplingParams` if they are None or not given; `TextOptions` says so.
+        The options in terms of ids, and those about text. If max_tokens or seed is None or not given, it has the
+        default of `SamplingParams`, and has_max_tokens or has_seed of `TextOptions` is False.
 
     Raises:
         TypeError: an option does not exist.
@@ -204,7 +204,7 @@ def _stops(stop: Any) -> tuple[tuple[str, ...], frozenset[int]]:
 
 
 def _constraints(tokenizer: Tokenizer, text: TextOptions) -> list[PerRequestProcessor]:
-    """Logits processors that give the new text its form."""
+    """Logits processors for structured output."""
     forms = {"choice": text.choice, "regex": text.regex, "json_schema": text.json_schema}
     asked = {name: form for name, form in forms.items() if form is not None}
     if not asked:
@@ -221,7 +221,7 @@ def _list(name: str, value: Any) -> list[Any]:
 
 
 def _spellings(tokenizer: Tokenizer, word: Any) -> list[tuple[int, ...]]:
-    """Token ids of a bad word: of a text without and with a space before it."""
+    """Token ids of a bad word; of a text both without and with a space before it."""
     if isinstance(word, str):
         return [tuple(tokenizer.encode(text)) for text in dict.fromkeys((word, " " + word.lstrip(" ")))]
     if isinstance(word, Iterable) and not isinstance(word, (bytes, bytearray)):
@@ -230,7 +230,7 @@ def _spellings(tokenizer: Tokenizer, word: Any) -> list[tuple[int, ...]]:
 
 
 def _breakers(tokenizer: Tokenizer, given: Mapping[str, Any]) -> frozenset[int]:
-    """Ids of the tokens that contain one of the sequence breakers; none without DRY, as the search takes a while."""
+    """Ids of the tokens that contain a sequence breaker; none without DRY, since the search takes a while."""
     texts = _list("dry_sequence_breakers", given["dry_sequence_breakers"])
     if not given["dry_multiplier"]:
         return frozenset()

@@ -11,7 +11,7 @@ from ..engine.request import Request
 from ..sampling.logprobs import TokenLogprob
 from ..tokenizer import Tokenizer
 from .completion import Completion, Usage
-from .stop_strings import StopTexts
+from .stop_strings import StopStrings
 
 
 class Writer:
@@ -25,7 +25,7 @@ class Writer:
         self.logprobs: list[TokenLogprob] = []
         self.is_closed = False
         self._tokenizer = tokenizer
-        self._stops = StopTexts(stops)
+        self._stops = StopStrings(stops)
         self._n_free = request.params.min_tokens  # tokens that are no part of a stop string
         self._opening = opening
         prompt, bos_id = tokenizer.stream(), tokenizer.bos_id  # where a text begins nothing is written

@@ -1,4 +1,4 @@
-"""Rounding whose errors cancel on the inputs that a matrix sees: the algorithm behind `convert --calibrate`.
+"""GPTQ: int4 rounding that minimizes the error of a matrix's outputs on given inputs, for `convert --calibrate`.
 
 After Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", in the
 form that Chee et al. 2023, "QuIP", section 3.2, show to be the same: with H = X.T @ X and e an output's errors, one at
@@ -52,7 +52,7 @@ def quantize_int4(w: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _by_weight(squares: np.ndarray) -> list[np.ndarray]:
-    """The inputs of each group; first the group whose inputs are largest, for what comes first gets least feedback."""
+    """Order of the inputs, group by group, largest mean square first: inputs that come first get the least feedback."""
     starts = np.arange(0, len(squares), GROUP_INT4)
     order = np.argsort(-np.add.reduceat(squares, starts), kind="stable")
     return [np.arange(start, min(start + GROUP_INT4, len(squares))) for start in starts[order]]

@@ -1,4 +1,4 @@
-"""The native file: a safetensors file whose tensors lie as the kernels stream through them, mapped into memory.
+"""The native file: a safetensors file with tensors in the layout that kernels read, mapped into memory.
 
 Its metadata carry the config, the type of the weights, the version of the layout, whether a text starts with
 <|endoftext|>, and the name and checksum of what it was made from.
@@ -89,7 +89,7 @@ class Weights:
 
     @property
     def tokenizer(self) -> bytes | None:
-        """The vocabulary that the file brings along, unless it is GPT-2's own."""
+        """The vocabulary that the file stores; None if it is GPT-2's own."""
         entry = self.entries.get("tokenizer")
         return None if entry is None else self.block[entry.start : entry.stop].tobytes()
 
@@ -100,7 +100,7 @@ class Weights:
 
 
 def is_native(path: Path) -> bool:
-    """Is this one of our files? Raises FormatError for a safetensors file, ours or not, that is damaged."""
+    """True if this is a native file. Raises FormatError for a damaged safetensors file of any kind."""
     try:
         return path.is_file() and read_header(path)[1].get("format") == "nbgpt"
     except FormatError:
@@ -132,7 +132,7 @@ def load(path: Path) -> Weights:
 
 
 def in_memory(config: GPT2Config, dtype: str, name: str, fill: Callable[[str, str, int], np.ndarray]) -> Weights:
-    """Weights without a file; fill(tensor, safetensors dtype, count) makes the numbers of one."""
+    """Weights without a file. fill(tensor, safetensors dtype, count) returns the numbers of one tensor."""
     entries, stop = {}, 0
     for tensor, (kind, shape) in native_shapes(config, dtype).items():
         start, stop = stop, stop + prod(shape) * ITEM_BYTES[kind]

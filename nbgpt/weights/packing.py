@@ -1,4 +1,4 @@
-"""The panels in which matrices lie in the native file.
+"""Packing: matrices as panels, the layout that the native file stores and the kernels read.
 
 A panel is 16 outputs side by side, and a matrix is padded with zeros to whole pairs of panels and whole groups of
 inputs:
@@ -29,7 +29,7 @@ from .quantize import (
 def encode(
     w: np.ndarray, dtype: str, moments: np.ndarray | None = None, scale: np.ndarray | None = None
 ) -> tuple[np.ndarray, ...]:
-    """w [n_out, n_in] as it lies in a native file: (values,), (values, scales) or (values, scales, offsets).
+    """Pack w [n_out, n_in] for a native file -> (values,), (values, scales) or (values, scales, offsets).
 
     moments: second moments of the inputs, which int4 takes into account: float32 [n_in], the mean squares, to weigh
     the rounding errors; or [n_in, n_in], X.T @ X, to balance them (see gptq.py). scale: what the inputs are
@@ -48,7 +48,7 @@ def encode(
 
 
 def decode(values: tuple[np.ndarray, ...], dtype: str, n_out: int, n_in: int) -> np.ndarray:
-    """The float32 [n_out, n_in] that `encode` made values of, as precisely as they have it."""
+    """Undo `encode` -> float32 [n_out, n_in], with the rounding of the dtype."""
     if dtype in ("float32", "float16"):
         return unpack_float(values[0], n_out, n_in)
     if dtype == "int8":

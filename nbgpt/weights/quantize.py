@@ -1,4 +1,4 @@
-"""Matrices as numbers of fewer bits: the definition of int8 and int4.
+"""Quantization: the definition of int8 and int4 matrices.
 
 A matrix is float32 [n_out, n_in]: an output is a row. int8 keeps whole numbers from -127 to 127 and a scale for every
 output and every 64 inputs: w = q * scale. int4 keeps 0 to 15 and an offset besides, for every 32 inputs:
@@ -25,7 +25,7 @@ _CHUNK = 1 << 16  # weights that are searched at a time: what stays in the secon
 
 
 def quantize_int8(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest numbers of float32 w [n_out, n_in] -> int8 [n_out, n_in], scales float16 [n_out, groups].
+    """Round float32 w [n_out, n_in] to the nearest -> int8 [n_out, n_in], scales float16 [n_out, groups].
 
     The largest weight of a group becomes 127 (a search for better scales gains 3 % of the error and no perplexity).
     Raises ValueError if a weight is not finite or too large for the scales.
@@ -167,7 +167,7 @@ def _in_groups(w: np.ndarray, group: int) -> np.ndarray:
 
 
 def _chunks(n_out: int, n_in: int) -> Iterator[slice]:
-    """Some outputs at a time: few enough weights to stay in the cache."""
+    """Slices of outputs whose weights fit in the CPU's cache."""
     step = max(1, _CHUNK // n_in)
     return (slice(start, start + step) for start in range(0, n_out, step))
 

@@ -1,4 +1,4 @@
-"""The tokenizer of a native file, with what its metadata say about where texts begin and end."""
+"""The tokenizer of a native file, with the ids that begin and end texts from its metadata."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def test_bandwidth_is_the_best_of_seven_readings_of_512_mib(monkeypatch):
         if kind == PROBE_READ:
             readings.append((data.ctypes.data % 64, items * PROBE_FLOATS * data.itemsize, data.nbytes))
 
-    model = SimpleNamespace(probe=probe, probe_flop=1e9, team=SimpleNamespace(n_threads=3))
+    model = SimpleNamespace(probe=probe, probe_flop=1e9, thread_pool=SimpleNamespace(n_threads=3))
     found = measure_roofline(model)
     assert readings == [(0, 512 << 20, 512 << 20)] * 7
     assert found == Roofline(pytest.approx((512 << 20) / 2 / 1e9), pytest.approx(3 * 64 / 4))

@@ -238,7 +238,7 @@ def test_a_forked_process(model, whole):
 
 
 def test_models_in_several_threads(path, whole):
-    """Each with a team of its own, on fewer cores than threads."""
+    """Each with a thread pool of its own, on fewer cores than threads."""
     results = {}
 
     def work(name):

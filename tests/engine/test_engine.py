@@ -59,9 +59,9 @@ def test_texts_of_several_passes(tmp_path, rng):
     ):
         assert logits.shape == expected[rows].shape
         assert np.abs(logits - expected[rows]).max() <= tolerance
-    surprises = -np.log(reference.softmax(expected)[np.arange(699), text[1:]])
+    expected_nll = -np.log(reference.softmax(expected)[np.arange(699), text[1:]])
     for first in (1, 130, 600):
-        np.testing.assert_allclose(model.nll(text, first), surprises[first - 1 :], rtol=0, atol=2 * tolerance)
+        np.testing.assert_allclose(model.nll(text, first), expected_nll[first - 1 :], rtol=0, atol=2 * tolerance)
 
 
 @pytest.mark.parametrize("name", ["gelu", "relu", "inverse_layer_idx", "unscaled", "untied", "epsilon"])

@@ -200,17 +200,17 @@ def count_rows(model, monkeypatch):
     return rows
 
 
-def test_bursts_are_single_steps(model, monkeypatch):
+def test_multi_step_decode_is_single_steps(model, monkeypatch):
     """However many tokens a call makes: the same ids, the same end, and no page is kept."""
     jobs = [{"prompt": [1, 2, 3], "max_tokens": 20, "sample": n, "stop_ids": frozenset({5})} for n in range(4)]
-    bursts = made_of(model, jobs)
-    assert all(run(model, bursts))
+    multi_step = made_of(model, jobs)
+    assert all(run(model, multi_step))
     monkeypatch.setattr("nbgpt.engine.request.CALL_SECONDS", 0.0)
     single = made_of(model, jobs)
     assert all(run(model, single))
-    for burst, one in zip(bursts, single, strict=True):
-        assert (burst.tokens, burst.finish_reason) == (one.tokens, one.finish_reason)
-        assert burst.timing.new_tokens == one.timing.new_tokens
+    for several, one in zip(multi_step, single, strict=True):
+        assert (several.tokens, several.finish_reason) == (one.tokens, one.finish_reason)
+        assert several.timing.new_tokens == one.timing.new_tokens
     assert model.kv_bytes_in_use == 0
 
 
@@ -250,8 +250,8 @@ def test_more_rows_than_a_pass_has_room_for(file):
     assert all(run(model, together))
     for one, prompt in zip(together, prompts, strict=True):
         assert one.tokens == generate(model, prompt, 3, WILD)
-        surprises = model.nll([*prompt, *one.tokens])
-        np.testing.assert_allclose([-m.logprob for m in one.measured[1:]], surprises, atol=1e-4)
+        nll = model.nll([*prompt, *one.tokens])
+        np.testing.assert_allclose([-m.logprob for m in one.measured[1:]], nll, atol=1e-4)
 
 
 def test_what_goes_wrong_in_one_frees_all(model):

@@ -182,7 +182,7 @@ def test_mirostat(rng):
     """The authors' algorithm in plain words, over a text of 200 tokens."""
     tau, eta = 3.0, 0.1
     sampler = sampler_of(mirostat_tau=tau, mirostat_eta=eta, seed=1)
-    text, bound, surprises = list(TEXT), 2 * tau, []
+    text, bound, surprisals = list(TEXT), 2 * tau, []
     for position in range(len(TEXT) - N_PROMPT, 200):
         logits = (2 * rng.standard_normal(300)).astype(np.float32)
         p = softmax(logits)
@@ -191,8 +191,8 @@ def test_mirostat(rng):
         goal, place = uniform(1, 0, position), 0
         while among[: place + 1].sum() <= goal:
             place += 1
-        surprises.append(-math.log2(among[place]))
-        bound -= eta * (surprises[-1] - tau)
+        surprisals.append(-math.log2(among[place]))
+        bound -= eta * (surprisals[-1] - tau)
         assert choose(sampler, logits, text) == kept[place]
         text.append(kept[place])
-    assert np.mean(surprises[50:]) == pytest.approx(tau, abs=0.3)  # it steers to tau
+    assert np.mean(surprisals[50:]) == pytest.approx(tau, abs=0.3)  # it steers to tau

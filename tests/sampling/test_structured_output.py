@@ -144,7 +144,7 @@ def test_a_text_that_is_cut_short(story):
 
 
 def test_with_other_options(story):
-    """Penalties, truncations, greedy, a prefix, stop texts, logprobs and samples: it still fits."""
+    """Penalties, truncations, greedy, a prefix, stop strings, logprobs and samples: it still fits."""
     pattern = "[a-d]{20}"
     options = [
         {"greedy": True},

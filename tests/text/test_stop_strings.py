@@ -1,15 +1,15 @@
-"""Stop texts: found wherever pieces are cut, and nothing is held back that cannot become one."""
+"""Stop strings: found wherever pieces are cut, and nothing is held back that cannot become one."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbgpt.text.stop_strings import StopTexts
+from nbgpt.text.stop_strings import StopStrings
 
 
 def read(pieces, stops):
     """-> what was let through in all, whether a stop was found, and what had been let through after each piece."""
-    gate, through, after = StopTexts(stops), "", []
+    gate, through, after = StopStrings(stops), "", []
     for piece in pieces:
         through += gate.push(piece)
         after.append(through)

@@ -1,4 +1,4 @@
-"""From ids to text: stop texts, echo, log-probabilities with their texts, and several streams at once."""
+"""From ids to text: stop strings, echo, log-probabilities with their texts, and several streams at once."""
 
 import itertools
 import threading
