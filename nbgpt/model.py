@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Model:
-    """A GPT-2 with its tokenizer. Several threads may use one; their tokens take turns.
+    """A GPT-2 with its tokenizer. Any number of threads may use one: their requests are batched.
 
     >>> import nbgpt
     >>> model = nbgpt.load()
@@ -94,33 +94,33 @@ class Model:
     ) -> list[Completion]: ...
 
     def generate(self, prompt: Any = "", *, n: int | None = None, **options: Any) -> Completion | list[Completion]:
-        """Continue a prompt; several prompts, or n samples of each, together: each as it would be alone.
+        """Continue a prompt, or several prompts, or n samples of each. Each text is what it would be alone.
 
         Length and ends
             max_tokens: how many new tokens at most; None: 200, or as many as the context has room for.
-            min_tokens: neither <|endoftext|> nor `stop` ends it before as many new tokens.
-            stop: a text, a token id, or a list of them, that end it and are not written; None: none.
+            min_tokens: neither <|endoftext|> nor `stop` ends it before this many new tokens.
+            stop: stop strings and stop ids, one or a list; they end the text and are not part of it.
             ignore_eos: <|endoftext|> is a token like any other, after which another text begins.
-            max_time: seconds, after which it ends with the token that is being made.
+            max_time: seconds after which the text ends, with the step that runs then.
             overflow: a text that would outgrow the context is refused ("error"), or forgets its beginning
                 ("truncate_left") or what follows the prompt ("keep_first"; if the prompt takes more than half of the
                 context, what follows the context's first quarter).
             bos: begin with <|endoftext|>; None: as the model's file says.
             prefix: text that the new text begins with, as if the model had chosen it.
         Choice
-            temperature: above 1 wilder, below tamer, 0 greedy; greedy: the same as 0.
+            temperature: divides the logits; above 1 more random, below 1 less, 0 greedy. greedy: the same as 0.
             top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff: draw from the likely tokens only: the k
                 likeliest; the likeliest, or the most typical, that reach p together; those of at least min_p times the
                 likeliest's probability; those above a probability that is fixed, or falls with entropy.
             mirostat_tau, mirostat_eta: Mirostat 2 in place of these six: the surprisal in bits that it steers to, and
                 how fast.
-            seed: the same seed gives the same text; None: another text each time. sample: number of the (first)
-                sample; those of one seed differ.
+            seed: the same seed gives the same text; None: another text each time. sample: index of the (first)
+                sample; samples of one seed differ.
         Repetition and words
             repetition_penalty: divides the logits of tokens in the prompt and the new text, as transformers has it.
             presence_penalty, frequency_penalty: subtracted from the logits of tokens in the new text, once, or for each
                 time, as OpenAI's API has it.
-            no_repeat_ngram_size: as many tokens never stand in the text twice.
+            no_repeat_ngram_size: no n-gram of this many tokens occurs in the text twice.
             dry_multiplier, dry_base, dry_allowed_length, dry_sequence_breakers: DRY, a penalty that grows with the
                 length of what is repeated, but not across tokens that hold a breaker.
             logit_bias: {token id: what to add to its logit}.
@@ -129,16 +129,16 @@ class Model:
             logits_processors: callables from ids int32 [n] of the text so far and logits float32 [n_vocab] to logits.
             choice, regex, json_schema: the new text is one of these, matches this, or is JSON that fits this: see
                 sampling/structured_output.py; needs pip install "nbgpt[constrain]".
-        Answer
-            logprobs: note log-probabilities of the tokens and of so many likeliest in their places.
+        Output
+            logprobs: return the log-probability of each token and of this many likeliest ones.
             echo: begin with the prompt, with its log-probabilities if they are asked for.
             batch_size: how many texts are generated together at most; each takes memory.
         Speed
-            prompt_lookup: guess that what followed the last few tokens before will follow them again. draft_model: let
-                a smaller model of the same vocabulary guess. Several guesses are checked in one pass, and the text is
-                the same; for one text at a time.
+            prompt_lookup: draft that the last few tokens are followed as they were before. draft_model: a smaller
+                model of the same vocabulary drafts. One pass verifies a draft, and the text is the same; for one text
+                at a time.
 
-        `Sampler` says in which order this is done; penalties and bans work in greedy mode too. Raises ValueError for
+        `Sampler` has the order of these; penalties and bans work in greedy mode too. Raises ValueError for
         values out of range, for a text that does not fit and if every token is banned; TypeError for other options.
         """
         completions = [stream.finish() for stream in self._streams(prompt, n, options)]
@@ -177,9 +177,17 @@ class Model:
         return Stream.together(self.engine, writers, asked[1].batch_size)
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
-        """Logits float32 [n, n_vocab] after each of the ids [n].
+        """Next-token logits after every position of a sequence.
 
-        Raises ValueError past the context, TypeError for ids that are no whole numbers.
+        Args:
+            ids: token ids, at most n_ctx.
+
+        Returns:
+            float32 [n, n_vocab]; row i scores what follows ids[: i + 1].
+
+        Raises:
+            ValueError: there are more than n_ctx ids, or an id is outside 0..n_vocab - 1.
+            TypeError: an id is no integer.
         """
         ids = [index(token) for token in ids]
         if len(ids) > self.config.n_ctx:
@@ -206,7 +214,7 @@ class Model:
     def rank(
         self, text: str, choices: Sequence[str], *, normalize: bool = True, bos: bool | None = None
     ) -> list[tuple[str, float]]:
-        """Choices with their log-probabilities as the text's continuation, best first: see `scoring.rank`."""
+        """Choices with their log-probabilities as continuations of the text, best first: see `scoring.rank`."""
         from .tasks.scoring import rank
 
         return rank(self.engine, self.tokenizer, text, choices, normalize=normalize, bos=bos)
@@ -260,7 +268,7 @@ class Model:
     def contrastive_search(
         self, prompt: Text = "", *, alpha: float = 0.6, k: int = 4, max_tokens: int = 50, bos: bool | None = None
     ) -> Continuation:
-        """Of the k likeliest tokens always the one least like the text so far: see `contrastive_search`."""
+        """Continue a prompt; each token is of the k likeliest and unlike the text so far: see `contrastive_search`."""
         from .decoding.contrastive_search import contrastive_search
 
         ids = self.encode(prompt, bos)
@@ -269,7 +277,7 @@ class Model:
         return Continuation(self.tokenizer.decode(found), found, None, "length" if len(found) == max_tokens else "stop")
 
     def session(self) -> Session:
-        """A session, which reads only what is new in each of its texts."""
+        """A session: each of its texts reads only what follows the common beginning with the last one."""
         from .text.session import Session
 
         return Session(self.engine, self.tokenizer)
@@ -323,7 +331,7 @@ class Model:
         return completions[0] if is_one(prompt) and n is None else completions
 
     def close(self) -> None:
-        """Give memory and threads back. What then needs the model raises RuntimeError; streams under way do too.
+        """Release memory and threads. Later calls that need the model, streams included, raise RuntimeError.
 
         The file's pages leave memory when no other model has them mapped.
         """
@@ -345,7 +353,7 @@ class Model:
         return load, (str(path), None, self.n_threads, cache.dtype, cache.memory.nbytes)
 
     def trace(self, text: Text, *, bos: bool | None = None) -> Trace:
-        """What each part of the model does to a text, as arrays: see `Trace`, and `explain.page` for a page of them.
+        """What each part of the model computes for a text, as arrays: see `Trace`; `explain.page` makes a page of it.
 
         bos: begin with <|endoftext|>; None: as the model's file says.
         Raises ValueError for a text that is longer than the context.
@@ -362,14 +370,22 @@ def load(
     kv_dtype: KVDtype = "float32",
     kv_memory: int | None = None,
 ) -> Model:
-    """A model by its file, folder or name; None: the one that comes with nbgpt.
+    """Load a model.
 
-    dtype: float32, float16, int8 or int4; official weights are converted to it (default int8) and kept.
-    threads: None: as many as there are physical cores to use.
-    kv_dtype: type of the keys and values that are kept; float16 halves them, and rounds them.
-    kv_memory: bytes that they may take; None: a quarter of what the machine or its control group has. Memory is taken
-    when it is needed; prompts and sessions that are not in use are dropped from it before a text has to wait.
-    Raises ModelNotFoundError, FormatError, ValueError, OSError, KernelError.
+    Args:
+        model: a native file, a checkpoint (file or folder) or a name; None: the model that comes with nbgpt.
+        dtype: float32, float16, int8 or int4. A checkpoint is converted to it (default int8), and the result is kept.
+        threads: threads of the kernels; None: one for each physical core that this process may use.
+        kv_dtype: type of keys and values in the KV cache; float16 takes half the memory, and rounds.
+        kv_memory: limit of the KV cache in bytes; None: a quarter of the memory of the machine or its control group.
+            Pages are taken when needed; cached prompts and idle sessions are dropped before a text has to wait.
+
+    Raises:
+        ModelNotFoundError: no model has this name.
+        FormatError: a file is damaged or of another kind.
+        ValueError: an argument is out of range.
+        OSError: a file cannot be read or written.
+        KernelError: the kernels cannot be compiled.
     """
     if isinstance(threads, bool):
         raise ValueError(f"threads is {threads}; it must be a whole number, or None for all physical cores")
