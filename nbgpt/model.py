@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Model:
-    """A GPT-2 with its tokenizer. Several threads may use one; their tokens take turns.
+    """A GPT-2 with its tokenizer. Any number of threads may use one: their requests are batched.
 
     >>> import nbgpt
     >>> model = nbgpt.load()
@@ -152,9 +152,17 @@ class Model:
         return Stream.together(self.engine, writers, asked[1].batch_size)
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
-        """Logits float32 [n, n_vocab] after each of the ids [n].
+        """Next-token logits after every position of a sequence.
 
-        Raises ValueError past the context, TypeError for ids that are no whole numbers.
+        Args:
+            ids: token ids, at most n_ctx.
+
+        Returns:
+            float32 [n, n_vocab]; row i scores what follows ids[: i + 1].
+
+        Raises:
+            ValueError: there are more than n_ctx ids, or an id is outside 0..n_vocab - 1.
+            TypeError: an id is no integer.
         """
         ids = [index(token) for token in ids]
         if len(ids) > self.config.n_ctx:
@@ -181,7 +189,7 @@ class Model:
     def rank(
         self, text: str, choices: Sequence[str], *, normalize: bool = True, bos: bool | None = None
     ) -> list[tuple[str, float]]:
-        """Choices with their log-probabilities as the text's continuation, best first: see `scoring.rank`."""
+        """Choices with their log-probabilities as continuations of the text, best first: see `scoring.rank`."""
         from .tasks.scoring import rank
 
         return rank(self.engine, self.tokenizer, text, choices, normalize=normalize, bos=bos)
@@ -235,7 +243,7 @@ class Model:
     def contrastive_search(
         self, prompt: Text = "", *, alpha: float = 0.6, k: int = 4, max_tokens: int = 50, bos: bool | None = None
     ) -> Continuation:
-        """Of the k likeliest tokens always the one least like the text so far: see `contrastive_search`."""
+        """Continue a prompt; each token is of the k likeliest and unlike the text so far: see `contrastive_search`."""
         from .decoding.contrastive_search import contrastive_search
 
         ids = self.encode(prompt, bos)
@@ -244,7 +252,7 @@ class Model:
         return Continuation(self.tokenizer.decode(found), found, None, "length" if len(found) == max_tokens else "stop")
 
     def session(self) -> Session:
-        """A session, which reads only what is new in each of its texts."""
+        """A session: each of its texts reads only what follows the common beginning with the last one."""
         from .text.session import Session
 
         return Session(self.engine, self.tokenizer)
@@ -298,7 +306,7 @@ class Model:
         return completions[0] if is_one(prompt) and n is None else completions
 
     def close(self) -> None:
-        """Give memory and threads back. What then needs the model raises RuntimeError; streams under way do too.
+        """Release memory and threads. Later calls that need the model, streams included, raise RuntimeError.
 
         The file's pages leave memory when no other model has them mapped.
         """
@@ -320,7 +328,7 @@ class Model:
         return load, (str(path), None, self.n_threads, cache.dtype, cache.memory.nbytes)
 
     def trace(self, text: Text, *, bos: bool | None = None) -> Trace:
-        """What each part of the model does to a text, as arrays: see `Trace`, and `explain.page` for a page of them.
+        """What each part of the model computes for a text, as arrays: see `Trace`; `explain.page` makes a page of it.
 
         bos: begin with <|endoftext|>; None: as the model's file says.
         Raises ValueError for a text that is longer than the context.
@@ -337,14 +345,22 @@ def load(
     kv_dtype: KVDtype = "float32",
     kv_memory: int | None = None,
 ) -> Model:
-    """A model by its file, folder or name; None: the one that comes with nbgpt.
+    """Load a model.
 
-    dtype: float32, float16, int8 or int4; official weights are converted to it (default int8) and kept.
-    threads: None: as many as there are physical cores to use.
-    kv_dtype: type of the keys and values that are kept; float16 halves them, and rounds them.
-    kv_memory: bytes that they may take; None: a quarter of what the machine or its control group has. Memory is taken
-    when it is needed; prompts and sessions that are not in use are dropped from it before a text has to wait.
-    Raises ModelNotFoundError, FormatError, ValueError, OSError, KernelError.
+    Args:
+        model: a native file, a checkpoint (file or folder) or a name; None: the model that comes with nbgpt.
+        dtype: float32, float16, int8 or int4. A checkpoint is converted to it (default int8), and the result is kept.
+        threads: threads of the kernels; None: one for each physical core that this process may use.
+        kv_dtype: type of keys and values in the KV cache; float16 takes half the memory, and rounds.
+        kv_memory: limit of the KV cache in bytes; None: a quarter of the memory of the machine or its control group.
+            Pages are taken when needed; cached prompts and idle sessions are dropped before a text has to wait.
+
+    Raises:
+        ModelNotFoundError: no model has this name.
+        FormatError: a file is damaged or of another kind.
+        ValueError: an argument is out of range.
+        OSError: a file cannot be read or written.
+        KernelError: the kernels cannot be compiled.
     """
     if isinstance(threads, bool):
         raise ValueError(f"threads is {threads}; it must be a whole number, or None for all physical cores")
