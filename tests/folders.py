@@ -27,13 +27,17 @@ def text_config(**changes) -> GPT2Config:
 
 
 def reciter(text: str = RECITED, **changes) -> tuple[GPT2Config, dict[str, np.ndarray]]:
-    """A model that writes this text and ends it, whatever it reads: each position calls for a token.
+    """A model that writes this text and ends it, whatever it reads."""
+    return reciter_of([*TOKENIZER.encode(text), TOKENIZER.eos_id], **{"n_vocab": TOKENIZER.n_vocab, **changes})
+
+
+def reciter_of(ids: list[int], **changes) -> tuple[GPT2Config, dict[str, np.ndarray]]:
+    """A model that writes these ids, whatever it reads: each position calls for a token.
 
     The layers add nothing, so the residual stream is all but the position's embedding: the next token's direction.
     """
-    config = text_config(**{"n_layer": 1, "n_head": 1, "n_embd": 64, "n_ctx": 120, **changes})
+    config = config_of(**{"n_layer": 1, "n_head": 1, "n_embd": 64, "n_ctx": 120, **changes})
     params = {name: np.zeros_like(values) for name, values in random_params(config).items()}
-    ids = [*TOKENIZER.encode(text), TOKENIZER.eos_id]
     wte = np.random.default_rng(0).standard_normal((config.n_vocab, config.n_embd), np.float32)
     for name in params:
         if ".ln_" in name and name.endswith("weight"):

@@ -118,7 +118,7 @@ def test_greedy_is_temperature_zero(random_model):
         random_model.generate("Once", greedy=True, temperature=float("nan"))
 
 
-@pytest.mark.parametrize(("n_ctx", "n_new"), [(40, 37), (203, 200), (204, 200)])
+@pytest.mark.parametrize(("n_ctx", "n_new"), [(40, 38), (201, 199), (202, 200), (204, 200)])
 def test_the_default_of_max_tokens_fits_the_context(tmp_path, n_ctx, n_new):
     config, params = ballot(np.arange(TOKENIZER.n_vocab) == 7, n_ctx=n_ctx)
     model = nbgpt.load(write_text_model(tmp_path / "m.safetensors", config, params))

@@ -117,7 +117,8 @@ class Repl:
         self.settings = changed
 
     def _try(self, settings: dict[str, Any]) -> None:
-        self.model.stream(self.text, **settings)  # checks the options; nothing is computed yet
+        """Check the options; nothing is computed yet. The empty text may have no beginning, an id is always a text."""
+        self.model.stream(self.text or [0], **settings)
 
 
 def _refuse(name: str) -> None:

@@ -25,7 +25,7 @@ def contrastive_search(
     Source: Su et al. 2022, "A Contrastive Framework for Neural Text Generation", equation 5. Raises ValueError that
     names the parameter, its value and what is allowed.
     """
-    engine.check_room(ids, max_tokens)
+    engine.check_room(ids, max_tokens, reads_last=True)  # an id is chosen by what comes of reading it
     most = min(engine.config.n_vocab, MAX_LOGIT_ROWS)
     check("alpha", alpha, Real, lambda x: 0 <= x <= 1, "from 0 to 1")
     check("k", k, Integral, lambda n: 1 <= n <= most, f"from 1 to {most}")
@@ -42,8 +42,8 @@ def _search(
         for length in range(len(ids), len(ids) + max_tokens):
             logits[engine.absent_ids] = -np.inf
             candidates, p = _likeliest(logits, k)
-            texts += [engine.fork(texts[0], length) for _ in range(1, k)]
-            logits_after, states_after = engine.outputs(candidates, texts, range(k))
+            texts += [engine.fork(texts[0], length) for _ in candidates[1:]]
+            logits_after, states_after = engine.outputs(candidates, texts, range(len(candidates)))
             directions = _unit(states_after)
             degeneration = (directions @ states[:length].T).max(axis=1)
             best = int(((1 - alpha) * p - alpha * degeneration).argmax())
@@ -70,8 +70,9 @@ def _read(engine: Engine, text: Sequence, ids: list[int], states: np.ndarray) ->
 
 
 def _likeliest(logits: np.ndarray, k: int) -> tuple[list[int], np.ndarray]:
-    """The k likeliest ids, likeliest first, and their probabilities float32 [k] among all ids."""
+    """The k likeliest ids, likeliest first, and their probabilities float32 [k] among all ids; none that is banned."""
     ids = np.argpartition(logits, -k)[-k:]
+    ids = ids[logits[ids] > -np.inf]
     ids = ids[np.argsort(-logits[ids], kind="stable")]
     top = logits[ids[0]]
     return ids.tolist(), np.exp(logits[ids] - top) / np.exp(logits - top).sum()

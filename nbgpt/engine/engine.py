@@ -176,16 +176,19 @@ class Engine:
         logits = self.runner.forward(ids, sequences, wants, is_observed=True).copy()
         return logits, self.runner.buffers["ln_2"][: len(wants), : self.config.n_embd].copy()
 
-    def check_room(self, ids: Ids[int], max_tokens: int) -> None:
-        """Raise ValueError unless there is a prompt and it fits the context together with max_tokens new ids."""
+    def check_room(self, ids: Ids[int], max_tokens: int, *, reads_last: bool = False) -> None:
+        """Raise ValueError unless there is a prompt and it fits the context together with max_tokens new ids.
+
+        reads_last: the last new id takes a position too; most searches end when they have chosen it.
+        """
         if not ids:
             raise ValueError("the prompt has no tokens; begin with the model's end of text")
         check("max_tokens", max_tokens, Integral, lambda n: n >= 1, "from 1 on")
-        n_ctx, wanted = self.config.n_ctx, len(ids) + max_tokens
+        n_ctx, wanted = self.config.n_ctx, len(ids) + max_tokens - (not reads_last)
         if wanted > n_ctx:
             raise ValueError(
-                f"prompt of {len(ids)} tokens and {max_tokens} new ones make {wanted}; this model's context is "
-                f"{n_ctx}: shorten one of them"
+                f"prompt of {len(ids)} tokens and {max_tokens} new ones need {wanted} positions; this model's "
+                f"context is {n_ctx}: shorten one of them"
             )
 
     def logits(self, ids: Ids[int]) -> Iterator[np.ndarray]:

@@ -239,14 +239,14 @@ class Request:
 
 
 def _check(config: GPT2Config, prompt: list[int], params: SamplingParams) -> None:
-    n_ctx, wanted = config.n_ctx, len(prompt) + params.max_tokens
+    n_ctx, wanted = config.n_ctx, len(prompt) + params.max_tokens - 1  # the last token is not read
     if not prompt:
         raise ValueError("the prompt has no tokens; begin with the model's end of text")
     params.check_vocabulary(config.n_vocab)
     if params.overflow == "error" and wanted > n_ctx:
         raise ValueError(
-            f"prompt of {len(prompt)} tokens and {params.max_tokens} new ones make {wanted}; this model's context is "
-            f"{n_ctx}: shorten one of them or choose overflow 'truncate_left' or 'keep_first'"
+            f"prompt of {len(prompt)} tokens and {params.max_tokens} new ones need {wanted} positions; this model's "
+            f"context is {n_ctx}: shorten one of them or choose overflow 'truncate_left' or 'keep_first'"
         )
 
 

@@ -54,7 +54,7 @@ class Scheduler:
 
         Raises ValueError if the KV cache has not enough memory for it, whoever else leaves.
         """
-        n_tokens = min(len(request.window.ids) + request.params.max_tokens, request.window.n_ctx)
+        n_tokens = min(len(request.window.ids) + request.params.max_tokens - 1, request.window.n_ctx)
         wanted, limit = -(-n_tokens // PAGE), self._cache.n_pages
         if wanted > limit and limit:
             raise ValueError(

@@ -77,7 +77,8 @@ def new_writers(
     """
     ids = tokenizer.encode_prompt(text, asked.bos, asked.special)
     if not asked.has_max_tokens and params.overflow == "error":
-        params = replace(params, max_tokens=max(1, min(params.max_tokens, engine.config.n_ctx - len(ids))))
+        room = engine.config.n_ctx + 1 - len(ids)  # the last token is not read
+        params = replace(params, max_tokens=max(1, min(params.max_tokens, room)))
     if not asked.has_seed:
         params = replace(params, seed=random_seed())
     opening = (text if isinstance(text, str) else tokenizer.decode(ids)) if params.echo else ""

@@ -145,7 +145,7 @@ def test_control_c_keeps_the_json_so_far(run, chatter, monkeypatch, samples, int
 def test_overflow(run, chatter, fails):
     code, line = fails("generate", "Once", "--model", chatter, "-n", 300)
     assert code == 2
-    assert "new ones make" in line
+    assert "new ones need" in line
     assert "this model's context is 200" in line
     code, _, err = run("generate", "Once", "--model", chatter, "-n", 300, "--overflow", "truncate_left")
     assert (code, FIGURES.fullmatch(err)["new"]) == (0, "300")
@@ -247,7 +247,7 @@ def test_a_prompt_that_is_too_long(fails, recital):
     n_tokens = len(TOKENIZER.encode("word " * 200))
     code, line = fails("generate", "word " * 200, "--model", recital)
     assert code == 2
-    assert line.startswith(f"prompt of {n_tokens} tokens and 1 new ones make {n_tokens + 1}; ")
+    assert line.startswith(f"prompt of {n_tokens} tokens and 1 new ones need {n_tokens} positions; ")
     assert "this model's context is 120" in line
 
 

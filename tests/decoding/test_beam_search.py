@@ -150,7 +150,7 @@ NOT_WHOLE = "4", None, 1.5, 2.0, float("nan"), 2**70
         ({"ids": []}, "the prompt has no tokens"),
         ({"max_tokens": 0}, "max_tokens is 0; it must be a whole number from 1 on"),
         ({"max_tokens": "x"}, "max_tokens is 'x'; it must be a whole number from 1 on"),
-        ({"max_tokens": 78}, "prompt of 3 tokens and 78 new ones make 81; this model's context is 80"),
+        ({"max_tokens": 79}, "prompt of 3 tokens and 79 new ones need 81 positions; this model's context is 80"),
     ],
 )
 def test_bad_values(model, options, message):

@@ -56,6 +56,18 @@ def test_over_borders_of_pages_and_passes(model, rng, n_prompt):
     assert list(contrastive_search(model, prompt, 8, alpha=0.6, k=4)) == twin(prompt, 8, 0.6, 4)
 
 
+@pytest.mark.parametrize("k", [4, 5, 61])
+@pytest.mark.parametrize("alpha", [0.6, 1.0])
+def test_a_banned_id_is_no_candidate(tmp_path, alpha, k):
+    """Not even where there are fewer ids than candidates, and likelihood does not count."""
+    model = open_model(write_native(tmp_path / "m.safetensors", PARAMS, CONFIG, "float32"))
+    present = [5, 20, 21, 40]
+    model.runner.forbid(np.setdiff1d(np.arange(CONFIG.n_vocab), present))
+    found = list(contrastive_search(model, PROMPT, 12, alpha=alpha, k=k))
+    assert {*found} <= {*present}
+    assert found == list(contrastive_search(model, PROMPT, 12, alpha=alpha, k=4))
+
+
 @pytest.mark.parametrize(("alpha", "k"), [(0, 5), (0.6, 1)])
 def test_greedy_is_a_special_case(model, alpha, k):
     greedy = list(model.tokens(request_of(model, PROMPT, 40, SamplingParams(temperature=0))))
@@ -118,7 +130,7 @@ def test_states_are_those_of_the_rows_that_want_logits(tmp_path, rng, dtype):
         ({"ids": []}, "the prompt has no tokens"),
         ({"max_tokens": 0}, "max_tokens is 0; it must be a whole number from 1 on"),
         ({"max_tokens": 1.5}, "max_tokens is 1.5; it must be a whole number from 1 on"),
-        ({"max_tokens": 178}, "prompt of 3 tokens and 178 new ones make 181; this model's context is 180"),
+        ({"max_tokens": 178}, "prompt of 3 tokens and 178 new ones need 181 positions; this model's context is 180"),
     ],
 )
 def test_bad_values(model, options, message):

@@ -98,9 +98,11 @@ def test_max_tokens_end_it(model):
 
 
 def test_the_context_can_be_filled_to_the_last_position(model):
-    assert len(generate(model, [1] * 20, 4, GREEDY)) == 4
-    with pytest.raises(ValueError, match=r"prompt of 20 tokens and 5 new ones make 25; this model's context is 24"):
-        generate(model, [1] * 20, 5, GREEDY)
+    assert len(generate(model, [1] * 20, 5, GREEDY)) == 5
+    assert generate(model, [1] * 24, 1, GREEDY) == [next_greedy(model, [1] * 24)]
+    refusal = r"prompt of 20 tokens and 6 new ones need 25 positions; this model's context is 24"
+    with pytest.raises(ValueError, match=refusal):
+        generate(model, [1] * 20, 6, GREEDY)
 
 
 @pytest.mark.parametrize("n_prompt", [1, 23, 24, 25, 100])

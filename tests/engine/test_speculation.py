@@ -313,7 +313,7 @@ def test_where_nothing_is_found_it_looks_less_often():
         ({"max_draft": 128}, "max_draft is 128; it must be from 1 to 127"),
         ({"prompt_ids": []}, "the prompt has no tokens"),
         ({"max_tokens": 0}, "max_tokens is 0; it must be a whole number from 1 on"),
-        ({"max_tokens": 98}, "prompt of 3 tokens and 98 new ones make 101; this model's context is 100"),
+        ({"max_tokens": 99}, "prompt of 3 tokens and 99 new ones need 101 positions; this model's context is 100"),
     ],
 )
 def test_bad_values(model, options, message):

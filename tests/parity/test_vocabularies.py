@@ -1,12 +1,16 @@
 """Vocabularies of every kind, trained here: ids and texts as transformers and sentencepiece have them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import checkpoint_of, reciter_of
 from models import config_of
 
+import nbgpt
+from nbgpt.conversion.convert import convert
 from nbgpt.formats import Checkpoint, read_vocabulary
 from nbgpt.formats.vocabulary import text_files
 from nbgpt.tokenizer import Tokenizer, from_bytes
@@ -227,6 +231,33 @@ def test_a_stream_after_a_prompt_is_the_rest_of_the_text(pair, text):
         whole = decode(peer, ids)
         if "\ufffd" not in decode(peer, ids[:n]):  # the prompt ends with a whole character
             assert decode(peer, ids[:n]) + rest == whole
+
+
+def reciting(folder: Path, peer, ids) -> nbgpt.Model:
+    """A model with this vocabulary that goes on from the first of these ids with the others."""
+    peer.save_pretrained(folder)
+    checkpoint = checkpoint_of(*reciter_of(ids[1:], n_vocab=len(peer)))
+    convert(replace(checkpoint, tokenizer_files=text_files(folder)), "float32", folder / "m.safetensors")
+    return nbgpt.load(folder / "m.safetensors")
+
+
+def test_a_models_stream(pair, tmp_path):
+    """Whole characters, without special tokens, and the end of text only if it is ignored."""
+    peer, _ = pair
+    ids = encode(peer, "The kernels <|user|>covid19 吾輩は猫である Naïve 😀 façades")
+    ends = [i for i in (peer.eos_token_id,) if i is not None]
+    given = [*ids, *ends, *ids[1:]]
+    with reciting(tmp_path, peer, given) as model:
+        stream = model.stream(ids[:1], greedy=True, max_tokens=len(given) - 1 if ends else len(ids) - 1)
+        pieces = list(stream)
+        assert decode(peer, ids[:1]) + "".join(pieces) == decode(peer, ids)
+        assert not any("\ufffd" in piece for piece in pieces)
+        assert stream.completion.tokens == ids[1:]
+        assert stream.completion.finish_reason == ("stop" if ends else "length")
+        ignored = model.generate(ids[:1], greedy=True, max_tokens=len(given) - 1, ignore_eos=True)
+        assert ignored.tokens == given[1:]
+        assert ignored.text.count("</s>") == len(ends)
+        assert "<|user|>" not in ignored.text
 
 
 def test_bytes_of_tokens_make_the_text(pair):

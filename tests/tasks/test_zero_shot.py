@@ -121,6 +121,6 @@ def test_a_summary_is_drawn_from_two_tokens(tmp_path):
 def test_an_article_that_is_too_long(tmp_path):
     config = text_config()
     model = nbgpt.load(write_text_model(tmp_path / "m.safetensors", config, random_params(config)))
-    with pytest.raises(ValueError, match=r"100 new ones make \d+; this model's context is 200"):
+    with pytest.raises(ValueError, match=r"100 new ones need \d+ positions; this model's context is 200"):
         summarize(model, "9" * 300)
     assert isinstance(summarize(model, "9" * 300, overflow="truncate_left"), str)
