@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
-from models import open_model, random_params, read
+from models import generate, open_model, random_params, read
 
 from nbgpt.config import GPT2Config
 from nbgpt.conversion.convert import convert
@@ -178,3 +178,15 @@ def test_story_continuations(story):
             one.append(token)
         logits = model.decode(sequences, ids)
     assert continuations == expected.tolist()
+
+
+def test_the_last_position_of_the_context(tmp_path):
+    """A prompt of n_ctx tokens and one new token: the last one is drawn and never read."""
+    peer = peer_of(n_positions=24)
+    peer.save_pretrained(tmp_path)
+    text = np.random.default_rng(0).integers(0, 301, 24)
+    with torch.inference_mode():
+        ids = torch.from_numpy(text)[None]
+        settings = {"max_new_tokens": 1, "do_sample": False, "pad_token_id": 0}
+        expected = peer.generate(ids, attention_mask=torch.ones_like(ids), **settings)[0, 24:].tolist()
+    assert generate(ours(tmp_path, tmp_path / "ours.safetensors"), text.tolist(), 1) == expected

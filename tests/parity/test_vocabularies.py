@@ -373,7 +373,7 @@ def test_sentencepiece_models(tmp_path, kind):
         sentence_iterator=iter(CORPUS),
         model_prefix=str(tmp_path / "spiece"),
         model_type=kind.split()[0] if kind != "bare" else "unigram",
-        vocab_size=800,
+        vocab_size=640,
         character_coverage=0.98,
         user_defined_symbols=["[x]"],
         minloglevel=2,

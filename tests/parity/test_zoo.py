@@ -18,6 +18,14 @@ def test_weights(tmp_path, kind):
     assert zoo.difference(zoo.WEIGHTS[kind](tmp_path), tmp_path / "ours.safetensors") < TOLERANCE
 
 
+@pytest.mark.parametrize("form", zoo.FORMS)
+@pytest.mark.parametrize("kind", zoo.KINDS)
+def test_vocabularies(tmp_path, kind, form):
+    off, are_equal = zoo.with_vocabulary(kind, form, tmp_path)
+    assert off < TOLERANCE
+    assert are_equal
+
+
 @pytest.mark.skipif(
     not zoo.TRANSFORMERS_4, reason="NBGPT_TRANSFORMERS_4 names no folder with transformers 4, see zoo.py"
 )

@@ -27,10 +27,12 @@ from formats.test_llm_c import MODULES
 from formats.test_tensorflow import INDEX, SHARD, block_of, entry_of, openai_name, table_of
 from models import open_model, read
 from test_transformers import logits_of, peer_of, torch, transformers
+from test_vocabularies import KINDS, TEXTS, decode, encode
 
 from nbgpt.conversion.convert import convert
 from nbgpt.conversion.lora import merge
 from nbgpt.formats import open_checkpoint
+from nbgpt.weights import load, tokenizer_of
 
 SIZES = {"n_layer": 2, "n_head": 4, "n_embd": 64, "vocab_size": 61, "n_positions": 24}
 TEXT = np.random.default_rng(0).integers(0, 61, 24)
@@ -47,7 +49,7 @@ class Made(NamedTuple):
 
 
 def peer(**settings):
-    return peer_of(**SIZES, **settings)
+    return peer_of(**{**SIZES, **settings})
 
 
 def params_of(model):
@@ -103,9 +105,9 @@ def saved_by_transformers_4(folder, form):
 # torch
 
 
-def torch_saved(folder, name="pytorch_model.bin", container=lambda state: state, prefix="", zipped=True):
+def torch_saved(folder, name="pytorch_model.bin", container=lambda state: state, prefix="", zipped=True, **settings):
     """A state dict as torch saves it, beside the config.json of transformers."""
-    model = peer()
+    model = peer(**settings)
     model.config.save_pretrained(folder)
     state = {prefix + key: tensor for key, tensor in model.state_dict().items()}
     torch.save(container(state), folder / name, _use_new_zipfile_serialization=zipped)
@@ -267,6 +269,45 @@ def difference(made: Made, output: Path) -> float:
     return float(np.abs(read(open_model(output), TEXT) - made.logits).max() / np.abs(made.logits).max())
 
 
+# Vocabularies
+
+
+FORMS: dict[str, Callable[[Path, int], Made]] = {
+    "safetensors, transformers 5": lambda folder, n_vocab: saved(folder, {"vocab_size": n_vocab}),
+    "state dict zip, torch": lambda folder, n_vocab: torch_saved(folder, vocab_size=n_vocab),
+    "state dict legacy, torch": lambda folder, n_vocab: torch_saved(folder, zipped=False, vocab_size=n_vocab),
+}
+"""Checkpoints that get a vocabulary beside them."""
+
+
+def with_vocabulary(kind: str, form: str, folder: Path) -> tuple[float, bool]:
+    """The difference of the logits, and whether all ids and texts are those of transformers."""
+    made_tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=KINDS[kind]())
+    made = FORMS[form](folder, max(len(made_tokenizer), SIZES["vocab_size"]))
+    made_tokenizer.save_pretrained(folder)
+    off = difference(made, folder / "ours.safetensors")
+    own = tokenizer_of(load(folder / "ours.safetensors"))
+    ids = [encode(made_tokenizer, text) for text in TEXTS]
+    are_equal = all(
+        own.encode(text) == these and own.decode(these) == decode(made_tokenizer, these)
+        for text, these in zip(TEXTS, ids, strict=True)
+    )
+    return off, are_equal
+
+
+def vocabularies_table() -> str:
+    rows = ["| vocabulary | " + " | ".join(FORMS) + " |", "|---" * (1 + len(FORMS)) + "|"]
+    for kind in KINDS:
+        cells = []
+        for form in FORMS:
+            folder = Path(tempfile.mkdtemp())
+            off, are_equal = with_vocabulary(kind, form, folder)
+            cells.append(f"{off:.1e}, {'equal' if are_equal else 'not equal'}")
+            shutil.rmtree(folder)
+        rows.append(f"| {kind.replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def weights_table() -> str:
     rows = ["| checkpoint | writer | difference |", "|---|---|---|"]
     for (kind, writer), make in (WEIGHTS | (IN_TRANSFORMERS_4 if TRANSFORMERS_4 else {})).items():
@@ -288,8 +329,17 @@ that the checkpoint is of. transformers 4 ignores a head that is stored beside `
 5 and nbgpt use it.
 
 {weights}
+
+## Vocabularies
+
+Each kind of vocabulary, trained on a few lines, beside some of these checkpoints: the difference of the logits, and
+whether all ids and texts are those of transformers.
+
+{vocabularies}
 """
 
 if __name__ == "__main__":
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    Path(__file__).with_suffix(".md").write_text(HEAD.format(**versions, weights=weights_table()))
+    Path(__file__).with_suffix(".md").write_text(
+        HEAD.format(**versions, weights=weights_table(), vocabularies=vocabularies_table())
+    )
