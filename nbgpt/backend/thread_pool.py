@@ -63,9 +63,9 @@ class ThreadPool:
         def serve(me: int) -> None:
             enter(cells.ctypes.data, me)
 
+        self._finalizer = weakref.finalize(self, _dismiss, enter, cells, self._pid)  # also if interrupted below
         for me in range(1, self.n_threads):
             threading.Thread(target=serve, args=(me,), name=f"nbgpt-{me}", daemon=True).start()
-        self._finalizer = weakref.finalize(self, _dismiss, enter, cells, self._pid)
         return cells
 
 
