@@ -68,9 +68,9 @@ class ThreadPool:
         def serve(thread: int) -> None:
             enter(counters.ctypes.data, thread)
 
+        self._finalizer = weakref.finalize(self, _dismiss, enter, counters, self._pid)  # also if interrupted below
         for thread in range(1, self.n_threads):
             threading.Thread(target=serve, args=(thread,), name=f"nbgpt-{thread}", daemon=True).start()
-        self._finalizer = weakref.finalize(self, _dismiss, enter, counters, self._pid)
         return counters
 
 

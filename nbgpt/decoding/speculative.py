@@ -63,8 +63,17 @@ class ModelDraft:
         n = min(n, self._model.config.n_ctx + 1 - len(ids))
         if n < 1:
             return []
+        if not self._model.lock.acquire(blocking=False):  # never wait for a model while another one's lock is held
+            return []
+        try:
+            return self._draft(ids, n, params)
+        finally:
+            self._model.lock.release()
+
+    def _draft(self, ids: list[int], n: int, params: DrawParamsAt) -> list[int]:
         n_known = n_in_common(self._ids, ids[:-1])
         self._model.truncate(self._text, n_known)
+        del self._ids[n_known:]
         pending, draft = ids[n_known:], list[int]()
         for place in range(len(ids), len(ids) + n):
             draft.append(self._model.next_id(self._text, pending, params(place)))

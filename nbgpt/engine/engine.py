@@ -2,55 +2,29 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ids
 from numbers import Integral
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any
 
 import numpy as np
 
 from ..sampling.params import DrawParams
 from ..validation import check
 from ..weights import Weights
+from .kept_text import KeptText
 from .kv_cache import KVDtype, Sequence
 from .model_runner import MAX_LOGIT_ROWS, MAX_ROWS, ModelRunner
-from .request import KeptText, Request
+from .request import Request
 from .scheduler import Scheduler
+from .turns import Turns, takes_turns
 
 _HAND_OVER = 1e-4
 """Seconds in which a thread that waits for the lock gets it before the one that has just let it go."""
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
 
 
-def takes_turns(
-    method: Callable[Concatenate[Engine, _Arguments], _Result],
-) -> Callable[Concatenate[Engine, _Arguments], _Result]:
-    """A method of `Engine` under its lock, which any thread may call.
-
-    An exception or Ctrl-C may leave the accounts of the cache half done: the next call sets them right.
-    """
-
-    @functools.wraps(method)
-    def call(self: Engine, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        with self.lock:
-            is_nested_or_after_error = self.is_unsettled
-            if is_nested_or_after_error:
-                self.cache.recount()
-            self.is_unsettled = True
-            result = method(self, *args, **kwargs)
-            self.is_unsettled = False
-            return result
-
-    return cast("Callable[Concatenate[Engine, _Arguments], _Result]", call)
-
-
-class Engine:
+class Engine(Turns):
     """Weights, a KV cache and a thread pool, shared by all threads of the process: their calls take turns."""
 
     def __init__(
@@ -60,10 +34,8 @@ class Engine:
         self.runner = ModelRunner(weights, threads, kv_dtype, kv_memory)
         self.config, self.cache = self.runner.config, self.runner.cache
         self.scheduler = Scheduler(self.runner)
-        self.lock = threading.RLock()  # reentrant: a logits processor may ask the model something
-        self.is_unsettled = False
         self._asking: dict[object, Ids[Request]] = {}  # what each thread in `advance` waits for
-        _ENGINES.add(self)
+        super().__init__()
 
     @property
     def weights(self) -> Weights:
@@ -79,19 +51,33 @@ class Engine:
         return self.runner.thread_pool.n_threads
 
     @property
+    @takes_turns
     def kv_bytes_in_use(self) -> int:
         """Bytes of keys and values, without those of old prompts, which anybody who needs memory may have."""
-        with self.lock:
-            if self.is_unsettled:
-                self.cache.recount()
-                self.is_unsettled = False
-            return (self.cache.n_used - self.scheduler.prefix_cache.n_idle) * self.cache.page_bytes
+        n_idle = self.cache.n_held_only_by(self.scheduler.prefix_cache.pages)
+        return (self.cache.n_used - n_idle) * self.cache.page_bytes
+
+    def check_open(self) -> None:
+        """Raise RuntimeError if the model is closed."""
+        self.runner.check_open()
 
     @takes_turns
     def close(self) -> None:
         """Give memory and threads back; what then needs the model raises RuntimeError."""
         self.scheduler.prefix_cache.clear()
         self.runner.close()
+
+    def recount(self) -> None:
+        """Set the accounts of the cache right."""
+        self.cache.recount()
+
+    def recover(self) -> None:
+        """End the requests of a step that was cut short."""
+        self.scheduler.fail_interrupted()
+
+    def forget_threads(self) -> None:
+        """Forget what the other threads of the parent process have asked for."""
+        self._asking.clear()
 
     # --- Requests -----------------------------------------------------------------------------------------------------
 
@@ -108,33 +94,33 @@ class Engine:
         me = object()
         try:
             self._asking[me] = requests
-            self._advance(update)
+            has_grown = self._advance(update)
         finally:
             self._asking.pop(me, None)
-        if self._asking:
+        if self._asking or not has_grown:
             time.sleep(_HAND_OVER)
 
     @takes_turns
-    def _advance(self, update: Callable[[], bool]) -> None:
+    def _advance(self, update: Callable[[], bool]) -> bool:
+        """As `advance`; False if the requests wait for others that did not take part."""
         self.runner.check_open()
-        if not update():
-            self.scheduler.step({request: None for asked in list(self._asking.values()) for request in asked})
-            update()
+        if update():
+            return True
+        grown = self.scheduler.step([request for asked in list(self._asking.values()) for request in asked])
+        update()
+        return bool(grown)
 
     def tokens(self, request: Request) -> Iterator[int]:
-        """The new ids of a request, as they are made."""
+        """The new ids of a request, as they are made; a generator that is dropped lets the request go."""
         self.add(request)
         seen: list[int] = []
-        try:
-            while not request.finish_reason:
-                self.advance([request], lambda: len(request.tokens) > len(seen))
-                if request.error:
-                    raise request.error
-                new = request.tokens[len(seen) :]
-                yield from new
-                seen.extend(new)
-        finally:
-            self.retire([request])
+        while not request.finish_reason:
+            self.advance([request], lambda: len(request.tokens) > len(seen))
+            if request.error:
+                raise request.error
+            new = request.tokens[len(seen) :]
+            yield from new
+            seen.extend(new)
 
     @takes_turns
     def retire(self, requests: Ids[Request]) -> None:
@@ -145,7 +131,31 @@ class Engine:
     @takes_turns
     def settle(self, kept: KeptText) -> None:
         """Let a session's text be what its last request has read."""
-        self.scheduler.settle(kept)
+        self.scheduler.kept.settle(kept)
+
+    @takes_turns
+    def forget(self, kept: KeptText) -> None:
+        """Drop a session's text, and what its requests are still going to leave there."""
+        kept.is_dropped = True
+        self.scheduler.kept.settle(kept)
+        self.scheduler.kept.drop(kept)
+
+    @takes_turns
+    def copy_kept(self, kept: KeptText) -> tuple[list[int], np.ndarray]:
+        """A session's text and what the cache holds of it: [n_pages, numbers of a page]."""
+        self.runner.check_open()
+        self.scheduler.kept.settle(kept)
+        return kept.ids.copy(), self.cache.copy(kept.sequence)
+
+    @takes_turns
+    def restore_kept(self, ids: list[int], pages: np.ndarray) -> KeptText:
+        """A session's text with pages that `copy_kept` gave."""
+        self.runner.check_open()
+        kept = KeptText()
+        kept.sequence = self.cache.restore(pages, len(ids))
+        kept.ids = ids
+        self.scheduler.kept.add(kept)
+        return kept
 
     # --- Passes -------------------------------------------------------------------------------------------------------
 
@@ -193,6 +203,7 @@ class Engine:
 
     def logits(self, ids: Ids[int]) -> Iterator[np.ndarray]:
         """Read ids from an empty context -> logits float32 [n, n_vocab] after each of them, part by part."""
+        self.check_open()
         sequence = Sequence()
         for start in range(0, len(ids), MAX_LOGIT_ROWS):
             part = ids[start : start + MAX_LOGIT_ROWS]
@@ -274,10 +285,9 @@ class Engine:
 
     # --- Sequences ----------------------------------------------------------------------------------------------------
 
-    @takes_turns
     def free(self, sequence: Sequence) -> None:
-        """Give the pages of a sequence back at once, whoever still holds it."""
-        self.cache.truncate(sequence, 0)
+        """Give the pages of a sequence back, whoever still holds it. Takes no lock, so that finalizers may call it."""
+        self.cache.free(sequence)
 
     @takes_turns
     def truncate(self, sequence: Sequence, length: int) -> None:
@@ -288,46 +298,3 @@ class Engine:
     def fork(self, sequence: Sequence, length: int) -> Sequence:
         """Another sequence with the first `length` positions of this one."""
         return self.cache.fork(sequence, length)
-
-    @takes_turns
-    def copy_pages(self, sequence: Sequence) -> np.ndarray:
-        """What the cache holds of a sequence: [n_pages, numbers of a page]."""
-        self.runner.check_open()
-        return self.cache.copy(sequence)
-
-    @takes_turns
-    def restore(self, pages: np.ndarray, length: int) -> Sequence:
-        """A sequence of so many positions with pages that `copy_pages` gave."""
-        self.runner.check_open()
-        return self.cache.restore(pages, length)
-
-
-_ENGINES = weakref.WeakSet[Engine]()
-_FORK = threading.RLock()
-_HELD: list[Engine] = []
-
-
-def _before_fork() -> None:
-    """Wait for the steps of other threads: the child would find them half done for ever."""
-    _FORK.acquire()
-    _HELD[:] = list(_ENGINES)
-    for engine in _HELD:
-        engine.lock.acquire()
-
-
-def _after_fork() -> None:
-    for engine in _HELD:
-        engine.lock.release()
-    _HELD.clear()
-    _FORK.release()
-
-
-def _after_fork_in_child() -> None:
-    """As in the parent; but the threads that waited are not here."""
-    for engine in _HELD:
-        engine._asking.clear()
-    _after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from typing import Literal, get_args
-from weakref import WeakSet
 
 import numpy as np
 
@@ -30,19 +30,22 @@ class Sequence:
         self.pages: list[int] = []
         self.length = 0
         self.room = 0  # positions that it may write to: length, or more if a pass is being prepared
-        self.returned: deque[list[int]] | None = None  # where its cache finds the pages of sequences that are gone
+        self.claim: _Claim | None = None  # the cache's, before it has pages
 
-    def __del__(self) -> None:
-        """Leave the pages to the cache's next call. The collector may call this anywhere, so it takes no lock."""
-        pages, self.pages = self.pages, []
-        if self.returned is not None and pages:
-            self.returned.append(pages)
+
+class _Claim(weakref.ref[Sequence]):
+    """A cache's note of the pages that a sequence holds. It outlives the sequence until they are given back."""
+
+    pages: list[int]  # the sequence's own list
 
 
 class KVCache:
     """Pages of keys and values of all layers; see kernels/attention.py for what a page holds.
 
     The system backs memory when it is first written, so all of the limit is reserved at once and nothing is ever moved.
+
+    The collector may drop a sequence in the middle of anything, so that takes no lock and runs no Python code, in which
+    a Ctrl-C would be lost: the weak reference queues itself, and the pages are free from the next call on.
     """
 
     def __init__(self, config: GPT2Config, dtype: KVDtype, limit: int) -> None:
@@ -62,8 +65,8 @@ class KVCache:
         self._users: list[int] = []  # of each page that was ever taken, how many sequences hold it
         self._filled: list[int] = []  # and how many of its positions somebody has written, or is about to
         self._free: list[int] = []
-        self._returned: deque[list[int]] = deque()
-        self._sequences: WeakSet[Sequence] = WeakSet()
+        self._claims: dict[int, _Claim] = {}  # by their ids: equal references are not the same
+        self._returned: deque[_Claim] = deque()  # of sequences that are gone
 
     @property
     def page_bytes(self) -> int:
@@ -85,9 +88,11 @@ class KVCache:
         """Pages that can be taken without dropping anything."""
         return self.n_pages - self.n_used
 
-    def n_users(self, page: int) -> int:
-        """How many sequences hold the page."""
-        return self._users[page]
+    def n_held_only_by(self, sequences: Iterable[Sequence]) -> int:
+        """Pages that would be free if these sequences let them go."""
+        self._collect()
+        held = Counter(page for sequence in sequences for page in sequence.pages)
+        return sum(n == self._users[page] for page, n in held.items())
 
     def close(self) -> None:
         """Give the memory back to the system."""
@@ -106,7 +111,8 @@ class KVCache:
         """
         if length <= sequence.room:
             return
-        self._adopt(sequence)
+        self._note(sequence)
+        self._shorten(sequence, -(-sequence.room // PAGE))  # a call that was cut short may have left pages of others
         if self._must_copy(sequence):
             own = self._take()
             last = sequence.room // PAGE
@@ -135,7 +141,7 @@ class KVCache:
 
     def _share(self, pages: list[int], length: int) -> Sequence:
         sequence = Sequence()
-        self._adopt(sequence)
+        self._note(sequence)
         for page in pages:
             self._users[page] += 1
             sequence.pages.append(page)
@@ -144,13 +150,15 @@ class KVCache:
 
     def truncate(self, sequence: Sequence, length: int) -> None:
         """Forget the positions from length on."""
-        keep = -(-length // PAGE)
-        dropped = sequence.pages[keep:]
-        del sequence.pages[keep:]
-        sequence.length = min(sequence.length, length)
-        sequence.room = sequence.length
-        for page in dropped:
-            self._release(page)
+        sequence.length = sequence.room = min(sequence.length, length)
+        self._shorten(sequence, -(-sequence.length // PAGE))
+
+    def free(self, sequence: Sequence) -> None:
+        """Forget all positions; the pages are free from the next call on. Needs no lock, unlike all other methods."""
+        claim, sequence.claim = sequence.claim, None
+        sequence.pages, sequence.length, sequence.room = [], 0, 0
+        if claim is not None:
+            self._returned.append(claim)
 
     def copy(self, sequence: Sequence) -> np.ndarray:
         """The pages of a sequence [n_pages, numbers of a page]; beyond its end, where others may have been, zeros."""
@@ -172,15 +180,17 @@ class KVCache:
         return sequence
 
     def recount(self) -> None:
-        """Set the accounts right from the sequences that are alive, after a call that did not come to its end."""
-        alive = list(self._sequences)
-        self._returned.clear()
-        self._users[:] = [0] * len(self._users)
-        for sequence in alive:
-            for page in sequence.pages:
-                self._users[page] += 1
-        self._filled += [0] * (len(self._users) - len(self._filled))
-        self._free[:] = [page for page, users in enumerate(self._users) if not users]
+        """Set the accounts right from the claims, after a call that did not come to its end."""
+        while self._returned:
+            self._claims.pop(id(self._returned[0]), None)
+            self._returned.popleft()
+        users = [0] * len(self._users)
+        for claim in self._claims.values():
+            for page in claim.pages:
+                users[page] += 1
+        self._users = users
+        self._filled += [0] * (len(users) - len(self._filled))
+        self._free = [page for page, n in enumerate(users) if not n]
 
     def _must_copy(self, sequence: Sequence) -> bool:
         """True if going on would overwrite what others read: somebody else has gone on in the last page."""
@@ -190,10 +200,20 @@ class KVCache:
         page = sequence.pages[sequence.room // PAGE]
         return self._users[page] > 1 and self._filled[page] != n_filled
 
-    def _adopt(self, sequence: Sequence) -> None:
-        if sequence.returned is None:
-            sequence.returned = self._returned
-            self._sequences.add(sequence)
+    def _note(self, sequence: Sequence) -> None:
+        """See that there is a claim before the sequence gets pages."""
+        self._collect()
+        if sequence.claim is None or sequence.claim.pages is not sequence.pages:  # of a `free` that was interrupted
+            claim = _Claim(sequence, self._returned.append)
+            claim.pages = sequence.pages
+            self._claims[id(claim)] = claim
+            sequence.claim = claim
+
+    def _shorten(self, sequence: Sequence, n_pages: int) -> None:
+        dropped = sequence.pages[n_pages:]
+        del sequence.pages[n_pages:]
+        for page in dropped:
+            self._release(page)
 
     def _page(self, page: int) -> np.ndarray:
         return self.memory[page * self.page_size : (page + 1) * self.page_size]
@@ -223,5 +243,8 @@ class KVCache:
     def _collect(self) -> None:
         """Take back the pages of sequences that are gone."""
         while self._returned:
-            for page in self._returned.popleft():
-                self._release(page)
+            claim = self._returned[0]  # stays there until it is done with
+            if self._claims.pop(id(claim), None) is not None:
+                for page in claim.pages:
+                    self._release(page)
+            self._returned.popleft()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence as Ids
-from dataclasses import replace
 
 import numpy as np
 
@@ -34,7 +33,7 @@ from ..backend.kernel_cache import load_kernels
 from ..backend.thread_pool import ThreadPool, default_threads
 from ..config import ACTIVATIONS
 from ..sampling.params import DrawParams
-from ..weights import Weights
+from ..weights import CLOSED, Weights
 from .kv_cache import KVCache, KVDtype, Sequence
 from .memory import default_kv_memory
 
@@ -82,7 +81,7 @@ class ModelRunner:
         self.thread_pool.dismiss()
         self.buffers.clear()
         self.cache.close()
-        self.weights = replace(self.weights, block=np.zeros(0, np.uint8))
+        self.weights = self.weights.closed()
 
     def forbid(self, absent_ids: np.ndarray) -> None:
         """Never draw some ids, int64 [n] in ascending order; see `can_draw`."""
@@ -98,7 +97,7 @@ class ModelRunner:
     def check_open(self) -> None:
         """Raise RuntimeError if the model is closed."""
         if self._is_closed:
-            raise RuntimeError("this model is closed: load it again")
+            raise RuntimeError(CLOSED)
 
     def forward(
         self,
@@ -200,6 +199,7 @@ class ModelRunner:
         "attended", "ln_2" and "inner" are what the matrices of the last layer read. "logits" [n, n_vocab] if asked for.
         """
         n, n_embd = len(ids), self.config.n_embd
+        self.check_open()
         self._reserve(n, n if logits else 0)
         if stream is not None:
             self.buffers["x"][:n, :n_embd] = stream
@@ -281,9 +281,9 @@ class ModelRunner:
         """Buffers for so many rows; they stay, so that the steady state allocates nothing."""
         if n_rows <= self._capacity and n_logits <= self._logit_capacity:
             return
-        self._capacity = rows = max(padded(n_rows, ROW_TILE), self._capacity)
-        self._logit_capacity = max(n_logits, self._logit_capacity)
-        logits = self._logit_capacity * self._logit_planes
+        rows, n_logits = max(padded(n_rows, ROW_TILE), self._capacity), max(n_logits, self._logit_capacity)
+        self._capacity = self._logit_capacity = 0  # until all is done, which an interrupt may prevent
+        logits = n_logits * self._logit_planes
         config, n_threads = self.config, self.thread_pool.n_threads
         copies = FEW_ROWS * n_threads  # each thread has its own few rows
         n_embd, n_inner = padded(config.n_embd, STRIDE), padded(config.n_inner, STRIDE)
@@ -313,4 +313,5 @@ class ModelRunner:
         for name, shape in shapes.items():
             if name not in self.buffers or self.buffers[name].shape != shape:  # x outlives a pass over some layers
                 self.buffers[name] = aligned_zeros(shape, "float32")
-                setattr(self._job, name, self.buffers[name].ctypes.data)
+            setattr(self._job, name, self.buffers[name].ctypes.data)
+        self._capacity, self._logit_capacity = rows, n_logits

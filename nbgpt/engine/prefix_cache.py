@@ -7,7 +7,7 @@ recently used first, when there are too many or when somebody needs the memory.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Sequence as Ids
 
 from ..abi.layout import PAGE
@@ -45,10 +45,9 @@ class PrefixCache:
         self._nodes: OrderedDict[tuple[int, tuple[int, ...]], _Node] = OrderedDict()  # least recently used first
 
     @property
-    def n_idle(self) -> int:
-        """Pages that nobody else holds."""
-        held = Counter(node.page.pages[0] for node in self._nodes.values())
-        return sum(n == self._cache.n_users(page) for page, n in held.items())
+    def pages(self) -> list[Sequence]:
+        """What is kept, page by page."""
+        return [node.page for node in self._nodes.values()]
 
     def n_known(self, ids: list[int]) -> int:
         """How many of the first ids are there."""
@@ -78,9 +77,9 @@ class PrefixCache:
         if not self._nodes:
             return False
         key, node = next((key, node) for key, node in self._nodes.items() if not node.children)
-        del self._nodes[key]
         if node.parent is not None and node in node.parent.children:
             node.parent.children.remove(node)
+        del self._nodes[key]  # last, so that what was cut short is found again
         self._cache.truncate(node.page, 0)
         return True
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from array import array
-from collections import deque
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import Literal
 
 import numpy as np
@@ -17,8 +17,9 @@ from ..config import GPT2Config
 from ..sampling.logprobs import TokenLogprob, measure
 from ..sampling.params import DrawParams, SamplingParams
 from ..sampling.sampler import Sampler
-from .kv_cache import Sequence
+from .kept_text import KeptText
 from .speculation import Speculation
+from .window import Window
 
 FinishReason = Literal["", "stop", "length", "time", "cancelled"]
 CALL_SECONDS = 0.03
@@ -59,33 +60,6 @@ class Timing:
         return (self.new_tokens - 1) / self.decode_seconds if self.decode_seconds else 0.0
 
 
-class Window:
-    """The ids that the model sees of a text, and the sequence of the KV cache that holds all of them but the end.
-
-    A text that outgrows the context is shifted (llama.cpp's context shift): the first n_keep ids stay, and of the rest
-    the later half. Positions are learned, so keys cannot move: what is left is read again.
-    """
-
-    def __init__(self, ids: list[int], n_ctx: int, n_keep: int) -> None:
-        self.ids = ids if len(ids) <= n_ctx else ids[:n_keep] + ids[n_keep - n_ctx :]
-        self.sequence = Sequence()
-        self.is_shifted = len(ids) > n_ctx
-        self.n_ctx, self._n_keep = n_ctx, n_keep
-
-    @property
-    def n_pending(self) -> int:
-        """Ids that are still to be read."""
-        return len(self.ids) - self.sequence.length
-
-    def shift(self) -> bool:
-        """Make the ids fit the context; True if some had to be dropped and the sequence is void."""
-        if len(self.ids) <= self.n_ctx:
-            return False
-        self.is_shifted = True
-        self.ids = self.ids[: self._n_keep] + self.ids[-max(1, (self.n_ctx - self._n_keep) // 2) :]
-        return True
-
-
 class Request:
     """One text that grows until something ends it: give it to `Engine.add`, and to `Engine.advance` for its ids.
 
@@ -123,6 +97,7 @@ class Request:
         self.finish_reason: FinishReason = ""
         self.error: Exception | None = None
         self.is_retired = False  # no longer in the scheduler
+        self.last_asked = -inf  # when it last took part in a step: seconds of `time.monotonic`
         self.timing = Timing()
         self.tokens = list(params.prefix)  # the new ones, prefix first
         self.measured: list[TokenLogprob] = []  # of tokens; with echo, after the prompt's
@@ -133,7 +108,7 @@ class Request:
         self._sampler = Sampler(params, n_prompt, absent_ids)
         self._can_draw = can_draw
         self._started: float | None = None
-        self._is_cancelled = False
+        self.is_cancelled = False
         self.timing.prompt_tokens = len(self.window.ids)
         if params.logprobs is not None:
             self._measure_given(text, n_keep)
@@ -147,10 +122,11 @@ class Request:
 
     def cancel(self) -> None:
         """End it before the next step. Any thread may ask for it."""
-        self._is_cancelled = True
+        self.is_cancelled = True
 
     def fail(self, error: Exception) -> None:
         """End it with an error, which whoever waits for it is told."""
+        self.window.is_void = True
         self.error = error
         self.state = State.FINISHED
 
@@ -165,8 +141,8 @@ class Request:
         if self._started is None:
             self._started = time.perf_counter()
         seconds = time.perf_counter() - self._started
-        if not self.finish_reason and (self._is_cancelled or seconds >= self.params.max_time):
-            self.finish_reason = "cancelled" if self._is_cancelled else "time"
+        if not self.finish_reason and (self.is_cancelled or seconds >= self.params.max_time):
+            self.finish_reason = "cancelled" if self.is_cancelled else "time"
         return bool(self.finish_reason or self.error)
 
     def put_back(self) -> None:
@@ -242,23 +218,12 @@ def _check(config: GPT2Config, prompt: list[int], params: SamplingParams) -> Non
     n_ctx, wanted = config.n_ctx, len(prompt) + params.max_tokens - 1  # the last token is not read
     if not prompt:
         raise ValueError("the prompt has no tokens; begin with the model's end of text")
+    if not 0 <= min(prompt) <= max(prompt) < config.n_vocab:
+        token = max(prompt) if min(prompt) >= 0 else min(prompt)
+        raise ValueError(f"token {token} is not in 0..{config.n_vocab - 1}")
     params.check_vocabulary(config.n_vocab)
     if params.overflow == "error" and wanted > n_ctx:
         raise ValueError(
             f"prompt of {len(prompt)} tokens and {params.max_tokens} new ones need {wanted} positions; this model's "
             f"context is {n_ctx}: shorten one of them or choose overflow 'truncate_left' or 'keep_first'"
         )
-
-
-class KeptText:
-    """The last text of a session: ids that were read, and the pages that hold them, ready to be gone on from.
-
-    Its pages are dropped when others need them; the ids are then read again.
-    """
-
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.sequence = Sequence()
-        self.ended: deque[Window] = deque()  # of requests that have left their pages here, the latest last
-        self.is_dropped = False  # the session has closed: nothing is kept any more
-        self.last_used = time.monotonic()

@@ -10,23 +10,30 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
-from weakref import WeakSet, WeakValueDictionary, ref
+from math import inf
+from weakref import WeakValueDictionary, ref
 
 import numpy as np
 
 from ..abi.layout import PAGE
-from .kv_cache import KVMemoryError
+from .kept_text import KeptTexts
+from .kv_cache import KVMemoryError, Sequence
 from .model_runner import MAX_LOGIT_ROWS, MAX_ROWS, ModelRunner
 from .prefix_cache import LEAST_SHARED, PrefixCache, n_in_common
-from .request import NO_LOGITS, KeptText, Request, State
-from .speculation import verify
+from .request import NO_LOGITS, Request, State
+from .speculation import DrawParamsAt, verify
 
 MAX_RUNNING = MAX_LOGIT_ROWS
 """Requests that run at once: one pass has room for the logits of all of them."""
 ROW_BUDGET = 48
 """Rows of a step in which texts are continued while prompts are read: see bench/NOTES.md."""
+LEAST_READ = 16
+"""Of these rows for prompts, however many texts are continued."""
+PAUSE_SECONDS = 0.05
+"""A request that nobody has asked for as long does not go on now: its pages may be taken for one that does."""
 PREFIX_CONTEXTS = 2
 """Pages of the prefix cache, in whole contexts."""
+INTERRUPTED = "the step that this text took part in was interrupted: begin it again"
 
 
 class Scheduler:
@@ -42,19 +49,22 @@ class Scheduler:
         self._cache.reclaim = lambda: (scheduler := me()) is not None and scheduler._reclaim()
         n_pages = -(-runner.config.n_ctx // PAGE) * PREFIX_CONTEXTS
         self.prefix_cache = PrefixCache(runner.cache, min(n_pages, runner.cache.n_pages // 2))
-        self.kept: WeakSet[KeptText] = WeakSet()
+        self.kept = KeptTexts(runner.cache)
         self.n_preemptions = 0
         self._max_running = max_running
         self._arrivals: deque[ref[Request]] = deque()
         self._requests: WeakValueDictionary[int, Request] = WeakValueDictionary()  # by order of arrival
         self._n_arrived = 0
+        self._in_step: list[Request] = []  # of a step under way, so that none goes on after one that was cut short
+        self._drafting: Request | None = None  # whose draft is being made: it must keep its pages
+        self._now = 0.0  # when the step began
 
     def add(self, request: Request) -> None:
         """Let a request take part in steps; any thread may call this.
 
         Raises ValueError if the KV cache has not enough memory for it, whoever else leaves.
         """
-        n_tokens = min(len(request.window.ids) + request.params.max_tokens - 1, request.window.n_ctx)
+        n_tokens = min(len(request.prompt) + request.params.max_tokens - 1, request.window.n_ctx)
         wanted, limit = -(-n_tokens // PAGE), self._cache.n_pages
         if wanted > limit and limit:
             raise ValueError(
@@ -68,30 +78,54 @@ class Scheduler:
         request.cancel()
 
     def step(self, wanted: Iterable[Request] | None = None) -> list[Request]:
-        """Let requests grow by a step -> those that grew, ended or failed.
+        """Let requests grow by a step -> those that grew, ended or failed; none if all wait for others.
 
         wanted: the requests that take part, and None all; the others are paused. An error of one request ends it alone;
-        an error of the pass ends all that take part, and is raised.
+        an error of the pass ends all that take part, and is raised. A logits processor may ask for a step within one:
+        what takes part in the outer one is paused.
         """
-        start = time.perf_counter()
+        start = self._now = time.monotonic()
         self._welcome()
-        alive = self._alive() if wanted is None else [one for one in wanted if one.state is not State.FINISHED]
+        outer = self._in_step
+        asked = dict.fromkeys(self._alive() if wanted is None else wanted)
+        alive = [one for one in asked if one.state is not State.FINISHED and one not in outer]
         alive.sort(key=lambda request: request.number)
+        for request in outer:
+            request.last_asked = -inf
+        for request in alive:
+            request.last_asked = start
         going_on = [request for request in alive if not request.end_early()]
-        self._admit(going_on)
-        running = [request for request in going_on if request.state is State.RUNNING]
         try:
-            if running:
-                self._advance(running, has_waiting=len(running) < len(going_on), start=start)
-        except BaseException as error:
-            for request in running:
-                request.fail(error if isinstance(error, Exception) else RuntimeError("interrupted in a step"))
-            raise
+            self._admit(going_on)
+            grown = self._run([request for request in going_on if request.state is State.RUNNING], len(going_on))
         finally:
+            self._now = time.monotonic()
             for request in alive:
+                request.last_asked = self._now
                 if request.finish_reason or request.error:
                     self.retire(request)
-        return alive
+        return [request for request in alive if request in grown or request.state is State.FINISHED]
+
+    def _run(self, running: list[Request], n_going_on: int) -> list[Request]:
+        """Let requests run a step -> those that grew."""
+        outer, self._in_step = self._in_step, [*self._in_step, *running]
+        try:
+            grown = self._advance(running, has_waiting=len(running) < n_going_on) if running else []
+        except BaseException as error:
+            for request in running:
+                request.fail(error if isinstance(error, Exception) else RuntimeError(INTERRUPTED))
+            self._in_step = outer
+            raise
+        self._in_step = outer
+        return grown
+
+    def fail_interrupted(self) -> None:
+        """End the requests of a step that was cut short before it could do so itself."""
+        for request in self._in_step:
+            if not request.is_retired:
+                request.fail(RuntimeError(INTERRUPTED))
+                self.retire(request)
+        self._in_step = []
 
     def retire(self, request: Request) -> None:
         """Take a request out, whether it has ended or not, and give its pages back or leave them to its session."""
@@ -102,22 +136,11 @@ class Scheduler:
         self._requests.pop(request.number, None)
         if request.kept is not None and not request.error:
             request.kept.ended.append(request.window)
-            self.settle(request.kept)
+            self.kept.settle(request.kept)
         else:
             self._cache.truncate(request.window.sequence, 0)
         if request.speculation:
             request.speculation.end()
-
-    def settle(self, kept: KeptText) -> None:
-        """Let a session's text be what the request that ended last has read; its pages are the session's now."""
-        while kept.ended:
-            window = kept.ended.popleft()
-            if window.sequence is kept.sequence or not window.sequence.length:  # settled before, or never begun
-                continue
-            self._cache.truncate(window.sequence, 0 if kept.is_dropped else len(window.ids))
-            self._cache.truncate(kept.sequence, 0)
-            kept.ids, kept.sequence = window.ids[: window.sequence.length], window.sequence
-            kept.last_used = time.monotonic()
 
     # --- Who takes part -----------------------------------------------------------------------------------------------
 
@@ -134,69 +157,80 @@ class Scheduler:
     def _alive(self) -> list[Request]:
         return list(self._requests.values())
 
-    def _admit(self, requests: list[Request]) -> None:
-        """Let waiting requests run while there is room for them, the oldest first."""
-        running = [request for request in requests if request.state is State.RUNNING]
-        for request in requests:
-            if len(running) == self._max_running:
+    def _is_active(self, request: Request) -> bool:
+        """True if it takes part, or has done so a moment ago."""
+        return self._now - request.last_asked < PAUSE_SECONDS
+
+    def _admit(self, wanted: list[Request]) -> None:
+        """Let waiting requests run while there is room for them; none overtakes an older one that waits for memory."""
+        active = [request for request in self._alive() if self._is_active(request)]
+        running = [request for request in active if request.state is State.RUNNING]
+        for request in active:
+            if len(running) >= self._max_running:
                 return
             if request.state is State.WAITING and not self._should_wait(request, running):
-                self._begin(request)
-                running.append(request)
+                sequence = self._known(request)
+                if not self._has_room(request, sequence, running):
+                    return
+                if request in wanted and self._begin(request, sequence):
+                    running.append(request)
 
     def _should_wait(self, request: Request, running: list[Request]) -> bool:
-        """True while there is no memory for the prompt, or another request is reading what it begins with."""
-        if not running:
-            return False
+        """True while another request is reading what this one begins with."""
         ids = request.window.ids[: request.first_wanted]
         n_known = self.prefix_cache.n_known(ids)
-        for other in running:
-            if not other.is_decoding:
-                prompt = other.window.ids[: other.first_wanted]
-                if n_in_common(ids, prompt) >= n_known + LEAST_SHARED:
-                    return True
-        n_missing = -(-(len(request.window.ids) - n_known) // PAGE)
-        return n_missing > self._cache.n_available + self._n_reclaimable(running)
+        reading = [one for one in running if one.window.n_pending > 1 and not one.window.is_shifted]
+        prompts = (one.window.ids[: one.first_wanted] for one in reading)
+        return any(n_in_common(ids, prompt) >= n_known + LEAST_SHARED for prompt in prompts)
 
-    def _n_reclaimable(self, running: list[Request]) -> int:
-        """Pages that can be had without taking them from a request that runs."""
-        paused = [one for one in self._alive() if one not in running and one.state is State.RUNNING]
-        sequences = [one.window.sequence for one in paused] + [kept.sequence for kept in self.kept]
-        return self.prefix_cache.n_idle + sum(len(sequence.pages) for sequence in sequences)
-
-    def _begin(self, request: Request) -> None:
-        """Give a request the pages that hold the beginning of its prompt already."""
-        request.state = State.RUNNING
-        window, first = request.window, request.first_wanted
-        if window.is_shifted and window.sequence.length:
-            return
-        ids, kept = window.ids[:first], request.kept
+    def _known(self, request: Request) -> Sequence:
+        """A sequence of what is known of a request's beginning: by its session, or by the prefix cache."""
+        ids, kept = request.window.ids[: request.first_wanted], request.kept
         if kept:
-            self.settle(kept)
-        n_kept = n_in_common(kept.ids, ids) if kept else 0
-        if kept and n_kept >= self.prefix_cache.n_known(ids):
-            window.sequence = self._cache.fork(kept.sequence, n_kept)
-            self._cache.truncate(kept.sequence, n_kept)
-            del kept.ids[n_kept:]
-        else:
-            window.sequence = self.prefix_cache.lend(ids)
+            self.kept.settle(kept)
+            n_kept = n_in_common(kept.ids, ids)
+            if n_kept >= self.prefix_cache.n_known(ids):
+                return self.kept.fork(kept, n_kept)
+        return self.prefix_cache.lend(ids)
+
+    def _has_room(self, request: Request, sequence: Sequence, running: list[Request]) -> bool:
+        """False if it should wait for memory that requests which run now will give back."""
+        if not running:
+            return True
+        idle = [one.window.sequence for one in self._alive() if one.state is State.RUNNING and one not in running]
+        idle += self.prefix_cache.pages + self.kept.sequences
+        n_available = self._cache.n_available + self._cache.n_held_only_by(idle)
+        return self._cache.n_missing(sequence, len(request.window.ids)) <= n_available
+
+    def _begin(self, request: Request, sequence: Sequence) -> bool:
+        """Let a request run with what is known of its beginning, and take pages for the rest of its prompt."""
+        window, kept = request.window, request.kept
+        window.sequence = sequence
+        if kept:
+            self.kept.shorten(kept, n_in_common(kept.ids, window.ids[: request.first_wanted]))
+        if not self._reserve(request, window.n_pending, []):
+            self._cache.truncate(sequence, 0)
+            self._wait([request])
+            return False
+        request.state = State.RUNNING
         if not request.timing.new_tokens and not request.timing.prefill_seconds:
-            request.timing.prompt_tokens -= window.sequence.length
+            request.timing.prompt_tokens -= sequence.length
+        return True
 
     # --- One step -----------------------------------------------------------------------------------------------------
 
-    def _advance(self, running: list[Request], has_waiting: bool, start: float) -> None:
+    def _advance(self, running: list[Request], has_waiting: bool) -> list[Request]:
+        start = time.perf_counter()
         for request in running:
             self._shift(request)
-        grown = running
         was_decoding = {request.number for request in running if request.timing.new_tokens}
         n_steps = 1 if has_waiting or self._arrivals else min(request.n_steps() for request in running)
         if len(running) == 1 and running[0].speculation and running[0].is_drawn_by_kernels and not has_waiting:
-            self._speculate(running[0])
+            grown = self._speculate(running[0])
         elif n_steps > 1 and all(self._reserve(request, n_steps, running) for request in running):
-            self._decode_steps(running, n_steps)
+            grown = self._decode_steps(running, n_steps)
         else:
-            rows = self._plan([request for request in running if request.state is State.RUNNING])
+            rows = self._plan(running)
             grown = list(dict.fromkeys(request for request, _ in rows))
             self._read(rows)
         spent = time.perf_counter() - start
@@ -205,6 +239,7 @@ class Scheduler:
                 request.timing.decode_seconds += spent
             else:
                 request.timing.prefill_seconds += spent
+        return grown
 
     def _shift(self, request: Request) -> None:
         """Shift the window of a text that has outgrown the context."""
@@ -214,13 +249,11 @@ class Scheduler:
             request.first_wanted = len(request.window.ids) - 1
 
     def _plan(self, running: list[Request]) -> list[tuple[Request, int]]:
-        """The rows of a pass, each a place in a request's window: texts that are continued first, then prompts.
-
-        Raises KVMemoryError if there is no memory for any row.
-        """
+        """The rows of a pass, each a place in a request's window: texts that are continued first, then prompts."""
+        running = [request for request in running if request.state is State.RUNNING]
         decoding = [request for request in running if request.is_decoding]
         reading = [request for request in running if not request.is_decoding]
-        budget = max(ROW_BUDGET, len(decoding)) if decoding else MAX_ROWS
+        budget = max(ROW_BUDGET, len(decoding) + LEAST_READ) if decoding else MAX_ROWS
         rows: list[tuple[Request, int]] = []
         planned: list[Request] = []
         n_logits = 0
@@ -233,14 +266,13 @@ class Scheduler:
                 planned.append(request)
                 n_logits += max(0, n - unwanted)
         if not rows:
-            raise KVMemoryError(
-                f"the KV cache of {self._cache.n_pages} pages is full of what cannot be dropped; close sessions and "
-                "searches, or load the model with a larger kv_memory"
-            )
+            self._wait(running)
         return rows
 
     def _read(self, rows: list[tuple[Request, int]]) -> None:
         """One pass. The kernels draw where they can; where they cannot, or to measure, logits are copied."""
+        if not rows:
+            return
         ids = [request.window.ids[place] for request, place in rows]
         sequences = [request.window.sequence for request, _ in rows]
         wanted = [(i, one.draw_params(place)) for i, (one, place) in enumerate(rows) if place >= one.first_wanted]
@@ -265,22 +297,25 @@ class Scheduler:
         except Exception as error:  # of a logits processor, or of constraints that leave nothing: this text's alone
             request.fail(error)
 
-    def _decode_steps(self, running: list[Request], n: int) -> None:
+    def _decode_steps(self, running: list[Request], n: int) -> list[Request]:
         """Multi-step decode: n tokens for each text in one call, so that the interpreter is away for less."""
         params = np.array([request.draws(n) for request in running])
         last = [request.window.ids[-1] for request in running]
         drawn = self._runner.decode_steps([one.window.sequence for one in running], last, params.swapaxes(0, 1))
         for request, ids in zip(running, drawn.T.tolist(), strict=True):
             request.take_all(ids)
+        return running
 
-    def _speculate(self, request: Request) -> None:
+    def _speculate(self, request: Request) -> list[Request]:
         """Check a draft in one pass; or add a few tokens without, where none pays or there is no good guess."""
         assert request.speculation is not None
         start = time.perf_counter()
         ids, sequence = request.window.ids, request.window.sequence
         before = len(request.tokens) - len(ids)  # from a place in the window to the number of a new token
         room = min(request.params.max_tokens - len(request.tokens), request.window.n_ctx - sequence.length)
-        draft = request.speculation.draft(ids, room - 1, lambda place: request.params.draw_params(place + before))
+        draft = self._draft(request, room - 1, lambda place: request.params.draw_params(place + before))
+        if request.error or not request.speculation:
+            return [request]
         if draft and self._reserve(request, len(draft) + 1, []):
             drawn = verify(self._runner, sequence, ids, draft, lambda place: request.params.draw_params(place + before))
             n_drawn = len(drawn)
@@ -289,8 +324,27 @@ class Scheduler:
             draft, n_drawn = [], max(1, min(request.n_steps(), request.speculation.rest))
             if not self._reserve(request, n_drawn, []):
                 n_drawn = 1
+                if not self._reserve(request, n_drawn, []):
+                    self._wait([request])
+                    return []
             self._decode_steps([request], n_drawn)
         request.speculation.note(len(draft), n_drawn, time.perf_counter() - start)
+        return [request]
+
+    def _draft(self, request: Request, most: int, params: DrawParamsAt) -> list[int]:
+        """Guesses of the request's drafter; without memory for it, the request goes on without one."""
+        assert request.speculation is not None
+        self._drafting = request
+        try:
+            return request.speculation.draft(request.window.ids, most, params)
+        except KVMemoryError:
+            request.speculation.end()
+            request.speculation = None
+        except Exception as error:  # this text's alone
+            request.fail(error)
+        finally:
+            self._drafting = None
+        return []
 
     # --- Memory -------------------------------------------------------------------------------------------------------
 
@@ -302,36 +356,42 @@ class Scheduler:
         """
         sequence = request.window.sequence
         length = sequence.length + n
-        victims = [one for one in self._alive() if one not in planned and one.number > request.number]
+        others = [one for one in self._alive() if one is not request and one not in planned]
+        victims = [one for one in others if one.number > request.number or not self._is_active(one)]
         while self._cache.n_missing(sequence, length) > self._cache.n_available:
             if not (self._drop_idle() or self._preempt(victims)):
                 return False
         self._cache.extend(sequence, length)
         return True
 
+    def _wait(self, running: list[Request]) -> None:
+        """There is no memory for these: fail the oldest unless a request that runs now will give some back."""
+        holding = [one for one in self._alive() if one.state is State.RUNNING and one.window.sequence.pages]
+        if running and not any(self._is_active(one) and one not in running for one in holding):
+            running[0].fail(
+                KVMemoryError(
+                    f"the KV cache of {self._cache.n_pages} pages is full of what cannot be dropped; end searches, or "
+                    "load the model with a larger kv_memory"
+                )
+            )
+
     def _reclaim(self) -> bool:
         """Let go of some pages for a call that is no request: a search, a score, a trace."""
-        return self._drop_idle() or self._preempt(self._alive())
+        self._now = time.monotonic()
+        return self._drop_idle() or self._preempt([one for one in self._alive() if one is not self._drafting])
 
     def _drop_idle(self) -> bool:
         """Drop pages that nobody uses now: of the prefix cache, then of the session that was used least recently."""
-        if self.prefix_cache.drop_oldest():
-            return True
-        idle = [kept for kept in self.kept if kept.sequence.pages]
-        if not idle:
-            return False
-        kept = min(idle, key=lambda kept: kept.last_used)
-        self._cache.truncate(kept.sequence, 0)
-        kept.ids = []
-        return True
+        return self.prefix_cache.drop_oldest() or self.kept.drop_oldest()
 
     def _preempt(self, victims: list[Request]) -> bool:
-        """Take the pages of the youngest request that has some; its text is read again later, and is the same."""
+        """Take the pages of the request that is paused the longest, or of the youngest: it is read again later."""
         victims = [one for one in victims if one.state is State.RUNNING and one.window.sequence.pages]
         if not victims:
             return False
-        youngest = max(victims, key=lambda request: request.number)
-        youngest.put_back()
-        self._cache.truncate(youngest.window.sequence, 0)
+        paused = [one for one in victims if not self._is_active(one)]
+        victim = min(paused, key=lambda one: one.last_asked) if paused else max(victims, key=lambda one: one.number)
+        victim.put_back()
+        self._cache.truncate(victim.window.sequence, 0)
         self.n_preemptions += 1
         return True

@@ -129,7 +129,9 @@ def encode_batch(
     Raises:
         ValueError: a text has more than `room` tokens.
         TypeError: texts is a text instead of a list.
+        RuntimeError: the model is closed.
     """
+    engine.check_open()
     texts = _listed("texts", texts)
     batch = [tokenizer.encode_prompt(text, bos) for text in texts]
     for text, ids in zip(texts, batch, strict=True):

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..decoding.speculative import ModelDraft, PromptLookup
 from ..engine.engine import Engine
-from ..engine.request import KeptText, Request, random_seed
+from ..engine.kept_text import KeptText
+from ..engine.request import Request, random_seed
 from ..engine.speculation import Speculation
 from ..sampling.params import SamplingParams
 from ..tokenizer import Tokenizer

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..abi.layout import PAGE
 from ..engine.engine import Engine
-from ..engine.request import KeptText
+from ..engine.kept_text import KeptText
 from ..formats import FormatError
 from ..formats.safetensors import Entry, create, read_header
 from ..tokenizer import Tokenizer
@@ -103,9 +103,9 @@ class Session:
         that say of which model they are. Texts of others that lie in the same pages are left out.
         """
         self._check_open()
-        kept, engine = self._settled(), self._engine
-        pages = engine.copy_pages(kept.sequence)
-        ids = np.array(kept.ids, np.int32)
+        engine = self._engine
+        kept, pages = engine.copy_kept(self._kept)
+        ids = np.array(kept, np.int32)
         metadata = {
             "format": _FORMAT,
             "model": _describe(engine),
@@ -126,7 +126,7 @@ class Session:
         """
         ids, pages = _read(Path(path), engine)
         session = cls(engine, tokenizer)
-        session._kept.ids, session._kept.sequence = ids, engine.restore(pages, len(ids))
+        session._kept = engine.restore_kept(ids, pages)
         return session
 
     def _check_open(self) -> None:
@@ -138,10 +138,8 @@ class Session:
         return self._kept
 
     def _forget(self) -> None:
-        kept = self._settled()
-        kept.is_dropped = True
-        self._engine.free(kept.sequence)
-        self._kept = KeptText()
+        kept, self._kept = self._kept, KeptText()
+        self._engine.forget(kept)
 
 
 def fingerprint(engine: Engine) -> str:
@@ -158,9 +156,10 @@ def fingerprint(engine: Engine) -> str:
         "tensors": [[name, entry.dtype, entry.shape] for name, entry in weights.entries.items()],
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for entry in weights.entries.values():
-        digest.update(weights.block[entry.start : min(entry.start + _SAMPLE, entry.stop)].data)
-        digest.update(weights.block[max(entry.stop - _SAMPLE, entry.start) : entry.stop].data)
+    for name in weights.entries:
+        octets = weights.bytes_of(name)
+        digest.update(octets[:_SAMPLE].data)
+        digest.update(octets[-_SAMPLE:].data)
     return digest.hexdigest()
 
 

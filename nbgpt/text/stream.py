@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ..engine.engine import Engine
 from ..engine.request import Request
+from ..engine.scheduler import INTERRUPTED
 from ..sampling.logprobs import TokenLogprob
 from ..tokenizer import Tokenizer
 from .completion import Completion, Usage
@@ -78,9 +79,9 @@ class Batch:
     def advance(self, writer: Writer) -> bool:
         """Let the requests grow by a step; False if this writer has come to its end.
 
-        An error in one ends them all, and whoever asks for a piece of any is told.
+        An error in one ends them all, and whoever asks for a piece of any is told, unless it was cancelled.
         """
-        if self._error is not None:
+        if self._error is not None and not writer.request.is_cancelled:
             raise self._error
         if writer.is_closed or not self._open:
             return False
@@ -88,7 +89,7 @@ class Batch:
         try:
             self._engine.advance(growing, lambda: self._update(writer))
         except BaseException as error:
-            self._error = error if isinstance(error, Exception) else None
+            self._error = error if isinstance(error, Exception) else RuntimeError(INTERRUPTED)
             unfinished, self._open = self._open, []
             self._engine.retire([one.request for one in unfinished])
             raise

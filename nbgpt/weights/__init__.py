@@ -4,10 +4,22 @@ May import: backend and what is below it.
 Start with `native_file.py`; `quantize.py` defines the types, `packing.py` their layout, `gptq.py` calibrated rounding.
 """
 
-from .native_file import DTYPES, ITEM_BYTES, LAYOUT, Weights, in_memory, is_native, load, matrix_shapes, native_shapes
+from .native_file import (
+    CLOSED,
+    DTYPES,
+    ITEM_BYTES,
+    LAYOUT,
+    Weights,
+    in_memory,
+    is_native,
+    load,
+    matrix_shapes,
+    native_shapes,
+)
 from .text import tokenizer_of
 
 __all__ = [
+    "CLOSED",
     "DTYPES",
     "ITEM_BYTES",
     "LAYOUT",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from ..formats.safetensors import Entry, read_header
 
 LAYOUT = "1"
 """Version of the layout, in the metadata of every native file."""
+CLOSED = "this model is closed: load it again"
 DTYPES = tuple(HEAD_DTYPE)
 ITEM_BYTES = {"F32": 4, "F16": 2, "U8": 1}
 """By the safetensors dtypes that a native file uses."""
@@ -90,13 +91,22 @@ class Weights:
     @property
     def tokenizer(self) -> bytes | None:
         """The vocabulary that the file stores; None if it is GPT-2's own."""
-        entry = self.entries.get("tokenizer")
-        return None if entry is None else self.block[entry.start : entry.stop].tobytes()
+        return self.bytes_of("tokenizer").tobytes() if "tokenizer" in self.entries else None
+
+    def bytes_of(self, name: str) -> np.ndarray:
+        """A tensor as it is stored, uint8 [bytes]. Raises RuntimeError if the model has been closed."""
+        if not self.block.size:
+            raise RuntimeError(CLOSED)
+        entry = self.entries[name]
+        return self.block[entry.start : entry.stop]
+
+    def closed(self) -> Weights:
+        """What is left of them when the model is closed: all but the numbers."""
+        return replace(self, block=np.zeros(0, np.uint8))
 
     def floats(self, name: str) -> np.ndarray:
         """A tensor that is stored as float32, with its padding: LayerNorms, biases, wpe.weight, score.weight."""
-        entry = self.entries[name]
-        return self.block[entry.start : entry.stop].view(np.float32).reshape(entry.shape)
+        return self.bytes_of(name).view(np.float32).reshape(self.entries[name].shape)
 
 
 def is_native(path: Path) -> bool:

@@ -3,6 +3,7 @@
 import gc
 import pickle
 import threading
+from dataclasses import replace
 from itertools import zip_longest
 
 import numpy as np
@@ -305,7 +306,7 @@ def test_the_fingerprint_sees_both_ends_of_every_tensor(path, tmp_path):
             changed = data.copy()
             changed[at] ^= 1
             block = np.frombuffer(changed, "u1")
-            native.engine.runner.weights = type("Weights", (), {**vars(native.weights), "block": block})
+            native.engine.runner.weights = replace(native.weights, block=block)
             seen.add(fingerprint(native.engine))
     assert len(seen) == 2 * len(native.weights.entries)
     assert expected not in seen
