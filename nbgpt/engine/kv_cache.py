@@ -101,6 +101,7 @@ class KVCache:
 
     def n_missing(self, sequence: Sequence, length: int) -> int:
         """Pages that `extend` would take."""
+        self._collect()
         n_new = -(-length // PAGE) - len(sequence.pages)
         return max(0, n_new) + (length > sequence.room and self._must_copy(sequence))
 
@@ -162,7 +163,7 @@ class KVCache:
 
     def copy(self, sequence: Sequence) -> np.ndarray:
         """The pages of a sequence [n_pages, numbers of a page]; beyond its end, where others may have been, zeros."""
-        pages = self.memory.reshape(-1, self.page_size)[sequence.pages]
+        pages = self.memory.reshape(-1, self.page_size)[sequence.pages[: -(-sequence.length // PAGE)]]
         if n_filled := sequence.length % PAGE:
             n_layer, n_head, n_embd = self._config.n_layer, self._config.n_head, self._config.n_embd
             keys, values = np.split(pages[-1].reshape(n_layer, -1), [n_embd * PAGE], axis=1)

@@ -232,7 +232,8 @@ class Scheduler:
         else:
             rows = self._plan(running)
             grown = list(dict.fromkeys(request for request, _ in rows))
-            self._read(rows)
+            if rows:
+                self._read(rows)
         spent = time.perf_counter() - start
         for request in grown:
             if request.number in was_decoding:
@@ -271,8 +272,6 @@ class Scheduler:
 
     def _read(self, rows: list[tuple[Request, int]]) -> None:
         """One pass. The kernels draw where they can; where they cannot, or to measure, logits are copied."""
-        if not rows:
-            return
         ids = [request.window.ids[place] for request, place in rows]
         sequences = [request.window.sequence for request, _ in rows]
         wanted = [(i, one.draw_params(place)) for i, (one, place) in enumerate(rows) if place >= one.first_wanted]
@@ -324,9 +323,9 @@ class Scheduler:
             draft, n_drawn = [], max(1, min(request.n_steps(), request.speculation.rest))
             if not self._reserve(request, n_drawn, []):
                 n_drawn = 1
-                if not self._reserve(request, n_drawn, []):
-                    self._wait([request])
-                    return []
+            if not self._reserve(request, n_drawn, []):
+                self._wait([request])
+                return []
             self._decode_steps([request], n_drawn)
         request.speculation.note(len(draft), n_drawn, time.perf_counter() - start)
         return [request]
@@ -393,5 +392,7 @@ class Scheduler:
         victim = min(paused, key=lambda one: one.last_asked) if paused else max(victims, key=lambda one: one.number)
         victim.put_back()
         self._cache.truncate(victim.window.sequence, 0)
+        if victim.speculation:
+            victim.speculation.end()
         self.n_preemptions += 1
         return True

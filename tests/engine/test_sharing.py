@@ -144,6 +144,94 @@ def test_a_fork_while_another_thread_generates(path, texts):
 
 
 @needs_fork
+@pytest.mark.parametrize("of", ["model", "session"])
+def test_a_fork_while_another_thread_reads_a_stream(path, of):
+    """The child goes on from where that thread was, and so does the thread."""
+    model, begun, done = nbgpt.load(path, threads=2), threading.Event(), threading.Event()
+    options = {"max_tokens": 150, "ignore_eos": True, "seed": 4, "temperature": 2.0}
+    expected = nbgpt.load(path, threads=1).generate("Once", **options).text
+    maker = model if of == "model" else model.session()
+    while not done.is_set():
+        stream, pieces = maker.stream("Once", **options), []
+
+        def work(stream=stream, pieces=pieces):
+            for piece in stream:
+                pieces.append(piece)
+                begun.set()
+
+        begun.clear()
+        reader = threading.Thread(target=work)
+        reader.start()
+        assert begun.wait(60)
+
+        def go_on(stream=stream):
+            return stream.completion.finish_reason, stream.finish().text, maker.generate("Once", **options).text
+
+        reason, text, again = in_child(go_on)
+        reader.join()
+        assert (text, again, "".join(pieces)) == (expected, expected, expected)
+        if not reason:  # or the thread had been too fast
+            done.set()
+
+
+@needs_fork
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_fork_while_a_step_of_one_model_waits_for_another(path, texts, first, monkeypatch):
+    """Whichever lock the fork gets first: it does not keep it while it waits for the other."""
+    monkeypatch.setattr("nbgpt.engine.turns._PATIENCE", 0.05)
+    models = [nbgpt.load(path, threads=1) for _ in range(2)]
+    outer, inner = models[first], models[1 - first]
+    inside, go_on, n_ids = threading.Event(), threading.Event(), []
+
+    def ask(ids, logits):
+        inside.set()
+        assert go_on.wait(60)
+        n_ids.append(len(inner.logits([1, 2, 3])))
+        return logits
+
+    thread = threading.Thread(
+        target=outer.generate, args=("Once",), kwargs={"max_tokens": 3, "logits_processors": [ask]}, daemon=True
+    )
+    thread.start()
+    assert inside.wait(60)
+    threading.Timer(0.2, go_on.set).start()  # when the fork has one lock and waits for the other
+    assert in_child(lambda: [one.generate(PROMPTS[1], **OPTIONS).text for one in models]) == [texts[PROMPTS[1]]] * 2
+    thread.join(60)
+    assert not thread.is_alive()
+    assert n_ids == [3, 3, 3]
+
+
+def test_two_models_that_draft_for_each_other(path, texts):
+    """A step never waits for the model that drafts: with two of them, both would wait for ever."""
+    models, found = [nbgpt.load(path, threads=1) for _ in range(2)], []
+
+    def work(target, draft):
+        for _ in range(5):
+            found.append(target.generate(PROMPTS[1], draft_model=draft, **OPTIONS).text)
+
+    threads = [threading.Thread(target=work, args=pair, daemon=True) for pair in (models, models[::-1], models)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == [texts[PROMPTS[1]]] * 15
+    gc.collect()
+    assert [one.engine.kv_bytes_in_use for one in models] == [0, 0]
+
+
+def test_a_draft_model_whose_lock_is_taken_is_not_waited_for(path, texts):
+    target, draft = (nbgpt.load(path, threads=1) for _ in range(2))
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.append(target.generate(PROMPTS[1], draft_model=draft, **OPTIONS).text), daemon=True
+    )
+    with draft.engine.lock:
+        thread.start()
+        thread.join(60)
+        assert found == [texts[PROMPTS[1]]]
+
+
+@needs_fork
 def test_a_pool_of_forked_workers(path, texts):
     model = nbgpt.load(path, threads=2)
     model.generate("Once", max_tokens=3)

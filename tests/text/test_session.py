@@ -381,3 +381,57 @@ def test_a_save_that_fails_leaves_the_old_file(saved, model, monkeypatch):
         session.save(saved)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
+
+
+# --- Requests that are still under way --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("forget", ["reset", "close"])
+@pytest.mark.parametrize("n_pieces", [0, 1])
+def test_a_stream_of_a_session_that_has_forgotten_its_text(model, alone, forget, n_pieces):
+    """A stream that had not begun took the length of what was kept for what was there."""
+    session = model.session()
+    session.generate(STORY, **GREEDY)
+    stream = session.stream(STORY + " by", **SEEDED)
+    text = "".join(next(stream) for _ in range(n_pieces))
+    getattr(session, forget)()
+    model.engine.scheduler.prefix_cache.clear()
+    assert text + "".join(stream) == alone.generate(STORY + " by", **SEEDED).text
+    assert model.engine.kv_bytes_in_use == 0
+
+
+def test_a_loaded_session_gives_way(path, saved, alone):
+    """Also one that was not gone on with yet."""
+    page = alone.engine.cache.page_bytes
+    model = nbgpt.load(path, threads=1, kv_memory=4 * page)
+    session = model.load_session(saved)
+    assert len(session) > 64
+    prompt = "z" * 150
+    assert model.generate(prompt, **SEEDED).text == alone.generate(prompt, **SEEDED).text
+    assert len(session) == 0
+    assert session.generate(STORY, **GREEDY).text == alone.generate(STORY, **GREEDY).text
+
+
+def test_saving_while_others_go_on(model, alone, tmp_path):
+    """Ids and pages in a file belong together, whoever writes meanwhile."""
+    session, done = model.session(), threading.Event()
+    prompts = [STORY[:n] for n in (60, 100, 140)]
+    expected = {prompt: alone.generate(prompt, **SEEDED).text for prompt in prompts}
+
+    def work():
+        while not done.is_set():
+            for prompt in prompts:
+                session.generate(prompt, **SEEDED)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for n in range(20):
+            session.save(tmp_path / f"{n}.session")
+    finally:
+        done.set()
+        thread.join()
+    for n in range(20):
+        loaded = alone.load_session(tmp_path / f"{n}.session")
+        for prompt in prompts:
+            assert loaded.generate(prompt, **SEEDED).text == expected[prompt]

@@ -267,3 +267,79 @@ def test_cancel_from_another_thread(random_model):
     assert stream.completion.text == text
     assert len(stream.completion.tokens) > 5
     assert random_model.engine.kv_bytes_in_use == 0
+
+
+# Interrupts, and what is read late
+
+
+def interrupted_once(model, monkeypatch):
+    """The next pass ends with Ctrl-C."""
+    read = model.engine.runner.read
+
+    def interrupt(*arguments):
+        monkeypatch.setattr(model.engine.runner, "read", read)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model.engine.runner, "read", interrupt)
+
+
+def test_an_interrupt_is_no_end_of_the_others_texts(random_model, monkeypatch):
+    """Streams that were made together end with an error, not with a shorter text; cancelled ones just end."""
+    streams = random_model.stream(["a", "b", "c"], max_tokens=20, ignore_eos=True)
+    next(streams[0])
+    interrupted_once(random_model, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        list(streams[0])
+    for stream in streams[:2]:
+        with pytest.raises(RuntimeError, match="interrupted"):
+            list(stream)
+    streams[2].cancel()
+    list(streams[2])
+    assert random_model.engine.kv_bytes_in_use == 0
+
+
+def test_a_stream_of_another_call_fails_with_the_step(random_model, monkeypatch):
+    ours, theirs = (random_model.stream("Once", max_tokens=20, ignore_eos=True) for _ in range(2))
+    next(ours)
+    next(theirs)
+    expected = random_model.generate("Once", max_tokens=20, ignore_eos=True, seed=ours.completion.seed).text
+    requests = [ours._writer.request, theirs._writer.request]
+    interrupted_once(random_model, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        random_model.engine.advance(requests, lambda: False)
+    for stream in (ours, theirs):
+        with pytest.raises(RuntimeError, match="interrupted"):
+            list(stream)
+    assert random_model.generate("Once", max_tokens=20, ignore_eos=True, seed=ours.completion.seed).text == expected
+
+
+def test_streams_that_are_read_out_of_order(random_model):
+    """The last first, a few at a time: those before it grow meanwhile, and are ready."""
+    prompts = ["Once", "It was a dark", "", "The", "rain"]
+    alone = [random_model.generate(prompt, max_tokens=25, **WILD).text for prompt in prompts]
+    streams = random_model.stream(prompts, max_tokens=25, batch_size=2, **WILD)
+    texts = {}
+    for n in (4, 1, 3, 0, 2):
+        texts[n] = "".join(streams[n])
+    assert [texts[n] for n in range(5)] == alone
+
+
+def test_a_stream_that_is_read_while_others_wait_for_their_turn(random_model):
+    """Only the first two grow, and the third when one of them has ended."""
+    streams = random_model.stream(["a"] * 3, max_tokens=5, batch_size=2, ignore_eos=True)
+    next(streams[0])
+    assert [len(stream.completion.tokens) > 0 for stream in streams] == [True, True, False]
+    list(streams[0])
+    list(streams[2])
+    assert [len(stream.completion.tokens) for stream in streams] == [5, 5, 5]
+
+
+def test_a_dropped_stream_beside_one_that_is_read(random_model):
+    kept = random_model.stream("Once", max_tokens=40, **WILD)
+    dropped = random_model.stream("It was", max_tokens=40, ignore_eos=True)
+    text = next(kept)
+    assert next(dropped)
+    del dropped
+    assert len(random_model.engine.scheduler._requests) == 1
+    assert text + "".join(kept) == random_model.generate("Once", max_tokens=40, **WILD).text
+    assert random_model.engine.kv_bytes_in_use == 0
