@@ -113,7 +113,7 @@ def _make_item_sizes(matmul: Matmul, count: Any, n_inputs: Any, n_outputs: Any) 
 
     @kernel
     def item_sizes(job):
-        """Row tiles, row tiles of an item, pairs of panels, pairs of panels of an item.
+        """Row tiles, row tiles of an item, pairs of panels, pairs of panels of an item, items that span all pairs.
 
         An item is 1 to 4 pairs of panels x the row tiles that fit in _CACHED bytes.
         """
@@ -121,7 +121,7 @@ def _make_item_sizes(matmul: Matmul, count: Any, n_inputs: Any, n_outputs: Any) 
         tiles_an_item = max(1, _CACHED // (ROW_TILE * padded(n_inputs(job), group) * value_bytes))
         pairs = ceil_div(n_outputs(job), _COLUMNS)
         pairs_an_item = max(1, min(4, pairs // (8 * n_threads(job))))
-        return tiles, tiles_an_item, pairs, pairs_an_item
+        return tiles, tiles_an_item, pairs, pairs_an_item, ceil_div(pairs, pairs_an_item)
 
     return item_sizes
 
@@ -136,8 +136,8 @@ def _make_multiply_phase(
 
     @kernel
     def n_items(job):
-        tiles, tiles_an_item, pairs, pairs_an_item = item_sizes(job)
-        return ceil_div(tiles, tiles_an_item) * ceil_div(pairs, pairs_an_item)
+        tiles, tiles_an_item, _, _, items_across = item_sizes(job)
+        return ceil_div(tiles, tiles_an_item) * items_across
 
     @kernel
     def prepare(job, layer, thread):  # this thread has an item, so no thread has begun a later phase: x is unchanged
@@ -146,9 +146,8 @@ def _make_multiply_phase(
                 pack(job, layer, row, thread)
 
     @kernel
-    def multiply_item(job, layer, item, thread):
-        tiles, tiles_an_item, pairs, pairs_an_item = item_sizes(job)
-        items_across, owner = ceil_div(pairs, pairs_an_item), thread if are_few(job, count(job)) else 0
+    def multiply_item(job, layer, item, thread, tiles, tiles_an_item, pairs, pairs_an_item, items_across):
+        owner = thread if are_few(job, count(job)) else 0
         first_tile, first_pair = item // items_across * tiles_an_item, item % items_across * pairs_an_item
         last_tile, last_pair = min(tiles, first_tile + tiles_an_item), min(pairs, first_pair + pairs_an_item)
         rows, n_in, stride = count(job) * planes, padded(n_inputs(job), group), stride_of(n_outputs(job))
@@ -161,7 +160,7 @@ def _make_multiply_phase(
         for row in range(first_tile * ROW_TILE, min(rows, last_tile * ROW_TILE)):
             then(job, layer, row, first_pair * _COLUMNS, last_pair * _COLUMNS)
 
-    return make_phase(n_items, multiply_item, claim_near, prepare)
+    return make_phase(n_items, multiply_item, claim_near, prepare, item_sizes)
 
 
 # --- Sources of input rows --------------------------------------------------------------------------------------------

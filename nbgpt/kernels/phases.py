@@ -59,17 +59,25 @@ def _nothing(job, layer, thread):
     pass
 
 
-def make_phase(n_items: Any, work: Any, claim: Any = claim_next, prepare: Any = _nothing) -> Any:
+@kernel
+def _no_sizes(job):
+    return ()
+
+
+def make_phase(
+    n_items: Any, work: Any, claim: Any = claim_next, prepare: Any = _nothing, sizes: Any = _no_sizes
+) -> Any:
     """A kernel (job, layer, phase, thread): one thread's share of a phase.
 
     n_items(job): number of work items; 0 skips the phase.
-    work(job, layer, item, thread): computes one item.
+    work(job, layer, item, thread, *sizes): computes one item.
     prepare(job, layer, thread): runs once in each thread that claims an item, before its first.
+    sizes(job): a tuple that is computed once, for every item.
     """
 
     @kernel
     def run(job, layer, phase, thread):
-        n = n_items(job)
+        n, sizes_of_job = n_items(job), sizes(job)
         if n == 0:
             return
         item = claim(job, phase, n, thread)
@@ -77,7 +85,7 @@ def make_phase(n_items: Any, work: Any, claim: Any = claim_next, prepare: Any = 
             prepare(job, layer, thread)
         done = PHASES + COUNTERS_OF_PHASE * phase
         while item < n:
-            work(job, layer, item, thread)
+            work(job, layer, item, thread, *sizes_of_job)
             atomic_add(counters(job), done, 1)  # a thread that reads n here also sees what the items wrote
             item = claim(job, phase, n, thread)
         tries = 0
