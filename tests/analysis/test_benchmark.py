@@ -11,7 +11,7 @@ from nbgpt.analysis.benchmark import Test as Trial  # pytest would take a Test f
 from nbgpt.analysis.benchmark import as_json, as_table, elapsed, flop_a_token, plan, run, step_bytes
 from nbgpt.analysis.roofline import Roofline
 from nbgpt.config import OFFICIAL
-from nbgpt.engine.engine import Engine
+from nbgpt.engine.model_runner import ModelRunner
 
 LLAMA_BENCH = {
     *("build_commit", "cpu_info", "model_filename", "model_type", "model_size", "model_n_params", "n_batch"),
@@ -34,25 +34,24 @@ def hasty(monkeypatch):
     monkeypatch.setattr(benchmark, "measure_roofline", lambda model: Roofline(10.0, 20.0))
 
 
-class FakeModel:
+class FakeRunner:
     """Takes a second for each id that it reads and half of one to draw an id, by a clock of its own."""
 
     def __init__(self):
         self.now, self.config, self.in_cache = 0.0, config_of(), 0
+        self.cache = SimpleNamespace(truncate=self.truncate)
 
-    def prefill(self, sequence, ids):
+    def append(self, sequence, ids, sampling=()):
         self._read(sequence, len(ids))
+        self.now += 0.5 * len(sampling)
 
     def decode(self, sequences, ids):
         assert len(sequences) == len(ids)
         for sequence in sequences:
             self._read(sequence, 1)
 
-    def next_id(self, sequence, ids, options):
-        self._read(sequence, len(ids))
-        self.now += 0.5
-
-    def free(self, sequence):
+    def truncate(self, sequence, length):
+        assert length == 0
         self.in_cache -= sequence.length
 
     def _read(self, sequence, n):
@@ -63,7 +62,7 @@ class FakeModel:
 
 @pytest.fixture
 def fake(monkeypatch):
-    model = FakeModel()
+    model = FakeRunner()
     monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=lambda: model.now))
     return model
 
@@ -102,7 +101,7 @@ def test_every_combination():
 )
 @pytest.mark.parametrize(("kv_dtype", "kv_bytes_a_number"), [("float32", 4), ("float16", 2)])
 def test_bytes_and_operations_against_counting_each_token(file, test, kv_dtype, kv_bytes_a_number):
-    model = Engine(weights.load(file), 1, kv_dtype)
+    model = ModelRunner(weights.load(file), 1, kv_dtype)
     config = model.config
     values_of_head = 48
     n = test.n_prompt or test.n_gen
