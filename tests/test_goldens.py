@@ -55,7 +55,7 @@ def greedy(model, prompt, n_new):
     logits = model.engine.runner.append(sequence, prompt)
     ids = [int(logits.argmax())]
     while len(ids) < n_new:
-        ids.append(int(model.engine.decode([sequence], ids[-1:])[0].argmax()))
+        ids.append(int(model.engine.runner.decode([sequence], ids[-1:])[0].argmax()))
     model.engine.free(sequence)
     return ids
 

@@ -12,7 +12,7 @@ def test_merges_are_shipped():
 @pytest.mark.parametrize("installed", [True, False], ids=["wheel", "checkout"])
 def test_shipped_in_a_wheel_and_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool):
     package = tmp_path / "nbgpt"
-    folder = (package if installed else tmp_path) / "data"
+    folder = package / "data" if installed else tmp_path / "weights"
     folder.mkdir(parents=True)
     (folder / "model").touch()
     monkeypatch.setattr(paths, "__file__", str(package / "paths.py"))
@@ -20,7 +20,7 @@ def test_shipped_in_a_wheel_and_in_a_checkout(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_package_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for folder in (tmp_path / "data", tmp_path / "nbgpt" / "data"):
+    for folder in (tmp_path / "weights", tmp_path / "nbgpt" / "data"):
         folder.mkdir(parents=True)
         (folder / "model").touch()
     monkeypatch.setattr(paths, "__file__", str(tmp_path / "nbgpt" / "paths.py"))
@@ -28,7 +28,7 @@ def test_the_package_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_is_not_shipped_is_named():
-    with pytest.raises(FileNotFoundError, match=r"no-such-file is missing from .*weights; install nbgpt again"):
+    with pytest.raises(FileNotFoundError, match=r"no-such-file is missing from .*data; install nbgpt again"):
         paths.shipped("no-such-file")
 
 

@@ -19,7 +19,7 @@ def test_defaults(parser):
     options = vars(parser.parse_args(["read", "text.txt"]))
     assert options == {
         **{"file": "text.txt", "model": None, "dtype": None, "threads": None, "kv_dtype": "float32"},
-        **{"bos": None, "run": print},
+        **{"kv_memory": None, "bos": None, "run": print},
     }
 
 

@@ -37,6 +37,6 @@ def test_the_residual_stream_after_each_layer(tmp_path, variant):
         x = reference.block(x, reference.part(params, f"h.{layer}."), config, layer)
         for ids in (IDS, IDS[:2]):
             sequence = Sequence()
-            model.forward(ids, [sequence] * len(ids), [], layers=(0, layer + 1))
-            stream = model._buffers["x"][: len(ids), : config.n_embd]
+            model.runner.forward(ids, [sequence] * len(ids), [], layers=(0, layer + 1))
+            stream = model.runner.buffers["x"][: len(ids), : config.n_embd]
             np.testing.assert_allclose(stream, x[: len(ids)], atol=1e-5 * np.abs(x).max())

@@ -22,7 +22,7 @@ def run(planes, **slots):
 
     stride = sampling_floats(N_VOCAB)
     scratch = {"buckets": np.zeros(SAMPLING_BUCKETS), "candidates": np.zeros(stride, np.float32)}
-    run(new_job(n_vocab=N_VOCAB, candidates_stride=stride, **scratch, **slots))
+    run(new_job(n_vocab=N_VOCAB, n_choices=N_VOCAB, candidates_stride=stride, **scratch, **slots))
 
 
 @pytest.mark.parametrize("planes", [1, 2])
