@@ -38,7 +38,7 @@ MODULES = {
     "numpy.linalg": "NumPy: linalg",
     "tiktoken": "tokenizer: tiktoken",
     **dict.fromkeys(
-        ("nbgpt", "nbgpt.cli.main", "nbgpt.model", "nbgpt.engine.scheduler", "nbgpt.text.options"), "nbgpt: its modules"
+        ("nbgpt", "nbgpt.cli.main", "nbgpt.model", "nbgpt.engine.engine", "nbgpt.text.options"), "nbgpt: its modules"
     ),
 }
 """Module -> the part that its import belongs to; one that is not named belongs to the part that imports it first."""
@@ -61,7 +61,8 @@ CALLS = {
     },
     "nbgpt.cli.terminal": {"write": WRITING},
     "nbgpt.model": {"open_model": "weights: find, map, check"},
-    "nbgpt.tokenizer": {"Tokenizer.stored": "tokenizer: read", "Tokenizer.encode": "tokenizer: encode"},
+    "nbgpt.tokenizer.byte_bpe": {"ByteBPE.shipped": "tokenizer: read"},
+    "nbgpt.tokenizer.base": {"Tokenizer.encode": "tokenizer: encode"},
 }
 """Module -> functions in it -> the part that calls of them belong to."""
 
