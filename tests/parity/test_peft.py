@@ -4,9 +4,11 @@ Part of the parity group: install the extra `parity` to run it.
 """
 
 import copy
+import shutil
 
 import numpy as np
 import pytest
+from folders import TOKENIZER, VOCABULARY
 from models import open_model, read
 from test_transformers import check, logits_of, peer_of, torch, transformers
 
@@ -120,8 +122,12 @@ def test_a_classifier(tmp_path, rng):
         np.testing.assert_allclose(checkpoint.tensors[name].read(), theirs, rtol=1e-6, atol=1e-7)
 
 
-def test_the_command(tmp_path, base, capsys):
+def test_the_command(tmp_path, capsys):
     """`convert BASE --lora FOLDER:WEIGHT`, named after both, says what it merged."""
+    base = peer_of(vocab_size=TOKENIZER.n_vocab)
+    base.save_pretrained(tmp_path / "base")
+    for file in VOCABULARY.values():
+        shutil.copy(file, tmp_path / "base")
     adapt(base, ADAPTERS["one matrix"]).save_pretrained(tmp_path / "poems")
     output = tmp_path / "out"
     output.mkdir()

@@ -176,7 +176,7 @@ def test_story_continuations(story):
         ids = logits.argmax(axis=1).tolist()
         for one, token in zip(continuations, ids, strict=True):
             one.append(token)
-        logits = model.decode(sequences, ids)
+        logits = model.runner.decode(sequences, ids)
     assert continuations == expected.tolist()
 
 
