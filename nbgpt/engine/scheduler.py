@@ -25,7 +25,7 @@ from .speculation import DrawParamsAt, verify
 
 MAX_RUNNING = MAX_LOGIT_ROWS
 """Requests that run at once: one pass has room for the logits of all of them."""
-ROW_BUDGET = 48
+ROW_BUDGET = 24
 """Rows of a step in which texts are continued while prompts are read: see bench/NOTES.md."""
 LEAST_READ = 16
 """Of these rows for prompts, however many texts are continued."""
