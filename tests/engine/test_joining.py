@@ -14,6 +14,19 @@ from nbgpt.engine.scheduler import LEAST_READ, ROW_BUDGET
 from nbgpt.engine.speculation import Speculation
 
 
+def ask_in_turns(model, requests):
+    """Ask for one request after the other until all have ended; each is paused while another is asked."""
+    for request in requests:
+        model.add(request)
+    for n in count():
+        going_on = [one for one in requests if one.state is not State.FINISHED]
+        if not going_on:
+            break
+        model.advance([going_on[n % len(going_on)]], lambda: False)
+        for request in requests:
+            request.last_asked = -np.inf
+
+
 def random_job(rng):
     """What to ask for: prompts share beginnings of any length, and some outgrow the context."""
     n_shared, n_own = rng.integers(0, 200), rng.integers(1, 60)
@@ -104,15 +117,7 @@ def test_nothing_is_measured_twice(file, alone):
     ]
     model = of_pages(file, LARGEST)
     requests = [request_of(model, **job) for job in jobs]
-    for request in requests:
-        model.add(request)
-    for n in count():
-        going_on = [one for one in requests if one.state is not State.FINISHED]
-        if not going_on:
-            break
-        model.advance([going_on[n % len(going_on)]], lambda: False)
-        for request in requests:
-            request.last_asked = -np.inf  # each is paused when another is asked
+    ask_in_turns(model, requests)
     assert model.scheduler.n_preemptions > 100
     assert [outcome(one) for one in requests] == [outcome_alone(alone, job) for job in jobs]
 
@@ -123,18 +128,10 @@ def test_drafts_of_the_model_itself(file, alone, n_pages):
     jobs = [{"prompt": COMMON[:n], "max_tokens": 100, "params": WILD} for n in (150, 60, 199)]
     model = of_pages(file, n_pages)
     requests = [request_of(model, **job, speculation=Speculation(ModelDraft(model, model))) for job in jobs]
-    for request in requests:
-        model.add(request)
-    for n in count():
-        going_on = [one for one in requests if one.state is not State.FINISHED]
-        if not going_on:
-            break
-        model.advance([going_on[n % len(going_on)]], lambda: False)
-        for request in requests:
-            request.last_asked = -np.inf
+    ask_in_turns(model, requests)
     assert [outcome(one) for one in requests] == [outcome_alone(alone, job) for job in jobs]
     assert all(one.error is None for one in requests)
-    del requests, going_on
+    del requests
     assert model.kv_bytes_in_use == 0
 
 
