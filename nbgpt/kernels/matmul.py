@@ -266,69 +266,56 @@ def pack_int16_row(x, row, height, source, n_in):  # source [n_in], zero beyond 
         sums[i + 1] = _minus_added(scales[i + 1], total(low_sums))
 
 
-def _make_int8_group(rows: int, panels: int, read: Any) -> Any:
-    """result += x_scale w_scale (x @ (w + 128) - 128 sum(x)); the bracket is an exact integer."""
+def _int8_tile(rows: int, panels: int, read: Any) -> Any:
+    """out = sum over groups of x_scale w_scale (x @ (w + 128) - 128 sum(x)); the bracket is an exact integer."""
 
     @kernel
-    def add_group(result, x, height, w, n_in, g):
-        values, sums, x_scales = x
-        weights, w_scales, _ = w
-        dots = splat_tile(sums, g * height, 1, rows, panels)
-        for k in range(g * GROUP_INT8, (g + 1) * GROUP_INT8, 4):
-            dots = dot_bytes(dots, values, k * height, 4, read(weights, k * LANES, n_in * LANES, panels))
-        scales = read(w_scales, g * LANES, n_in // GROUP_INT8 * LANES, panels)
-        return scale_tile(result, dots, x_scales, g * height, 1, scales)
+    def tile(out, out_stride, x, row, height, w, n_in, panel):
+        groups, first = n_in // GROUP_INT8, panel * n_in * LANES
+        values, sums = at(cast(x[0], _X8), 4 * row), at(cast(x[1], types.int32), row)
+        x_scales = at(cast(x[2], types.float32), row)
+        weights, w_scales = at(w[0], first), at(cast(w[1], types.uint16), first // GROUP_INT8)
+        result = zero_tile(rows, panels)
+        for g in range(groups):  # a kernel for the body would make decode 6 % slower: see bench/NOTES.md
+            dots = splat_tile(sums, g * height, 1, rows, panels)
+            for k in range(g * GROUP_INT8, (g + 1) * GROUP_INT8, 4):
+                dots = dot_bytes(dots, values, k * height, 4, read(weights, k * LANES, n_in * LANES, panels))
+            scales = read(w_scales, g * LANES, groups * LANES, panels)
+            result = scale_tile(result, dots, x_scales, g * height, 1, scales)
+        store_tile(out, row * out_stride, out_stride, LANES, result, panels)
 
-    return add_group
+    return tile
 
 
-def _make_int4_group(rows: int, panels: int, read: Any) -> Any:
-    """result += w_offset (x_scale sum(x)) + x_scale w_scale (x @ w), w in 0..15."""
+def _int4_tile(rows: int, panels: int, read: Any) -> Any:
+    """out = sum over groups of w_offset (x_scale sum(x)) + x_scale w_scale (x @ w), w in 0..15."""
 
     @kernel
-    def add_group(result, x, height, w, n_in, g):
-        values, sums, x_scales = x
-        weights, w_scales, w_offsets = w
-        step, dots = n_in // GROUP_INT4 * LANES, zero_dots(rows, panels)
-        for k in range(g * GROUP_INT4, min(n_in, (g + 1) * GROUP_INT4), 8):  # min: unrolled, the loop would be slower
-            both = read(weights, k * LANES // 2, n_in * LANES // 2, panels)
-            dots = dot_nibbles(dots, values, k * height, 4, low_nibbles(both))
-            dots = dot_nibbles(dots, values, (k + 4) * height, 4, high_nibbles(both))
-        scales, offsets = read(w_scales, g * LANES, step, panels), read(w_offsets, g * LANES, step, panels)
-        result = fma_tile(result, sums, g * height, 1, offsets)
-        return scale_tile(result, dots, x_scales, g * height, 1, scales)
+    def tile(out, out_stride, x, row, height, w, n_in, panel):
+        groups, first = n_in // GROUP_INT4, panel * n_in * LANES
+        values, sums = at(cast(x[0], _X4), 4 * row), at(cast(x[1], types.float32), row)
+        x_scales = at(cast(x[2], types.float32), row)
+        weights = at(w[0], first // 2)
+        w_scales = at(cast(w[1], types.uint16), first // GROUP_INT4)
+        w_offsets = at(cast(w[2], types.uint16), first // GROUP_INT4)
+        result = zero_tile(rows, panels)
+        for g in range(groups):
+            dots = zero_dots(rows, panels)
+            for k in range(g * GROUP_INT4, min(n_in, (g + 1) * GROUP_INT4), 8):  # min: unrolled, it would be slower
+                both = read(weights, k * LANES // 2, n_in * LANES // 2, panels)
+                dots = dot_nibbles(dots, values, k * height, 4, low_nibbles(both))
+                dots = dot_nibbles(dots, values, (k + 4) * height, 4, high_nibbles(both))
+            scales = read(w_scales, g * LANES, groups * LANES, panels)
+            offsets = read(w_offsets, g * LANES, groups * LANES, panels)
+            result = fma_tile(result, sums, g * height, 1, offsets)
+            result = scale_tile(result, dots, x_scales, g * height, 1, scales)
+        store_tile(out, row * out_stride, out_stride, LANES, result, panels)
 
-    return add_group
-
-
-def _quantized_tile(bits: int, group: int, value_type: Any, sum_type: Any, make_group: Any) -> MakeTile:
-    """out = x @ w, group by group of inputs."""
-
-    def make_tile(rows: int, panels: int, read: Any) -> Any:
-        add_group = make_group(rows, panels, read)
-
-        @kernel
-        def tile(out, out_stride, x, row, height, w, n_in, panel):
-            groups = n_in // group
-            values, sums = at(cast(x[0], value_type), 4 * row), at(cast(x[1], sum_type), row)
-            x_scales, weights = at(cast(x[2], types.float32), row), at(w[0], panel * n_in * LANES * bits // 8)
-            first = panel * groups * LANES
-            w_scales, w_offsets = at(cast(w[1], types.uint16), first), at(cast(w[2], types.uint16), first)
-            result = zero_tile(rows, panels)
-            for g in range(groups):
-                x_parts, w_parts = (values, sums, x_scales), (weights, w_scales, w_offsets)
-                result = add_group(result, x_parts, height, w_parts, n_in, g)
-            store_tile(out, row * out_stride, out_stride, LANES, result, panels)
-
-        return tile
-
-    return make_tile
+    return tile
 
 
 _float32_multiply = _multiply(_float_tile(types.float32), TILES["float32"])
 _float16_multiply = _multiply(_float_tile(types.uint16), TILES["float16"])
-_int8_tile = _quantized_tile(8, GROUP_INT8, _X8, types.int32, _make_int8_group)
-_int4_tile = _quantized_tile(4, GROUP_INT4, _X4, types.float32, _make_int4_group)
 _int8_multiply, _int4_multiply = _multiply(_int8_tile, TILES["int8"]), _multiply(_int4_tile, TILES["int4"])
 _X8_BYTES, _X4_BYTES = _X8.bitwidth // 8, _X4.bitwidth // 8
 MATMULS = {
