@@ -114,13 +114,19 @@ def request_of(
     return Request(engine.config, prompt, params, **of_request)
 
 
+def advance(engine: Engine, requests) -> None:
+    """One step for these requests, and for those that other threads ask for."""
+    with engine.asking(requests):
+        engine.advance(lambda: False)
+
+
 def run(engine: Engine, requests: list[Request], batch_size: int = 16):
     """Let requests grow together -> after each step those that took part in it."""
     for request in requests:
         engine.add(request)
     try:
         while growing := [request for request in requests if not request.finish_reason][:batch_size]:
-            engine.advance(growing, lambda: False)
+            advance(engine, growing)
             for request in growing:
                 if request.error:
                     raise request.error

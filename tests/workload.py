@@ -1,7 +1,7 @@
 """Requests of every kind for the tests of the scheduler, and what each writes when it is alone."""
 
 import numpy as np
-from models import config_of, open_model, request_of
+from models import advance, config_of, open_model, request_of
 
 from nbgpt.abi.layout import PAGE
 from nbgpt.engine.request import State
@@ -45,4 +45,4 @@ def run_all(model, requests):
     for request in requests:
         model.add(request)
     while going_on := [one for one in requests if one.state is not State.FINISHED]:
-        model.advance(going_on, lambda: False)
+        advance(model, going_on)

@@ -40,9 +40,9 @@ class ThreadPool:
             n_layer = jobs[0].n_layer
             if self._counters is None:
                 self._counters = self._start(n_layer)
-            counters = self._counters.ctypes.data
+            counters, bytes_of_job = self._counters.ctypes.data, 8 * self._n_counters(n_layer)
             for i in range(n_jobs):
-                jobs[i].counters = counters + 8 * i * self._n_counters(n_layer)
+                jobs[i].counters = counters + i * bytes_of_job
                 jobs[i].n_threads = self.n_threads
             self._counters[FIRST_JOB], self._counters[N_JOBS] = ctypes.addressof(jobs), n_jobs
             self._kernels.enter(counters, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ids
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
@@ -20,8 +21,8 @@ from .request import Request
 from .scheduler import Scheduler
 from .turns import Turns, takes_turns
 
-_HAND_OVER = 1e-4
-"""Seconds in which a thread that waits for the lock gets it before the one that has just let it go."""
+_IDLE = 1e-4
+"""Seconds until the next step when the requests of this one wait for others."""
 
 
 class Engine(Turns):
@@ -34,7 +35,7 @@ class Engine(Turns):
         self.runner = ModelRunner(weights, threads, kv_dtype, kv_memory)
         self.config, self.cache = self.runner.config, self.runner.cache
         self.scheduler = Scheduler(self.runner)
-        self._asking: dict[object, Ids[Request]] = {}  # what each thread in `advance` waits for
+        self._asking: dict[object, Ids[Request]] = {}  # what each thread is `asking` for
         super().__init__()
 
     @property
@@ -68,7 +69,7 @@ class Engine(Turns):
         self.runner.close()
 
     def recount(self) -> None:
-        """Set the accounts of the cache right."""
+        """Count the references to the cache's pages again: an interrupted call may have left them wrong."""
         self.cache.recount()
 
     def recover(self) -> None:
@@ -77,45 +78,50 @@ class Engine(Turns):
 
     def forget_threads(self) -> None:
         """Forget what the other threads of the parent process have asked for."""
+        super().forget_threads()
         self._asking.clear()
 
     # --- Requests -----------------------------------------------------------------------------------------------------
 
     def add(self, request: Request) -> None:
-        """Let a request take part in `advance`. Raises ValueError if the KV cache can never hold it."""
+        """Let a request take part in steps, those that are run while a thread is `asking` for it.
+
+        Raises ValueError if the KV cache can never hold it.
+        """
         self.scheduler.add(request)
 
-    def advance(self, requests: Ids[Request], update: Callable[[], bool]) -> None:
-        """Let requests grow by a step, together with those that other threads wait for.
-
-        update: is called under the lock before the step and after it, and returns True if there is news of these
-        requests: a step of another thread may have brought it, and none is needed. Raises what ended the step.
-        """
+    @contextmanager
+    def asking(self, requests: Ids[Request]) -> Iterator[None]:
+        """Let these requests take part in all steps meanwhile, whichever thread runs them."""
         me = object()
         try:
             self._asking[me] = requests
-            has_grown = self._advance(update)
+            yield
         finally:
             self._asking.pop(me, None)
-        if self._asking or not has_grown:
-            time.sleep(_HAND_OVER)
 
     @takes_turns
-    def _advance(self, update: Callable[[], bool]) -> bool:
-        """As `advance`; False if the requests wait for others that did not take part."""
+    def advance(self, update: Callable[[], bool]) -> None:
+        """Run one step for the requests that all threads are `asking` for. Raises what ended the step.
+
+        update: is called before the step and after it, and returns True if a step of another thread has brought what
+        the caller waits for: then no step is run.
+        """
         self.runner.check_open()
         if update():
-            return True
+            return
         grown = self.scheduler.step([request for asked in list(self._asking.values()) for request in asked])
         update()
-        return bool(grown)
+        if not grown:
+            time.sleep(_IDLE)
 
     def tokens(self, request: Request) -> Iterator[int]:
         """The new ids of a request, as they are made; a generator that is dropped lets the request go."""
         self.add(request)
         seen: list[int] = []
         while not request.finish_reason:
-            self.advance([request], lambda: len(request.tokens) > len(seen))
+            with self.asking([request]):
+                self.advance(lambda: len(request.tokens) > len(seen))
             if request.error:
                 raise request.error
             new = request.tokens[len(seen) :]
@@ -130,12 +136,12 @@ class Engine(Turns):
 
     @takes_turns
     def settle(self, kept: KeptText) -> None:
-        """Let a session's text be what its last request has read."""
+        """Take over the pages of a session's requests that have ended, as `KeptTexts.settle`."""
         self.scheduler.kept.settle(kept)
 
     @takes_turns
     def forget(self, kept: KeptText) -> None:
-        """Drop a session's text, and what its requests are still going to leave there."""
+        """Drop a session's text, and what its running requests would leave to it when they end."""
         kept.is_dropped = True
         self.scheduler.kept.settle(kept)
         self.scheduler.kept.drop(kept)
@@ -268,7 +274,10 @@ class Engine(Turns):
     def _in_passes(
         self, sequences: list[Sequence], lengths: list[int], max_rows: int
     ) -> Iterator[tuple[slice, list[Sequence]]]:
-        """So many rows of each sequence, cut into passes: which rows, and whose; a sequence is freed after its last."""
+        """Cut the rows of several sequences into passes of up to max_rows -> which rows, and the sequence of each.
+
+        lengths: the number of rows of each sequence. A sequence is freed after the pass that reads its last row.
+        """
         owners = [sequence for sequence, n in zip(sequences, lengths, strict=True) for _ in range(n)]
         for start in range(0, len(owners), max_rows):
             stop = min(start + max_rows, len(owners))

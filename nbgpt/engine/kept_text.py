@@ -11,15 +11,15 @@ from .window import Window
 
 
 class KeptText:
-    """The last text of a session: ids that were read, and the pages that hold them, ready to be gone on from.
+    """A session's text so far: the ids that were read, and the pages of the KV cache that hold them.
 
-    Its pages are dropped when others need them; the ids are then read again.
+    The pages are dropped when others need the memory; the ids are then read again.
     """
 
     def __init__(self) -> None:
         self.ids: list[int] = []  # never more than the sequence holds
         self.sequence = Sequence()
-        self.ended: deque[Window] = deque()  # of requests that have left their pages here, the latest last
+        self.ended: deque[Window] = deque()  # windows of requests that have ended, their pages with them; latest last
         self.is_dropped = False  # the session has closed: nothing is kept any more
         self.last_used = time.monotonic()
 
@@ -37,11 +37,11 @@ class KeptTexts:
         return [kept.sequence for kept in self._texts]
 
     def add(self, kept: KeptText) -> None:
-        """Let the pages of a text be dropped when they are needed."""
+        """Register a text: from now on its pages may be dropped."""
         self._texts.add(kept)
 
     def settle(self, kept: KeptText) -> None:
-        """Let a session's text be what the request that ended last has read; its pages are the session's now."""
+        """Take over the pages of a session's ended requests: the last of them is the session's text from now on."""
         while kept.ended:
             window = kept.ended.popleft()
             if window.sequence is kept.sequence or not window.sequence.length:  # settled before, or never begun

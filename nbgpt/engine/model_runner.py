@@ -170,18 +170,6 @@ class ModelRunner:
         """One more id for each sequence -> logits float32 [n, n_vocab], valid until the next pass."""
         return self.forward(ids, sequences, range(len(ids)))
 
-    def read(
-        self,
-        ids: Ids[int],
-        sequences: list[Sequence],
-        wants: Ids[int],
-        sampling: Ids[DrawParams] = (),
-        copied: Ids[int] = (),
-    ) -> tuple[list[int], np.ndarray]:
-        """As `forward` -> ids drawn, and a copy of some rows of logits, float32 [len(copied), n_vocab]."""
-        logits = self.forward(ids, sequences, wants, sampling)
-        return self.drawn.tolist(), logits[list(copied)]
-
     def run_layers(
         self,
         sequence: Sequence,

@@ -61,7 +61,7 @@ class Timing:
 
 
 class Request:
-    """One text that grows until something ends it: give it to `Engine.add`, and to `Engine.advance` for its ids.
+    """One text that grows until something ends it: give it to `Engine.add`, then call `Engine.advance` for its ids.
 
     Its ids depend on the prompt and the parameters alone, not on other requests. A request that nobody holds any more
     leaves the scheduler by itself.
@@ -198,7 +198,8 @@ class Request:
         if token in self.params.stop_ids:
             self.finish_reason = "stop"
             return
-        self._measure(logits, token)
+        if self.params.logprobs is not None:
+            self._measure(logits, token)
         self.tokens.append(token)
         ids.append(token)
         self._text.append(token)
@@ -210,8 +211,8 @@ class Request:
         return self._sampler.choose(np.array(self._text), own)
 
     def _measure(self, logits: np.ndarray, token: int) -> None:
-        if self.params.logprobs is not None:
-            self.measured.append(measure(logits, token, self.params.logprobs))
+        assert self.params.logprobs is not None
+        self.measured.append(measure(logits, token, self.params.logprobs))
 
 
 def _check(config: GPT2Config, prompt: list[int], params: SamplingParams) -> None:

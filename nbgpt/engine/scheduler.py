@@ -8,19 +8,22 @@ rows, so none of this changes a bit of any text.
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterable
-from math import inf
-from weakref import WeakValueDictionary, ref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+from weakref import ref
 
 import numpy as np
 
 from ..abi.layout import PAGE
+from ..sampling.params import DrawParams
 from .kept_text import KeptTexts
 from .kv_cache import KVMemoryError, Sequence
 from .model_runner import MAX_LOGIT_ROWS, MAX_ROWS, ModelRunner
 from .prefix_cache import LEAST_SHARED, PrefixCache, n_in_common
 from .request import NO_LOGITS, Request, State
+from .request_queue import RequestQueue
 from .speculation import DrawParamsAt, verify
 
 MAX_RUNNING = MAX_LOGIT_ROWS
@@ -29,11 +32,26 @@ ROW_BUDGET = 24
 """Rows of a step in which texts are continued while prompts are read: see bench/NOTES.md."""
 LEAST_READ = 16
 """Of these rows for prompts, however many texts are continued."""
-PAUSE_SECONDS = 0.05
-"""A request that nobody has asked for as long does not go on now: its pages may be taken for one that does."""
 PREFIX_CONTEXTS = 2
 """Pages of the prefix cache, in whole contexts."""
 INTERRUPTED = "the step that this text took part in was interrupted: begin it again"
+
+
+@dataclass
+class Work:
+    """What one step does: a call of the model runner, and what its result means for the requests."""
+
+    requests: list[Request]
+    run: Callable[[], Any]
+    take: Callable[[Any], None]  # is given what `run` returns
+
+    def note_time(self, seconds: float, was_decoding: set[int]) -> None:
+        """Count the seconds as decoding for the requests with these numbers, and as prefill for the others."""
+        for request in self.requests:
+            if request.number in was_decoding:
+                request.timing.decode_seconds += seconds
+            else:
+                request.timing.prefill_seconds += seconds
 
 
 class Scheduler:
@@ -52,12 +70,9 @@ class Scheduler:
         self.kept = KeptTexts(runner.cache)
         self.n_preemptions = 0
         self._max_running = max_running
-        self._arrivals: deque[ref[Request]] = deque()
-        self._requests: WeakValueDictionary[int, Request] = WeakValueDictionary()  # by order of arrival
-        self._n_arrived = 0
+        self._queue = RequestQueue()
         self._in_step: list[Request] = []  # of a step under way, so that none goes on after one that was cut short
         self._drafting: Request | None = None  # whose draft is being made: it must keep its pages
-        self._now = 0.0  # when the step began
 
     def add(self, request: Request) -> None:
         """Let a request take part in steps; any thread may call this.
@@ -71,53 +86,48 @@ class Scheduler:
                 f"{n_tokens} tokens take {wanted * self._cache.page_bytes} bytes of keys and values, kv_memory is "
                 f"{limit * self._cache.page_bytes}: shorten the text or load the model with a larger kv_memory"
             )
-        self._arrivals.append(ref(request))
+        self._queue.add(request)
 
     def abort(self, request: Request) -> None:
         """End a request before the next step; any thread may call this."""
         request.cancel()
 
     def step(self, wanted: Iterable[Request] | None = None) -> list[Request]:
-        """Let requests grow by a step -> those that grew, ended or failed; none if all wait for others.
+        """Run one step -> the requests that got ids, ended or failed; none if all of them wait for others.
 
         wanted: the requests that take part, and None all; the others are paused. An error of one request ends it alone;
         an error of the pass ends all that take part, and is raised. A logits processor may ask for a step within one:
         what takes part in the outer one is paused.
         """
-        start = self._now = time.monotonic()
-        self._welcome()
-        outer = self._in_step
-        asked = dict.fromkeys(self._alive() if wanted is None else wanted)
-        alive = [one for one in asked if one.state is not State.FINISHED and one not in outer]
-        alive.sort(key=lambda request: request.number)
-        for request in outer:
-            request.last_asked = -inf
-        for request in alive:
-            request.last_asked = start
-        going_on = [request for request in alive if not request.end_early()]
+        start = time.perf_counter()
+        for request in self._queue.welcome():
+            if request.kept is not None:
+                self.kept.add(request.kept)
+        outer, running, work = self._in_step, list[Request](), None
+        present = self._queue.present(wanted, outer)
         try:
-            self._admit(going_on)
-            grown = self._run([request for request in going_on if request.state is State.RUNNING], len(going_on))
-        finally:
-            self._now = time.monotonic()
-            for request in alive:
-                request.last_asked = self._now
-                if request.finish_reason or request.error:
-                    self.retire(request)
-        return [request for request in alive if request in grown or request.state is State.FINISHED]
-
-    def _run(self, running: list[Request], n_going_on: int) -> list[Request]:
-        """Let requests run a step -> those that grew."""
-        outer, self._in_step = self._in_step, [*self._in_step, *running]
-        try:
-            grown = self._advance(running, has_waiting=len(running) < n_going_on) if running else []
+            unended = [request for request in present if not request.end_early()]
+            self._admit(unended)
+            running = [request for request in unended if request.state is State.RUNNING]
+            self._in_step = [*outer, *running]
+            was_decoding = {request.number for request in running if request.timing.new_tokens}
+            work = self._schedule(running, has_waiting=len(running) < len(unended))
+            if work:
+                work.take(work.run())
+                work.note_time(time.perf_counter() - start, was_decoding)
+            self._in_step = outer
         except BaseException as error:
             for request in running:
                 request.fail(error if isinstance(error, Exception) else RuntimeError(INTERRUPTED))
             self._in_step = outer
             raise
-        self._in_step = outer
-        return grown
+        finally:
+            self._queue.touch(present)
+            for request in present:
+                if request.finish_reason or request.error:
+                    self.retire(request)
+        grown = work.requests if work else []
+        return [request for request in present if request in grown or request.state is State.FINISHED]
 
     def fail_interrupted(self) -> None:
         """End the requests of a step that was cut short before it could do so itself."""
@@ -133,7 +143,7 @@ class Scheduler:
         if request.is_retired:
             return
         request.is_retired = True
-        self._requests.pop(request.number, None)
+        self._queue.remove(request)
         if request.kept is not None and not request.error:
             request.kept.ended.append(request.window)
             self.kept.settle(request.kept)
@@ -144,26 +154,9 @@ class Scheduler:
 
     # --- Who takes part -----------------------------------------------------------------------------------------------
 
-    def _welcome(self) -> None:
-        while self._arrivals:
-            request = self._arrivals.popleft()()
-            if request is not None:
-                request.number = self._n_arrived
-                if request.kept is not None:
-                    self.kept.add(request.kept)
-                self._requests[request.number] = request
-                self._n_arrived += 1
-
-    def _alive(self) -> list[Request]:
-        return list(self._requests.values())
-
-    def _is_active(self, request: Request) -> bool:
-        """True if it takes part, or has done so a moment ago."""
-        return self._now - request.last_asked < PAUSE_SECONDS
-
     def _admit(self, wanted: list[Request]) -> None:
         """Let waiting requests run while there is room for them; none overtakes an older one that waits for memory."""
-        active = [request for request in self._alive() if self._is_active(request)]
+        active = [request for request in self._queue if self._queue.is_active(request)]
         running = [request for request in active if request.state is State.RUNNING]
         for request in active:
             if len(running) >= self._max_running:
@@ -184,7 +177,7 @@ class Scheduler:
         return any(n_in_common(ids, prompt) >= n_known + LEAST_SHARED for prompt in prompts)
 
     def _known(self, request: Request) -> Sequence:
-        """A sequence of what is known of a request's beginning: by its session, or by the prefix cache."""
+        """A sequence that holds the longest cached beginning of a request: its session's or the prefix cache's."""
         ids, kept = request.window.ids[: request.first_wanted], request.kept
         if kept:
             self.kept.settle(kept)
@@ -194,16 +187,16 @@ class Scheduler:
         return self.prefix_cache.lend(ids)
 
     def _has_room(self, request: Request, sequence: Sequence, running: list[Request]) -> bool:
-        """False if it should wait for memory that requests which run now will give back."""
+        """False if a request should wait until running requests free memory for it."""
         if not running:
             return True
-        idle = [one.window.sequence for one in self._alive() if one.state is State.RUNNING and one not in running]
+        idle = [one.window.sequence for one in self._queue if one.state is State.RUNNING and one not in running]
         idle += self.prefix_cache.pages + self.kept.sequences
         n_available = self._cache.n_available + self._cache.n_held_only_by(idle)
         return self._cache.n_missing(sequence, len(request.window.ids)) <= n_available
 
     def _begin(self, request: Request, sequence: Sequence) -> bool:
-        """Let a request run with what is known of its beginning, and take pages for the rest of its prompt."""
+        """Start a request that goes on from `sequence`; False if there is no memory for the rest of its prompt."""
         window, kept = request.window, request.kept
         window.sequence = sequence
         if kept:
@@ -219,28 +212,17 @@ class Scheduler:
 
     # --- One step -----------------------------------------------------------------------------------------------------
 
-    def _advance(self, running: list[Request], has_waiting: bool) -> list[Request]:
-        start = time.perf_counter()
+    def _schedule(self, running: list[Request], has_waiting: bool) -> Work | None:
+        """Choose what a step does: check a draft, decode several tokens of each text, or read rows in one pass."""
         for request in running:
             self._shift(request)
-        was_decoding = {request.number for request in running if request.timing.new_tokens}
-        n_steps = 1 if has_waiting or self._arrivals else min(request.n_steps() for request in running)
         if len(running) == 1 and running[0].speculation and running[0].is_drawn_by_kernels and not has_waiting:
-            grown = self._speculate(running[0])
-        elif n_steps > 1 and all(self._reserve(request, n_steps, running) for request in running):
-            grown = self._decode_steps(running, n_steps)
-        else:
-            rows = self._plan(running)
-            grown = list(dict.fromkeys(request for request, _ in rows))
-            if rows:
-                self._read(rows)
-        spent = time.perf_counter() - start
-        for request in grown:
-            if request.number in was_decoding:
-                request.timing.decode_seconds += spent
-            else:
-                request.timing.prefill_seconds += spent
-        return grown
+            return self._speculate(running[0])
+        is_crowded = has_waiting or self._queue.has_arrivals
+        n_steps = 1 if is_crowded else min((request.n_steps() for request in running), default=1)
+        if n_steps > 1 and all(self._reserve(request, n_steps, running) for request in running):
+            return self._decode_steps(running, n_steps)
+        return self._read(self._plan(running))
 
     def _shift(self, request: Request) -> None:
         """Shift the window of a text that has outgrown the context."""
@@ -270,8 +252,10 @@ class Scheduler:
             self._wait(running)
         return rows
 
-    def _read(self, rows: list[tuple[Request, int]]) -> None:
+    def _read(self, rows: list[tuple[Request, int]]) -> Work | None:
         """One pass. The kernels draw where they can; where they cannot, or to measure, logits are copied."""
+        if not rows:
+            return None
         ids = [request.window.ids[place] for request, place in rows]
         sequences = [request.window.sequence for request, _ in rows]
         wanted = [(i, one.draw_params(place)) for i, (one, place) in enumerate(rows) if place >= one.first_wanted]
@@ -279,16 +263,20 @@ class Scheduler:
         wants = [i for i, _ in drawing] + [i for i, params in wanted if not params]
         copied = [at for at, i in enumerate(wants) if at >= len(drawing) or rows[i][0].params.logprobs is not None]
         was_reading = {request for request, _ in rows if not request.is_decoding}
-        drawn, logits = self._runner.read(ids, sequences, wants, [params for _, params in drawing], copied)
-        for request in was_reading:
-            if not request.window.n_pending and not request.window.is_shifted:
-                self.prefix_cache.put(request.window.ids, request.window.sequence)
-        drawn_after = dict(zip(wants, drawn, strict=False))
-        logits_after = dict(zip((wants[at] for at in copied), logits, strict=True))
-        for i, _ in wanted:
-            request, place = rows[i]
-            if not request.error:
-                self._take(request, place, drawn_after.get(i), logits_after.get(i, NO_LOGITS))
+
+        def take(logits: np.ndarray) -> None:
+            drawn_after = dict(zip(wants, self._runner.drawn.tolist(), strict=False))
+            logits_after = dict(zip((wants[at] for at in copied), logits[copied], strict=True))
+            for request in was_reading:
+                if not request.window.n_pending and not request.window.is_shifted:
+                    self.prefix_cache.put(request.window.ids, request.window.sequence)
+            for i, _ in wanted:
+                request, place = rows[i]
+                if not request.error:
+                    self._take(request, place, drawn_after.get(i), logits_after.get(i, NO_LOGITS))
+
+        run = partial(self._runner.forward, ids, sequences, wants, [params for _, params in drawing])
+        return Work(list(dict.fromkeys(request for request, _ in rows)), run, take)
 
     def _take(self, request: Request, place: int, drawn: int | None, logits: np.ndarray) -> None:
         try:
@@ -296,39 +284,51 @@ class Scheduler:
         except Exception as error:  # of a logits processor, or of constraints that leave nothing: this text's alone
             request.fail(error)
 
-    def _decode_steps(self, running: list[Request], n: int) -> list[Request]:
+    def _decode_steps(self, running: list[Request], n: int) -> Work:
         """Multi-step decode: n tokens for each text in one call, so that the interpreter is away for less."""
         params = np.array([request.draws(n) for request in running])
         last = [request.window.ids[-1] for request in running]
-        drawn = self._runner.decode_steps([one.window.sequence for one in running], last, params.swapaxes(0, 1))
-        for request, ids in zip(running, drawn.T.tolist(), strict=True):
-            request.take_all(ids)
-        return running
 
-    def _speculate(self, request: Request) -> list[Request]:
-        """Check a draft in one pass; or add a few tokens without, where none pays or there is no good guess."""
+        def take(drawn: np.ndarray) -> None:
+            for request, ids in zip(running, drawn.T.tolist(), strict=True):
+                request.take_all(ids)
+
+        sequences = [one.window.sequence for one in running]
+        return Work(running, partial(self._runner.decode_steps, sequences, last, params.swapaxes(0, 1)), take)
+
+    def _speculate(self, request: Request) -> Work | None:
+        """Check a draft in one pass; where none pays or there is no good guess, decode a few tokens without one."""
         assert request.speculation is not None
         start = time.perf_counter()
         ids, sequence = request.window.ids, request.window.sequence
         before = len(request.tokens) - len(ids)  # from a place in the window to the number of a new token
         room = min(request.params.max_tokens - len(request.tokens), request.window.n_ctx - sequence.length)
-        draft = self._draft(request, room - 1, lambda place: request.params.draw_params(place + before))
-        if request.error or not request.speculation:
-            return [request]
+
+        def params(place: int) -> DrawParams:
+            return request.params.draw_params(place + before)
+
+        draft = self._draft(request, room - 1, params)
+        speculation = request.speculation
+        if request.error:
+            return None
+        if not speculation:
+            return self._read(self._plan([request]))
         if draft and self._reserve(request, len(draft) + 1, []):
-            drawn = verify(self._runner, sequence, ids, draft, lambda place: request.params.draw_params(place + before))
-            n_drawn = len(drawn)
-            request.take_all(drawn)
+            n_drafted = len(draft)
+            work = Work([request], partial(verify, self._runner, sequence, ids, draft, params), request.take_all)
         else:
-            draft, n_drawn = [], max(1, min(request.n_steps(), request.speculation.rest))
-            if not self._reserve(request, n_drawn, []):
-                n_drawn = 1
-            if not self._reserve(request, n_drawn, []):
+            n_drafted, wishes = 0, (max(1, min(request.n_steps(), speculation.rest)), 1)
+            n_steps = next((n for n in wishes if self._reserve(request, n, [])), 0)
+            if not n_steps:
                 self._wait([request])
-                return []
-            self._decode_steps([request], n_drawn)
-        request.speculation.note(len(draft), n_drawn, time.perf_counter() - start)
-        return [request]
+                return None
+            work = self._decode_steps([request], n_steps)
+
+        def take(drawn: list[int] | np.ndarray) -> None:
+            work.take(drawn)
+            speculation.note(n_drafted, len(drawn), time.perf_counter() - start)
+
+        return replace(work, take=take)
 
     def _draft(self, request: Request, most: int, params: DrawParamsAt) -> list[int]:
         """Guesses of the request's drafter; without memory for it, the request goes on without one."""
@@ -355,8 +355,8 @@ class Scheduler:
         """
         sequence = request.window.sequence
         length = sequence.length + n
-        others = [one for one in self._alive() if one is not request and one not in planned]
-        victims = [one for one in others if one.number > request.number or not self._is_active(one)]
+        others = [one for one in self._queue if one is not request and one not in planned]
+        victims = [one for one in others if one.number > request.number or not self._queue.is_active(one)]
         while self._cache.n_missing(sequence, length) > self._cache.n_available:
             if not (self._drop_idle() or self._preempt(victims)):
                 return False
@@ -364,9 +364,9 @@ class Scheduler:
         return True
 
     def _wait(self, running: list[Request]) -> None:
-        """There is no memory for these: fail the oldest unless a request that runs now will give some back."""
-        holding = [one for one in self._alive() if one.state is State.RUNNING and one.window.sequence.pages]
-        if running and not any(self._is_active(one) and one not in running for one in holding):
+        """No memory for these requests: fail the oldest, unless another request is running and will free some."""
+        holding = [one for one in self._queue if one.state is State.RUNNING and one.window.sequence.pages]
+        if running and not any(self._queue.is_active(one) and one not in running for one in holding):
             running[0].fail(
                 KVMemoryError(
                     f"the KV cache of {self._cache.n_pages} pages is full of what cannot be dropped; end searches, or "
@@ -375,12 +375,12 @@ class Scheduler:
             )
 
     def _reclaim(self) -> bool:
-        """Let go of some pages for a call that is no request: a search, a score, a trace."""
-        self._now = time.monotonic()
-        return self._drop_idle() or self._preempt([one for one in self._alive() if one is not self._drafting])
+        """Free some pages for a call that is no request: a search, a score, a trace."""
+        self._queue.touch([])
+        return self._drop_idle() or self._preempt([one for one in self._queue if one is not self._drafting])
 
     def _drop_idle(self) -> bool:
-        """Drop pages that nobody uses now: of the prefix cache, then of the session that was used least recently."""
+        """Drop pages that are not in use: of the prefix cache first, then of the session used least recently."""
         return self.prefix_cache.drop_oldest() or self.kept.drop_oldest()
 
     def _preempt(self, victims: list[Request]) -> bool:
@@ -388,7 +388,7 @@ class Scheduler:
         victims = [one for one in victims if one.state is State.RUNNING and one.window.sequence.pages]
         if not victims:
             return False
-        paused = [one for one in victims if not self._is_active(one)]
+        paused = [one for one in victims if not self._queue.is_active(one)]
         victim = min(paused, key=lambda one: one.last_asked) if paused else max(victims, key=lambda one: one.number)
         victim.put_back()
         self._cache.truncate(victim.window.sequence, 0)

@@ -67,12 +67,13 @@ _LENGTHS = tuple(2**k - 1 for k in range(1, MAX_LOGIT_ROWS.bit_length()))
 
 
 class Pace:
-    """How many ids to draft for a pass, so that it pays; and for how many to leave the model alone where it does not.
+    """Chooses how many ids to draft, from how often drafts were right and what passes with drafts cost.
 
-    Each drafted id is right, if those before it are, with a probability p: a pass with n of them makes
-    1 + p + ... + p^n ids. p is counted, the latest more. What a pass costs, the drafter's work included, is measured
-    for each n, in the time that an id takes without drafts. When no n pays, drafting rests, and then tries again with a
-    single id. Where there is nothing to propose it waits, each time for longer.
+    Model: each drafted id is right, if all before it are, with probability p; a pass over n drafted ids then yields
+    1 + p + ... + p^n ids on average. p is an average that favours recent drafts. The cost of such a pass, the drafter's
+    work included, is measured for each n in units of the time that plain decoding takes for one id. The n with the
+    largest yield per cost is chosen. If no n beats plain decoding, drafting pauses for `rest` ids and then tries a
+    single id again. While the drafter has nothing to propose, each pause is twice as long as the one before.
     """
 
     def __init__(self) -> None:

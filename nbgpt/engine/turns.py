@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar, cast
@@ -12,6 +13,8 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 _Self = TypeVar("_Self", bound="Turns")
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
+_HAND_OVER = 1e-4
+"""Seconds that a thread leaves to those that wait for its lock, since it would otherwise get it again before them."""
 _PATIENCE = 1.0
 """Seconds that a fork waits at first for one lock while it holds others."""
 
@@ -22,17 +25,19 @@ class Turns:
     def __init__(self) -> None:
         self.lock = threading.RLock()  # reentrant: a logits processor may ask the model something
         self._caller = 0  # the thread that is in a call
-        self._n_open = 0  # calls that have begun and did not come to their end, or not yet
+        self._waiting: set[int] = set()  # threads that wait for the lock
+        self._n_open = 0  # calls that have begun and not ended: those under way, and those that were interrupted
         _ALL.add(self)
 
     def recount(self) -> None:
-        """Set right what a call may have left half done. Harmless in the middle of a call."""
+        """Repair what an interrupted call has left half done. Harmless in the middle of a call."""
 
     def recover(self) -> None:
-        """Deal with what was under way in calls that were cut short. Called between calls only."""
+        """End what interrupted calls were doing. Called between calls only."""
 
     def forget_threads(self) -> None:
         """Forget what other threads wait for: in a forked process there are none."""
+        self._waiting.clear()
 
 
 def takes_turns(
@@ -45,22 +50,29 @@ def takes_turns(
 
     @functools.wraps(method)
     def call(self: _Self, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        with self.lock:
-            me = threading.get_ident()
-            is_nested = self._caller == me
-            if self._n_open:
-                self.recount()
-                if not is_nested:
-                    self.recover()
-                    self._n_open = 0
-            self._caller = me
-            self._n_open += 1
-            try:
-                result = method(self, *args, **kwargs)
-            finally:
-                self._caller = me if is_nested else 0
-            self._n_open -= 1
-            return result
+        me = threading.get_ident()
+        try:
+            self._waiting.add(me)
+            with self.lock:
+                self._waiting.discard(me)
+                is_nested = self._caller == me
+                if self._n_open:
+                    self.recount()
+                    if not is_nested:
+                        self.recover()
+                        self._n_open = 0
+                self._caller = me
+                self._n_open += 1
+                try:
+                    result = method(self, *args, **kwargs)
+                finally:
+                    self._caller = me if is_nested else 0
+                self._n_open -= 1
+        finally:
+            self._waiting.discard(me)
+        if self._waiting and not is_nested:
+            time.sleep(_HAND_OVER)
+        return result
 
     return cast("Callable[Concatenate[_Self, _Arguments], _Result]", call)
 

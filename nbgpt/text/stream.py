@@ -16,52 +16,64 @@ from .stop_strings import StopStrings
 
 
 class Writer:
-    """The text of one request as it grows, up to a stop string."""
+    """Writes the text of one request as its ids come, up to a stop string."""
 
     def __init__(self, tokenizer: Tokenizer, request: Request, stops: Collection[str], opening: str = "") -> None:
         """stops: strings that end the text. opening: what to write before it."""
+        params = request.params
         self.request = request
-        self.pieces: deque[str] = deque()  # written and not yet asked for
-        self.text: list[str] = []
+        self.pieces: deque[str] = deque()  # written, and not yet handed out
+        self.text: list[str] = []  # all pieces
         self.logprobs: list[TokenLogprob] = []
         self.is_closed = False
         self._tokenizer = tokenizer
-        self._stops = StopStrings(stops)
-        self._n_free = request.params.min_tokens  # tokens that are no part of a stop string
-        self._opening = opening
-        prompt, bos_id = tokenizer.stream(), tokenizer.bos_id  # where a text begins nothing is written
-        given = request.prompt if request.params.echo else ()
-        self._given = ["" if token == bos_id else prompt.push(token) for token in given]
-        ignored = tokenizer.eos_ids - request.params.stop_ids  # ends that are tokens like any other
-        self._decoder = tokenizer.stream(request.prompt, tokenizer.hidden_ids - ignored)
-        self._said: list[str] = []  # what each new token completes
+        self._stops = StopStrings(stops) if stops else None
+        self._is_stopped = False  # by a stop string
+        self._n_free = params.min_tokens  # so many first tokens are not searched for stop strings
+        ignored = tokenizer.eos_ids - params.stop_ids  # ends of text that are tokens like any other
+        unknown = {token for token in params.prefix if token not in tokenizer}  # padding of the vocabulary
+        self._decoder = tokenizer.stream(request.prompt, (tokenizer.hidden_ids - ignored) | unknown)
+        self._text_of_prompt = self._decode_prompt() if params.echo else []
+        self._text_of_tokens: list[str] = []
+        self._write(opening)
 
     def update(self) -> None:
-        """Write what the request has added, and end it after a stop string."""
+        """Write what the request has added; a stop string ends the request."""
         request = self.request
-        self._write(self._opening)
-        self._opening = ""
-        for token in request.tokens[len(self._said) :]:
-            said = self._decoder.push(token) if token in self._tokenizer else ""  # padding of the vocabulary
-            self._said.append(said)
-            self._write(said if len(self._said) <= self._n_free else self._stops.push(said))
-            if self._stops.found:
-                request.stop_after(len(self._said))
+        for token in request.tokens[len(self._text_of_tokens) :]:
+            piece = self._decoder.push(token)
+            self._text_of_tokens.append(piece)
+            if self._stops and len(self._text_of_tokens) > self._n_free:
+                piece = self._stops.push(piece)
+                self._is_stopped = self._stops.found
+            self._write(piece)
+            if self._is_stopped:
+                request.stop_after(len(self._text_of_tokens))
                 break
-        for one in request.measured[len(self.logprobs) :]:
-            at = len(self.logprobs) - len(self._given)
-            said = self._said[at] if at >= 0 else self._given[at]
-            octets = self._tokenizer.tokens[one.token] if one.token in self._tokenizer else b""
-            self.logprobs.append(replace(one, text=said, bytes=octets))
+        if len(request.measured) > len(self.logprobs):
+            self._add_logprobs()
         if request.finish_reason and not self.is_closed:
             self.is_closed = True
-            if not self._stops.found:
-                self._write(self._stops.push(self._decoder.finish()) + self._stops.finish())
+            if not self._is_stopped:
+                rest = self._decoder.finish()
+                self._write(self._stops.push(rest) + self._stops.finish() if self._stops else rest)
 
     def _write(self, piece: str) -> None:
         if piece:
             self.pieces.append(piece)
             self.text.append(piece)
+
+    def _decode_prompt(self) -> list[str]:
+        """The text that each id of the prompt completes; none for the id that begins texts."""
+        decoder = self._tokenizer.stream()
+        return ["" if token == self._tokenizer.bos_id else decoder.push(token) for token in self.request.prompt]
+
+    def _add_logprobs(self) -> None:
+        """Give the new log-probabilities the text and the bytes of their tokens."""
+        texts = self._text_of_prompt + self._text_of_tokens
+        for one in self.request.measured[len(self.logprobs) :]:
+            octets = self._tokenizer.tokens[one.token] if one.token in self._tokenizer else b""
+            self.logprobs.append(replace(one, text=texts[len(self.logprobs)], bytes=octets))
 
 
 class Batch:
@@ -87,7 +99,8 @@ class Batch:
             return False
         growing = [one.request for one in self._open[: self._batch_size]]
         try:
-            self._engine.advance(growing, lambda: self._update(writer))
+            with self._engine.asking(growing):
+                self._engine.advance(lambda: self._update(writer))
         except BaseException as error:
             self._error = error if isinstance(error, Exception) else RuntimeError(INTERRUPTED)
             unfinished, self._open = self._open, []
@@ -111,11 +124,11 @@ class Batch:
 
 
 class Stream(Iterator[str]):
-    """Pieces of text as they are made; at the end, or when stopped before it, ask for `completion`.
+    """An iterator over the pieces of a text; `completion` is what has been written so far.
 
-    The model works when a piece is asked for. A stream that has come to its end or that nobody holds any more gives
-    its memory back; those that were made together do so together. Several threads may ask one, or several that were
-    made together, for pieces: they take turns.
+    The model works only while a piece is asked for. A stream's memory is freed at its end, or when nobody holds it any
+    more; the streams of one call are freed together. Threads that iterate over the same stream, or over streams of the
+    same call, take turns.
     """
 
     def __init__(self, batch: Batch, writer: Writer) -> None:

@@ -237,9 +237,10 @@ class ByteBPE(Tokenizer):
         )
 
     def _token(self, i: int) -> bytes:
-        if i not in self:
+        octets = self._data[self._starts[i] : self._stops[i]] if 0 <= i < self.n_vocab else b""
+        if not octets:
             raise self._no_token(i)
-        return self._slice(i)
+        return octets
 
     def _slice(self, i: int) -> bytes:
         return self._data[self._starts[i] : self._stops[i]]

@@ -34,8 +34,7 @@ class ByteStream(StreamDecoder):
             self.push(i)
 
     def push(self, i: int) -> str:
-        octets = self._bytes_of(i)
-        return "" if i in self._hidden else self._utf8.decode(octets)
+        return "" if i in self._hidden else self._utf8.decode(self._bytes_of(i))
 
     def finish(self) -> str:
         return self._utf8.decode(b"", final=True)

@@ -4,7 +4,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from models import request_of
+from models import advance, request_of
 from workload import COMMON, LARGEST, N_CTX, N_VOCAB, SAMPLERS, WILD, of_pages, outcome, outcome_alone, run_all
 
 from nbgpt.decoding.speculative import ModelDraft, PromptLookup
@@ -22,7 +22,7 @@ def ask_in_turns(model, requests):
         going_on = [one for one in requests if one.state is not State.FINISHED]
         if not going_on:
             break
-        model.advance([going_on[n % len(going_on)]], lambda: False)
+        advance(model, [going_on[n % len(going_on)]])
         for request in requests:
             request.last_asked = -np.inf
 
@@ -72,7 +72,7 @@ def test_any_order_of_steps(file, alone, n_pages, seed):
         asked = [number for number in growing if rng.random() < 0.7]
         for number in asked:
             growing[number].last_asked = -np.inf if rng.random() < 0.1 else growing[number].last_asked  # as if long ago
-        model.advance([growing[number] for number in asked], lambda: False)
+        advance(model, [growing[number] for number in asked])
         if growing and rng.random() < 0.006:
             growing[rng.choice(list(growing))].cancel()
         if growing and rng.random() < 0.002:
@@ -160,7 +160,7 @@ def begun(model, n, max_tokens=150):
     requests = [request_of(model, [i % N_VOCAB], max_tokens, WILD, sample=i) for i in range(n)]
     for request in requests:
         model.add(request)
-    model.advance(requests, lambda: False)
+    advance(model, requests)
     assert all(len(one.tokens) == 1 for one in requests)
     return requests
 
@@ -173,7 +173,7 @@ def test_decode_rows_come_first_and_prompts_fill_the_budget(file, monkeypatch, n
     model.add(joining)
     while not joining.tokens:
         before = [len(one.tokens) for one in decoding]
-        model.advance([*decoding, joining], lambda: False)
+        advance(model, [*decoding, joining])
         assert [len(one.tokens) for one in decoding] == [n + 1 for n in before]  # the prompt holds nobody up
     assert joining.window.sequence.length == 290
     budget = max(ROW_BUDGET, n_decoding + LEAST_READ)
@@ -198,13 +198,13 @@ def test_multi_step_decode_is_cut_while_a_request_waits_or_is_read(file, monkeyp
     passes = watch(model, monkeypatch)
     model.add(first)
     while len(first.tokens) < 5:
-        model.advance([first], lambda: False)
+        advance(model, [first])
     assert max(n for n in passes if isinstance(n, int)) > 1
     passes.clear()
     model.add(second)
     while first.state is not State.FINISHED:
-        model.advance([first, second], lambda: False)
+        advance(model, [first, second])
     assert second.state is State.WAITING  # for memory, all the time
     assert all(isinstance(rows, list) and len(rows) == 1 for rows in passes)
-    model.advance([second], lambda: False)
+    advance(model, [second])
     assert len(second.tokens) == 1

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from models import request_of
+from models import advance, request_of
 from workload import COMMON, LARGEST, N_VOCAB, WILD, of_pages, outcome, outcome_alone, run_all
 
 from nbgpt.abi.layout import PAGE
@@ -35,9 +35,9 @@ def test_one_that_does_not_fit_waits_and_is_not_overtaken(file, alone):
         model.add(request)
     while first.state is not State.FINISHED:
         assert large.state is small.state is State.WAITING
-        model.advance([first, large, small], lambda: False)
+        advance(model, [first, large, small])
         if not first.finish_reason:
-            model.advance([small], lambda: False)  # though it is asked for alone, in a moment in which nobody else is
+            advance(model, [small])  # though it is asked for alone, in a moment in which nobody else is
     run_all(model, [large, small])
     assert model.scheduler.n_preemptions == 0
     assert [outcome(one) for one in (first, large, small)] == [outcome_alone(alone, job) for job in jobs]
@@ -59,11 +59,11 @@ def test_what_nobody_asks_for_gives_way_whatever_its_age(file, alone):
     model = of_pages(file, LARGEST)
     old, young = (request_of(model, **job) for job in jobs)
     model.add(old)
-    model.advance([old], lambda: False)
+    advance(model, [old])
     assert list(model.tokens(young)) == outcome_alone(alone, jobs[1])[0]
     assert model.scheduler.n_preemptions == 1
     while old.state is not State.FINISHED:
-        model.advance([old], lambda: False)
+        advance(model, [old])
     assert outcome(old) == outcome_alone(alone, jobs[0])
 
 
@@ -80,7 +80,7 @@ def test_idle_sessions_are_dropped_least_recently_used_first(file, alone):
     held = [request_of(model, **job) for job in jobs[3:]]
     for n, request in enumerate(held):
         model.add(request)
-        model.advance([request], lambda: False)
+        advance(model, [request])
         assert [len(one.ids) for one in kept] == [[289, 0, 289], [289, 0, 0]][n]
     for n, job in enumerate(jobs[:3]):
         longer = {**job, "prompt": [*job["prompt"], 7]}
@@ -131,7 +131,7 @@ def test_calls_beside_running_requests_and_sessions(file, alone):
         model.add(request)
     n_calls = 0
     while going_on := [one for one in requests if one.state is not State.FINISHED]:
-        model.advance(going_on, lambda: False)
+        advance(model, going_on)
         n_calls += 1
         if n_calls % 20 == 0:
             np.testing.assert_array_equal(model.nll(COMMON), alone.nll(COMMON))
@@ -157,7 +157,7 @@ def test_memory_stays_the_same_over_many_requests(file):
     cache, scheduler = model.cache, model.scheduler
     assert cache.n_used == len(scheduler.prefix_cache._nodes) <= 2 * LARGEST
     assert len(cache._claims) <= len(scheduler.prefix_cache._nodes) + 1
-    assert (len(scheduler._requests), len(scheduler._arrivals), scheduler._in_step) == (0, 0, [])
+    assert (list(scheduler._queue), scheduler._queue.has_arrivals, scheduler._in_step) == ([], False, [])
 
 
 # --- Errors, and steps within steps -----------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_what_a_step_within_a_step_cannot_have_is_an_error_of_its_own(file):
     assert len(errors) == 3
 
 
-@pytest.mark.parametrize("within", ["_place", "_set_rows", "read"])
+@pytest.mark.parametrize("within", ["_place", "_set_rows", "forward"])
 def test_an_interrupt_within_a_step_ends_all_that_took_part(file, alone, monkeypatch, within):
     """Wherever it comes, what others read is an error, never another text; who did not take part goes on."""
     model = of_pages(file, 50)
@@ -235,7 +235,7 @@ def test_an_interrupt_within_a_step_ends_all_that_took_part(file, alone, monkeyp
     ours, theirs, paused = (request_of(model, **job) for job in jobs)
     for request in (ours, theirs, paused):
         model.add(request)
-    model.advance([ours, theirs, paused], lambda: False)
+    advance(model, [ours, theirs, paused])
     original = getattr(model.runner, within)
 
     def interrupt(*arguments):
@@ -244,7 +244,7 @@ def test_an_interrupt_within_a_step_ends_all_that_took_part(file, alone, monkeyp
 
     monkeypatch.setattr(model.runner, within, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        model.advance([ours, theirs], lambda: False)
+        advance(model, [ours, theirs])
     monkeypatch.setattr(model.runner, within, original)
     for request in (ours, theirs):
         assert "interrupted" in str(request.error)
@@ -258,16 +258,16 @@ def test_a_second_interrupt_while_a_step_ends(file, monkeypatch):
     model, kept = of_pages(file, 50), KeptText()
     request = request_of(model, COMMON[:50], 30, WILD, kept=kept)
     model.add(request)
-    model.advance([request], lambda: False)
+    advance(model, [request])
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(model.runner, "read", interrupt)
+        patch.setattr(model.runner, "forward", interrupt)
         patch.setattr(request, "fail", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            model.advance([request], lambda: False)
+            advance(model, [request])
     assert request.error is None
     kept.ended.append(request.window)  # as a stream does that is dropped
     model.settle(kept)

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 from folders import RECITED, TOKENIZER, ballot, checkpoint_of, reciter, text_config, write_text_model
-from models import random_params
+from models import advance, random_params
 
 import nbgpt
 from nbgpt.conversion.convert import convert
@@ -274,13 +274,13 @@ def test_cancel_from_another_thread(random_model):
 
 def interrupted_once(model, monkeypatch):
     """The next pass ends with Ctrl-C."""
-    read = model.engine.runner.read
+    forward = model.engine.runner.forward
 
     def interrupt(*arguments):
-        monkeypatch.setattr(model.engine.runner, "read", read)
+        monkeypatch.setattr(model.engine.runner, "forward", forward)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(model.engine.runner, "read", interrupt)
+    monkeypatch.setattr(model.engine.runner, "forward", interrupt)
 
 
 def test_an_interrupt_is_no_end_of_the_others_texts(random_model, monkeypatch):
@@ -306,7 +306,7 @@ def test_a_stream_of_another_call_fails_with_the_step(random_model, monkeypatch)
     requests = [ours._writer.request, theirs._writer.request]
     interrupted_once(random_model, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        random_model.engine.advance(requests, lambda: False)
+        advance(random_model.engine, requests)
     for stream in (ours, theirs):
         with pytest.raises(RuntimeError, match="interrupted"):
             list(stream)
@@ -340,6 +340,6 @@ def test_a_dropped_stream_beside_one_that_is_read(random_model):
     text = next(kept)
     assert next(dropped)
     del dropped
-    assert len(random_model.engine.scheduler._requests) == 1
+    assert len(list(random_model.engine.scheduler._queue)) == 1
     assert text + "".join(kept) == random_model.generate("Once", max_tokens=40, **WILD).text
     assert random_model.engine.kv_bytes_in_use == 0
