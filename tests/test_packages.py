@@ -14,7 +14,6 @@ ELSEWHERE = {
     "decoding/speculative.py": "the drafters: tests/engine/test_speculation.py",
     "engine/kept_text.py": "tests/text/test_session.py",
     "engine/model_runner.py": "tests/engine/test_engine.py, test_bits.py",
-    "engine/turns.py": "tests/test_threads.py",
     "engine/window.py": "tests/engine/test_scheduler.py",
     "formats/base.py": "two data classes and an error, which all readers' tests use",
     "formats/crc32c.py": "tests/formats/test_tensorflow.py",
