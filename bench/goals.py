@@ -25,9 +25,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, get_args
 
+from engine.joining import joining
+from engine.speculation import speculation
 from figures import Figure, medians, share
-from joining import joining
-from speculation import speculation
 
 from nbgpt import weights
 from nbgpt.abi.layout import PAGE, padded

@@ -5,10 +5,9 @@ import shutil
 import sys
 
 import goals
-import joining
 import pytest
-import read_limit
-import speculation
+from analysis import read_limit
+from engine import joining, speculation
 
 from nbgpt.analysis import benchmark
 from nbgpt.analysis.roofline import Roofline

@@ -1,8 +1,8 @@
 """Tokens a second by llama-bench's method, beside the machine's roofline.
 
-pp: a prompt of random ids. tg: single tokens of random ids, decoded one after another by some sequences together.
-Each test runs once to warm up and then `repetitions` times, from an empty KV cache. Tokenizing and sampling are not
-measured. A test with a depth has as many tokens in the cache before the clock starts.
+pp: a prompt of random ids is read. tg: random ids are decoded, one of each sequence a step. Each test runs once to warm
+up and then `repetitions` times. A run begins with an empty KV cache; in a test with a depth, that many tokens are read
+before the clock starts. Tokenizing and sampling are not measured.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Test:
     n_sequences: int = 1
 
     def __str__(self) -> str:
-        """The name in llama-bench, and b8 for eight sequences."""
+        """The name that llama-bench gives the test, followed by b8 if there are eight sequences."""
         name = f"pp{self.n_prompt}" if self.n_prompt else f"tg{self.n_gen}"
         depth = f" @ d{self.n_depth}" if self.n_depth else ""
         return name + depth + (f" b{self.n_sequences}" if self.n_sequences > 1 else "")
@@ -72,8 +72,8 @@ class Row:
     bytes_a_step: float  # of weights and KV cache that a decode step reads; 0 for a prompt
     flop_a_token: float
     peak_memory: int  # maximum of resident bytes, weights included
-    before: Roofline
-    after: Roofline
+    before: Roofline  # measured before the test
+    after: Roofline  # measured after it
 
     @property
     def speeds(self) -> list[float]:
@@ -87,7 +87,7 @@ class Row:
 
     @property
     def read_share(self) -> float:
-        """Share of the bandwidth, the larger of those before and after the test, in case a neighbour was busy."""
+        """`gb_s` / read bandwidth, the larger one of before and after the test: a busy neighbour lowers either."""
         return self.gb_s / max(self.before.read_gb_s, self.after.read_gb_s)
 
     @property
@@ -96,7 +96,7 @@ class Row:
 
     @property
     def fma_share(self) -> float:
-        """Share of the float32 peak, the larger of those before and after; integer dot products may exceed it."""
+        """`gflop_s` / float32 peak, the larger one of before and after the test; integer dot products may exceed it."""
         return self.gflop_s / max(self.before.fma_gflop_s, self.after.fma_gflop_s)
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class Row:
 
 
 def as_table(rows: Iterable[Row]) -> Iterator[str]:
-    """Lines of a Markdown table, each yielded when it has been measured."""
+    """Lines of a Markdown table, each yielded as soon as its row has been measured."""
     yield "| model | size | params | threads | test | t/s | first token | memory read | float32 peak | resident |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for row in rows:
@@ -161,7 +161,7 @@ def as_table(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def as_json(rows: Iterable[Row]) -> Iterator[str]:
-    """One JSON list with an object a row."""
+    """One JSON list with an object for each row."""
     yield json.dumps([row.to_dict() for row in rows], indent=2)
 
 
@@ -174,7 +174,7 @@ def _model_type(weights: Weights) -> str:
 
 
 def cpu_name() -> str:
-    """The system's name of the CPU."""
+    """Model name of the CPU, as the system reports it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -214,7 +214,7 @@ def step_bytes(runner: ModelRunner, test: Test) -> float:
 
 
 def flop_a_token(config: GPT2Config, test: Test) -> float:
-    """Mean number of multiplications and additions of a token; a prompt computes no logits."""
+    """Mean number of multiplications and additions for a token; for a prompt without logits, which it does not need."""
     block = 2 * (4 * config.n_embd**2 + 2 * config.n_embd * config.n_inner) + 4 * config.n_embd * test.mean_position
     return config.n_layer * block + (2.0 * config.n_embd * config.n_vocab if test.n_gen else 0.0)
 
@@ -225,7 +225,7 @@ def plan(
     """The tests of all combinations; prompts are measured with one sequence.
 
     Args:
-        config: of the runner.
+        config: the model's.
         n_prompt: lengths of prompts; 0: none.
         n_gen: numbers of tokens to decode; 0: none.
         depths: numbers of tokens in the cache beforehand.
@@ -275,7 +275,7 @@ def _rows(
 
 
 def measure(runner: ModelRunner, test: Test, repetitions: int, before: Roofline | None = None) -> Row:
-    """Run a test `repetitions` times, after one to warm up. before: the roofline just now; None: measure it."""
+    """Run a test once to warm up, then `repetitions` times. before: the roofline measured last; None: measure it."""
     before = before or measure_roofline(runner)
     began = datetime.now(timezone.utc)
     forget_peak()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .trace import Trace
 
 MAX_TOKENS = 256
-"""Longest text of a page; the attention of each head has the square of it."""
+"""Longest text of a page, which holds the square of it in attention weights for each head."""
 
 
 def page(trace: Trace, model: str = "GPT-2") -> str:
@@ -39,7 +39,7 @@ def page(trace: Trace, model: str = "GPT-2") -> str:
         "script": _read("explain_charts.js") + _read("explain.js"),
         "trace": _json(trace, model),
     }
-    put_in = re.compile(r"\{\{(\w+)\}\}").sub  # in one pass: braces within inserted text stay
+    put_in = re.compile(r"\{\{(\w+)\}\}").sub  # in one pass, so that braces in inserted text stay
     return put_in(lambda place: parts[place[1]], _read("explain.html"))
 
 

@@ -10,9 +10,9 @@ _CACHE_LINE = 64
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Zeros aligned to a cache line: in an array that begins within one, every load of a register touches two lines.
+    """Zeros aligned to a cache line: in an unaligned array, every load of a 64-byte register touches two lines.
 
-    The system hands out their pages when they are touched.
+    The system provides the memory when it is first touched.
     """
     n, item = prod(shape), np.dtype(dtype).itemsize
     memory = np.zeros(n + _CACHE_LINE // item, dtype)

@@ -13,7 +13,7 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 def groups(controller: str, root: Path = ROOT, membership: Path = MEMBERSHIP) -> Iterator[tuple[int, Path]]:
     """(version 2 or 1, folder) of each group that limits this process by a controller, such as "cpu" or "memory".
 
-    A parent's limit binds its children, so parents are listed too. None where the system has no control groups.
+    A parent's limit binds its children, so parents are listed too. Yields nothing where there are no control groups.
     """
     with contextlib.suppress(OSError, ValueError):
         for line in membership.read_text().splitlines():

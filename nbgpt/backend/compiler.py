@@ -22,7 +22,7 @@ from ..abi.layout import HEAD_DTYPE
 
 
 def translate(dtype: str) -> tuple[dict[str, Any], Any]:
-    """What the header says of the entry, and the LLVM module, not optimized, of the kernels for one type of weights."""
+    """The header's fields about the entry, and the unoptimized LLVM module, of the kernels for one type of weights."""
     from numba import cfunc, types
 
     from ..kernels.entries import make_entries
@@ -43,7 +43,7 @@ def translate(dtype: str) -> tuple[dict[str, Any], Any]:
 
 
 def _only_translate() -> None:
-    """Keep Numba from optimizing and loading each function: none of them runs in this process."""
+    """Keep Numba from optimizing and loading each function, since none of them runs in this process."""
     from numba.core import codegen
     from numba.core.registry import cpu_target
 
@@ -78,7 +78,7 @@ def _linked(library: Any) -> Any:
 
 
 def optimized(dtype: str) -> tuple[dict[str, Any], Any, Any]:
-    """What the header says of the entry, the optimized LLVM module, and LLVM's description of the target machine."""
+    """The header's fields about the entry, the optimized LLVM module, and LLVM's description of the target machine."""
     import llvmlite.binding as llvm
 
     from ..abi.targets import current_target
@@ -112,7 +112,7 @@ def _with_frame_pointers(module: Any) -> Any:
 
 
 def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:
-    """The object file for one type of weights; facts go into the header."""
+    """The object file of the kernels for one type of weights. facts: further fields of its header."""
     entry, module, machine = optimized(dtype)
     elf = machine.emit_object(module)
     header = {**facts, **entry, "job": SLOT, "sha256": hashlib.sha256(elf).hexdigest()}

@@ -1,8 +1,8 @@
 """Links an object file of kernels and loads its machine code, without LLVM.
 
-They are ELF files for x86-64 in LLVM's large code model: sections of code and constants, and a list of the places where
-the 64-bit address of a symbol belongs. llvmlite would link any object, but to load LLVM takes 20 ms at each start and
-50 MiB of memory.
+Objects are ELF files for x86-64 in LLVM's large code model: sections of code and constants, and relocations, the places
+to which the 64-bit address of a symbol is written. llvmlite could link any object, but loading LLVM takes 20 ms at each
+start and 50 MiB of memory.
 
 Source: System V ABI, chapter 4 (object files), and its AMD64 supplement, section 4.4 (relocation).
 """
@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 _X86_64 = 62
 _PROGBITS, _SYMTAB, _RELA = 1, 2, 4  # kinds of sections
-_WRITE, _ALLOC = 1, 2  # flags of sections: to be written to, to be in memory
+_WRITE, _ALLOC = 1, 2  # flags of sections: writable, loaded into memory
 _R_X86_64_64 = 1  # relocation: an address of 64 bits
-_UNDEFINED = 0  # the section of a symbol that the process must have
+_UNDEFINED = 0  # the section number of a symbol that the process, not the object, defines
 _CACHE_LINE = 64
 
 
@@ -81,7 +81,7 @@ def _content(elf: bytes, section: _Section) -> bytes:
 
 
 def _places(sections: list[_Section]) -> tuple[dict[int, int], int]:
-    """Where each section of code or constants goes, in bytes from the first, and the size of all."""
+    """Offset in bytes of each section of code or constants in the loaded memory, and the total size."""
     places, end = {}, 0
     for index, section in enumerate(sections):
         if section.kind == _PROGBITS and section.flags & (_ALLOC | _WRITE) == _ALLOC and section.size:

@@ -25,7 +25,7 @@ from . import elf_loader
 
 _PACKAGE = Path(__file__).parent.parent
 _NOWHERE = Path(os.devnull)
-"""The folder of kernels for a user without a home: nothing can be put into it."""
+"""The cache folder of a user without a home: a path below which nothing can be written."""
 _SOURCES = ("abi/*.py", "simd/*.py", "kernels/*.py", "backend/__init__.py", "backend/compiler.py")
 
 
@@ -68,9 +68,9 @@ class KernelObject:
     """Where the kernels for one type of weights are, or will be."""
 
     dtype: str
-    target: Target | None  # None: the host, about which the compiler asks LLVM
+    target: Target | None  # None: the host's CPU, which LLVM detects in the compiler's process
     path: Path
-    facts: dict[str, Any]  # what the header of the file has to say
+    facts: dict[str, Any]  # fields that the file's header must have
     state: Literal["shipped", "cached", "to be compiled"]
 
 
@@ -91,7 +91,7 @@ def _file_name(facts: dict[str, Any]) -> str:
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels are kept."""
+    """The folder of object files that were compiled on this machine."""
     return home() / "kernels"
 
 
@@ -164,10 +164,11 @@ def _compile(wanted: KernelObject) -> bytes:
     """Compile an object file in a child process, which ends when this process does. Raises KernelError."""
     import subprocess
 
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}  # not in the key
+    # the variables are no part of the key
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
     if wanted.target:
         environment |= {"NUMBA_CPU_NAME": wanted.target.cpu, "NUMBA_CPU_FEATURES": wanted.target.llvm_features}
-    # this nbgpt, and no other
+    # sys.path, so that the child imports this copy of nbgpt
     program = f"import sys; sys.path = {sys.path}; from nbgpt.backend.compiler import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, wanted.dtype, "-o", "/dev/stdout", "--facts", json.dumps(wanted.facts)],
@@ -198,7 +199,7 @@ def _compile_and_keep(wanted: KernelObject) -> tuple[dict[str, Any], bytes]:
 
 
 def _keep(made: bytes, path: Path) -> bool:
-    """Write an object file, whole or not at all, whoever else does at the same time. False if that cannot be."""
+    """Write an object file atomically, since other processes may write it too. False if the folder forbids it."""
     if not _can_keep_in(path.parent):
         return False
     partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
@@ -219,7 +220,7 @@ def on_shipped_platform() -> bool:
 
 
 def build_shipped(folder: Path) -> list[Path]:
-    """Compile what a wheel carries into a folder, with all cores; for the build of a wheel. Raises KernelError."""
+    """Compile the objects that a wheel carries into a folder, on all cores. Raises KernelError."""
     from concurrent.futures import ThreadPoolExecutor
 
     wanted = [_shipped_object(dtype, target, folder) for target in SHIPPED for dtype in HEAD_DTYPE]
@@ -241,7 +242,7 @@ def load_kernels(dtype: str) -> Kernels:
 
 
 def _link(header: dict[str, Any], elf: bytes) -> Kernels:
-    """Put machine code into memory."""
+    """Load the machine code of an object."""
     try:
         enter = elf_loader.link(elf, header["entry"])
     except elf_loader.UnknownObjectError:
@@ -250,7 +251,7 @@ def _link(header: dict[str, Any], elf: bytes) -> Kernels:
 
 
 def _link_with_llvm(elf: bytes, entry: str) -> Any:
-    """The same for the objects of any machine."""
+    """Load machine code with LLVM, which knows the object files of every CPU."""
     import ctypes
 
     import llvmlite.binding as llvm

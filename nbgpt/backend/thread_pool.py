@@ -17,7 +17,7 @@ from .kernel_cache import Kernels
 
 
 class ThreadPool:
-    """n_threads - 1 threads that wait for calls inside compiled code; the caller is thread 0.
+    """n_threads - 1 threads that wait for jobs inside compiled code; the caller is thread 0.
 
     The threads never take the GIL. A forked child has none of its parent's threads: its pool starts new ones.
     """
@@ -33,7 +33,7 @@ class ThreadPool:
         self._counters: np.ndarray | None = None
 
     def run(self, jobs: ctypes.Array[Job], n_jobs: int = 1) -> None:
-        """Run the first n_jobs one after the other; other threads that call meanwhile wait their turn."""
+        """Run the first n_jobs one after the other. A thread that calls meanwhile waits for its turn."""
         if self._pid != os.getpid():
             self._begin()
         with self._lock:
@@ -48,11 +48,11 @@ class ThreadPool:
             self._kernels.enter(counters, 0)
 
     def _n_counters(self, n_layer: int) -> int:
-        """Counters of the phases of one job."""
+        """Number of counters that the phases of one job take."""
         return COUNTERS_OF_PHASE * (self._kernels.phases_of_layer * n_layer + self._kernels.other_phases)
 
     def dismiss(self) -> None:
-        """End the threads after their call; the next call starts new ones."""
+        """End the threads, after the call that is running; the next call starts new ones."""
         if self._pid != os.getpid():
             self._begin()
         with self._lock:
@@ -75,7 +75,7 @@ class ThreadPool:
 
 
 def _dismiss(enter: Any, counters: np.ndarray, pid: int) -> None:
-    """Let the threads of a pool that is gone return."""
+    """Let the threads of a dropped pool return from compiled code."""
     if pid == os.getpid():
         counters[QUIT] = 1
         enter(counters.ctypes.data, 0)
@@ -93,7 +93,7 @@ def physical_cores(cpus: set[int], topology: Path = Path("/sys/devices/system/cp
 
 
 def cpu_quota(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float | None:
-    """CPU time that the control groups (version 2 or 1) allow, in CPUs; None: no limit."""
+    """CPU time, in CPUs, that the control groups (version 2 or 1) allow; None: no limit."""
     read = {2: _quota_v2, 1: _quota_v1}
     quotas = [quota for version, group in groups("cpu", root, membership) for quota in read[version](group)]
     return min(quotas, default=None)

@@ -21,35 +21,36 @@ class KVMemoryError(MemoryError):
 
 
 class Sequence:
-    """A text in the cache: the pages that hold its past, in order, and how many positions are filled.
+    """The keys and values of one text: the numbers of its pages, in order, and how many positions are filled.
 
-    Its pages return to the cache when nobody holds it any more.
+    When the object is dropped, its pages return to the cache.
     """
 
     def __init__(self) -> None:
         self.pages: list[int] = []
         self.length = 0
-        self.room = 0  # positions that it may write to: length, or more if a pass is being prepared
-        self.claim: _Claim | None = None  # the cache's, before it has pages
+        self.room = 0  # positions that may be written: length, or more once `extend` has made room for a pass
+        self.claim: _Claim | None = None  # set by the cache before the first page
 
 
 class _Claim(weakref.ref[Sequence]):
-    """A cache's note of the pages that a sequence holds. It outlives the sequence until they are given back."""
+    """A weak reference to a sequence, with its pages: the cache keeps it until it has taken them back."""
 
-    pages: list[int]  # the sequence's own list
+    pages: list[int]  # the same list as the sequence's
 
 
 class KVCache:
     """Pages of keys and values of all layers; see kernels/attention.py for what a page holds.
 
-    The system backs memory when it is first written, so all of the limit is reserved at once and nothing is ever moved.
+    All of the limit is allocated at the start, so that pages never move; the system provides memory for a page when it
+    is first written.
 
-    The collector may drop a sequence in the middle of anything, so that takes no lock and runs no Python code, in which
-    a Ctrl-C would be lost: the weak reference queues itself, and the pages are free from the next call on.
+    The garbage collector may drop a sequence at any moment. So that takes no lock, and runs no Python code, in which a
+    Ctrl-C would be lost: the weak reference appends itself to a queue, and the next call frees the pages.
     """
 
     def __init__(self, config: GPT2Config, dtype: KVDtype, limit: int) -> None:
-        """limit: bytes that the pages may take. Raises ValueError for another dtype, or too little for one page."""
+        """limit: bytes of all pages together. Raises ValueError for less than one page, or an unknown dtype."""
         if dtype not in get_args(KVDtype):
             raise ValueError(f"kv_dtype is {dtype!r}; choose one of {', '.join(get_args(KVDtype))}")
         head_dim = config.head_dim
@@ -60,13 +61,13 @@ class KVCache:
             raise ValueError(f"kv_memory is {limit} bytes; a page of {PAGE} tokens takes {self.page_bytes}")
         self.memory = aligned_zeros((self.n_pages * self.page_size,), dtype)
         self.reclaim: Callable[[], bool] = lambda: False
-        """Called when all pages are taken: drops what can be read again, and returns False if there is nothing."""
+        """Called when all pages are taken. Frees some that can be computed again; returns False if there are none."""
         self._config = config
-        self._users: list[int] = []  # of each page that was ever taken, how many sequences hold it
-        self._filled: list[int] = []  # and how many of its positions somebody has written, or is about to
+        self._users: list[int] = []  # for each page that was ever taken: how many sequences hold it
+        self._filled: list[int] = []  # for each: positions written, or about to be written, by any sequence
         self._free: list[int] = []
-        self._claims: dict[int, _Claim] = {}  # by their ids: equal references are not the same
-        self._returned: deque[_Claim] = deque()  # of sequences that are gone
+        self._claims: dict[int, _Claim] = {}  # by id(): weak references to equal objects are equal
+        self._returned: deque[_Claim] = deque()  # of dropped sequences, until `_collect` frees their pages
 
     @property
     def page_bytes(self) -> int:
@@ -74,7 +75,7 @@ class KVCache:
 
     @property
     def position_bytes(self) -> int:
-        """Keys and values of all layers, which a token reads for each position before it."""
+        """Bytes of the keys and values of one position, all layers."""
         return self.page_bytes // PAGE
 
     @property
@@ -106,14 +107,14 @@ class KVCache:
         return max(0, n_new) + (length > sequence.room and self._must_copy(sequence))
 
     def extend(self, sequence: Sequence, length: int) -> None:
-        """Make room for positions up to length. Raises KVMemoryError if there is none.
+        """Take pages for positions 0 to length - 1. Raises KVMemoryError if too few are left.
 
-        The last page stays shared while this sequence alone goes on in it: the others read only what is before.
+        A shared last page is copied only if another sequence has written beyond this one's end (see `_must_copy`).
         """
         if length <= sequence.room:
             return
         self._note(sequence)
-        self._shorten(sequence, -(-sequence.room // PAGE))  # a call that was cut short may have left pages of others
+        self._shorten(sequence, -(-sequence.room // PAGE))  # an interrupted call may have left shared pages at the end
         if self._must_copy(sequence):
             own = self._take()
             last = sequence.room // PAGE
@@ -129,15 +130,15 @@ class KVCache:
         sequence.room = length
 
     def fork(self, sequence: Sequence, length: int) -> Sequence:
-        """Another sequence with the first `length` positions, which costs nothing until it goes on."""
+        """Another sequence with the first `length` positions, on the same pages: nothing is copied until one grows."""
         return self._share(sequence.pages[: -(-length // PAGE)], length)
 
     def page_of(self, sequence: Sequence, number: int, length: int) -> Sequence:
-        """The first `length` positions of one page of a sequence, as a sequence to keep it by."""
+        """A sequence of one page, which it keeps in use: the first `length` positions of page `number` of another."""
         return self._share([sequence.pages[number]], length)
 
     def join(self, pages: list[Sequence], length: int) -> Sequence:
-        """A sequence of so many positions from what `page_of` gave."""
+        """A sequence of `length` positions from consecutive pages that `page_of` returned."""
         return self._share([page.pages[0] for page in pages], length)
 
     def _share(self, pages: list[int], length: int) -> Sequence:
@@ -150,19 +151,19 @@ class KVCache:
         return sequence
 
     def truncate(self, sequence: Sequence, length: int) -> None:
-        """Forget the positions from length on."""
+        """Drop the positions from length on."""
         sequence.length = sequence.room = min(sequence.length, length)
         self._shorten(sequence, -(-sequence.length // PAGE))
 
     def free(self, sequence: Sequence) -> None:
-        """Forget all positions; the pages are free from the next call on. Needs no lock, unlike all other methods."""
+        """Drop all positions; the next call frees the pages. The only method that needs no lock."""
         claim, sequence.claim = sequence.claim, None
         sequence.pages, sequence.length, sequence.room = [], 0, 0
         if claim is not None:
             self._returned.append(claim)
 
     def copy(self, sequence: Sequence) -> np.ndarray:
-        """The pages of a sequence [n_pages, numbers of a page]; beyond its end, where others may have been, zeros."""
+        """A copy of a sequence's pages [n_pages, page_size], with zeros beyond its end, where others may write."""
         pages = self.memory.reshape(-1, self.page_size)[sequence.pages[: -(-sequence.length // PAGE)]]
         if n_filled := sequence.length % PAGE:
             n_layer, n_head, n_embd = self._config.n_layer, self._config.n_head, self._config.n_embd
@@ -172,7 +173,7 @@ class KVCache:
         return pages
 
     def restore(self, pages: np.ndarray, length: int) -> Sequence:
-        """A sequence of so many positions with the pages that `copy` gave."""
+        """A sequence of `length` positions with the contents that `copy` returned."""
         sequence = Sequence()
         self.extend(sequence, length)
         for page, values in zip(sequence.pages, pages, strict=True):
@@ -181,7 +182,7 @@ class KVCache:
         return sequence
 
     def recount(self) -> None:
-        """Set the accounts right from the claims, after a call that did not come to its end."""
+        """Recompute which pages are used and free from the claims, after a call that was interrupted."""
         while self._returned:
             self._claims.pop(id(self._returned[0]), None)
             self._returned.popleft()
@@ -194,7 +195,7 @@ class KVCache:
         self._free = [page for page, n in enumerate(users) if not n]
 
     def _must_copy(self, sequence: Sequence) -> bool:
-        """True if going on would overwrite what others read: somebody else has gone on in the last page."""
+        """True if the next position may be another sequence's: the last page is shared and filled differently."""
         n_filled = sequence.room % PAGE
         if not n_filled:
             return False
@@ -202,9 +203,9 @@ class KVCache:
         return self._users[page] > 1 and self._filled[page] != n_filled
 
     def _note(self, sequence: Sequence) -> None:
-        """See that there is a claim before the sequence gets pages."""
+        """Make sure that the cache has a claim on the sequence before it gets pages."""
         self._collect()
-        if sequence.claim is None or sequence.claim.pages is not sequence.pages:  # of a `free` that was interrupted
+        if sequence.claim is None or sequence.claim.pages is not sequence.pages:  # left by an interrupted `free`
             claim = _Claim(sequence, self._returned.append)
             claim.pages = sequence.pages
             self._claims[id(claim)] = claim
@@ -242,9 +243,9 @@ class KVCache:
             self._free.append(page)
 
     def _collect(self) -> None:
-        """Take back the pages of sequences that are gone."""
+        """Free the pages of sequences that were dropped."""
         while self._returned:
-            claim = self._returned[0]  # stays there until it is done with
+            claim = self._returned[0]  # stays queued until its pages are free, should this be interrupted
             if self._claims.pop(id(claim), None) is not None:
                 for page in claim.pages:
                     self._release(page)

@@ -1,7 +1,7 @@
 """Multi-head attention as one phase: every head of every row, over the KV cache.
 
-With many rows, a work item is a head of a tile of rows. With few rows, it is a span of a head of a row, so that threads
-share a long past; `merged_heads` then combines the spans.
+With many rows, a work item is one head of a tile of rows. With few rows, it is one head of one row over one span of
+past positions, so that several threads share a long past; `merged_heads` then merges the spans' states.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _c_attn_bias = vector("attn.c_attn.bias")
 
 @kernel
 def n_qkv(job):
-    """Outputs of attn.c_attn: queries, keys and values."""
+    """Number of outputs of attn.c_attn: n_embd each for queries, keys and values."""
     return 3 * n_embd(job)
 
 
@@ -63,7 +63,7 @@ def _head_dim(job):
 
 
 def _for_each_kv_dtype(make: Any) -> Any:
-    """make(dtype) for a cache of float32 and for one of float16; the job chooses."""
+    """A kernel that runs make(dtype) for the dtype of the job's KV cache; float16 numbers are passed as uint16."""
     single, half = make(types.float32), make(types.uint16)
 
     @kernel
@@ -79,7 +79,7 @@ def _for_each_kv_dtype(make: Any) -> Any:
 def _make_head_cache(dtype: Any) -> Any:
     @kernel
     def head_cache(job, layer, row, head):
-        """The HeadCache of a row's sequence."""
+        """The HeadCache of one head of a layer, for the sequence of a row."""
         head_dim = _head_dim(job)
         value_dim = padded(head_dim, LANES)
         layer_stride = n_head(job) * PAGE * (head_dim + value_dim)
@@ -100,7 +100,7 @@ def _make_append(dtype: Any) -> Any:
 
     @kernel
     def append(job, layer, row, first, last):
-        """Write the keys and values among the columns first..last of a row of qkv into the cache, head by head."""
+        """Copy columns first to last - 1 of a row of qkv into the cache, head by head, if they are keys or values."""
         head_dim, position = _head_dim(job), types.int64(positions(job)[row])
         column = max(first, n_embd(job))
         while column < min(last, 3 * n_embd(job)):
@@ -123,7 +123,7 @@ _append = _for_each_kv_dtype(_make_append)
 
 @kernel
 def append_to_cache(job, layer, row, first, last):
-    """Complete the columns first..last of qkv: add the bias, then write keys and values into the cache."""
+    """Complete columns first to last - 1 of a row of qkv: add the bias, then copy keys and values into the cache."""
     start = row * stride_of(3 * n_embd(job)) + first
     add(at(qkv(job), start), at(_c_attn_bias(job, layer), first), last - first)
     _append(job, layer, row, first, last)
@@ -139,7 +139,7 @@ def _queries(job, row, head):
 
 @kernel
 def are_consecutive(job, row, count):
-    """True if `count` rows from `row` on are at consecutive positions of one sequence."""
+    """True if rows row to row + count - 1 are at consecutive positions of one sequence."""
     for r in range(row + 1, row + count):
         if table_starts(job)[r] != table_starts(job)[row] or positions(job)[r] != positions(job)[row] + r - row:
             return False
@@ -151,7 +151,7 @@ def _make_attend_rows(dtype: Any) -> Any:
 
     @kernel
     def attend_rows(job, layer, thread, first, last, head):
-        """Attention of one head for the rows first..last: together if they are a whole tile of one sequence."""
+        """Attention of one head for rows first to last - 1: in one call if they are a whole tile of one sequence."""
         stride, out_stride = stride_of(3 * n_embd(job)), stride_of(n_embd(job))
         own_scratch, scale = at(scratch(job), thread * scratch_stride(job)), attention_scales(job)[layer]
         row = first
@@ -173,7 +173,7 @@ _attend_rows = _for_each_kv_dtype(_make_attend_rows)
 
 @kernel
 def _attend_head_of_tile(job, layer, item, thread):
-    """Item: a head of a tile of rows. The last rows come first, as their pasts are the longest."""
+    """Work item: one head of a tile of rows. Tiles are taken from the last one back: its past is the longest."""
     rows, heads = n_rows(job), n_head(job)
     first = (ceil_div(rows, QUERY_TILE) - 1 - item // heads) * QUERY_TILE
     _attend_rows(job, layer, thread, first, min(rows, first + QUERY_TILE), item % heads)
@@ -206,7 +206,7 @@ def _make_span_of_head(dtype: Any) -> Any:
 
     @kernel
     def span_of_head(job, layer, thread, row, head, span):
-        """Attention of one head of a row over one span, into its state."""
+        """Write the softmax state of one head of a row over one span of positions to `states`."""
         q = at(scratch(job), thread * scratch_stride(job))
         scale_queries(q, _queries(job, row, head), 0, attention_scales(job)[layer], 1, _head_dim(job))
         cache, position = head_cache(job, layer, row, head), types.int64(positions(job)[row])
@@ -220,7 +220,7 @@ _span_of_head = _for_each_kv_dtype(_make_span_of_head)
 
 @kernel
 def _attend_span_of_head(job, layer, item, thread):
-    """Item: a span of a head of a row."""
+    """Work item: one head of one row over one span. A row with fewer spans than the longest one skips the rest."""
     heads, spans = n_head(job), _most_spans(job)
     row, head, span = item // (heads * spans), item // spans % heads, item % spans
     if span < _n_spans(job, row):
@@ -229,7 +229,7 @@ def _attend_span_of_head(job, layer, item, thread):
 
 @kernel
 def _merge_spans(job, row, merged, out):
-    """out [n_embd] = attention of every head of a row; merged: scratch for one state."""
+    """out [n_embd] = attention of all heads of a row, from their spans' states; merged is scratch for one state."""
     head_dim = _head_dim(job)
     value_dim = padded(head_dim, LANES)
     for head in range(n_head(job)):
@@ -262,12 +262,12 @@ def _attend(job, layer, item, thread):
 
 
 attention = make_phase(_n_items, _attend)
-"""attended = softmax(scale * q @ k.T) @ v for every head of every row (with few rows, `states` of it)."""
+"""attended = softmax(scale * q @ k.T) @ v for every head of every row; with few rows, only `states` of its spans."""
 
 
 @kernel
 def merged_heads(job, layer, row, owner):
-    """A source of input rows: the output of all heads of a row, side by side."""
+    """The `source` of attn.c_proj (see `make_linear`): the concatenated outputs of all heads of a row."""
     out = at(attended(job), buffer_row(row, owner) * stride_of(n_embd(job)))
     if are_few(job, n_rows(job)):
         _merge_spans(job, row, at(scratch(job), owner * scratch_stride(job)), out)

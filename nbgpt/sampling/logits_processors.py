@@ -1,9 +1,13 @@
 """Logits processors and truncations: penalties, bans, and which tokens may be drawn.
 
-ids: int32 [n], the text so far, prompt first. scores: float32 [n_vocab], logits at first. Penalties and bans are logits
-processors as users write them, (ids, scores) -> scores, once their other arguments are bound; they change the scores in
-place. Truncations take scores float32 [n] and return which to keep, bool [n]. They use partitions in place of
-sorts where they can, because this runs for every token.
+The order is that of transformers, which lacks what is in brackets: logit_bias, repetition_penalty, [presence_penalty
+and frequency_penalty, DRY], no_repeat_ngram_size, bad_words, min_tokens, logits_processors; the temperature; then
+top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff [or Mirostat 2 in place of these six].
+
+ids: int32 [n], the text so far, prompt first. scores: float32 [n_vocab], the logits as far as they have been processed.
+Penalties and bans become logits processors as users write them, (ids, scores) -> scores, when their other arguments are
+bound; they change the scores in place. Truncations take scores float32 [n] and return which to keep, bool [n]. They
+partition and do not sort where they can, because they run for every token.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ import numpy as np
 
 from .params import LogitsProcessor, PerRequestProcessor, SamplingParams
 
+BANS = "logit_bias, bad_words, no_repeat_ngram_size, min_tokens, choice, regex, json_schema and logits_processors"
+"""Options that can ban tokens, for the error message if none is left."""
 _MOST = 69.0  # e^69 is as good as a ban, and far from the end of float32
 
 
@@ -23,7 +29,7 @@ _MOST = 69.0  # e^69 is as good as a ban, and far from the end of float32
 
 
 def processors_of(params: SamplingParams, n_prompt: int) -> list[LogitsProcessor]:
-    """The penalties and bans that a request asks for, in the order of `Sampler`; n_prompt: number of prompt ids."""
+    """The logits processors that a request asks for, in order; n_prompt: number of prompt ids."""
     p = params
     openai: dict[str, Any] = {"n_prompt": n_prompt, "presence": p.presence_penalty, "frequency": p.frequency_penalty}
     dry: dict[str, Any] = {

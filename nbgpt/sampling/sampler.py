@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from .logits_processors import keep_top_k, keep_top_p, keep_unsurprising, processors_of, softmax, truncations_of
+from .logits_processors import BANS, keep_top_k, keep_top_p, keep_unsurprising, processors_of, softmax, truncations_of
 from .params import DrawParams, SamplingParams
 
 _STEEPEST = 1e30  # largest factor of a tiny temperature: no difference of logits becomes infinite
-
-_BANS = "logit_bias, bad_words, no_repeat_ngram_size, min_tokens, choice, regex, json_schema and logits_processors"
 
 
 class Sampler:
     """Chooses the token ids of one request.
 
-    The order is that of transformers, which lacks what is in brackets: logit_bias, repetition_penalty,
-    [presence_penalty and frequency_penalty, DRY], no_repeat_ngram_size, bad_words, min_tokens, logits_processors;
-    temperature; top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff [or Mirostat 2 in place of these six]; then
-    one draw. Temperature 0 takes the largest score that penalties and bans leave, the first among equals.
+    Logits processors change the logits, the temperature divides them, truncations (or Mirostat 2 in their place) drop
+    unlikely tokens, and one of the others is drawn; logits_processors.py has the order of both lists. Temperature 0
+    takes the largest logit that the processors leave, the first among equals.
     """
 
     def __init__(self, params: SamplingParams, n_prompt: int, absent_ids: np.ndarray | None = None) -> None:
@@ -64,7 +61,7 @@ class Sampler:
         top = scores.max()
         if not -np.inf < top < np.inf:
             what = "every token is banned" if top == -np.inf else f"the largest logit is {top}"
-            raise ValueError(f"{what}: check {_BANS}, which together may leave nothing")
+            raise ValueError(f"{what}: check {BANS}, which together may leave nothing")
         temperature, *_, uniform = self.params.draw_params(len(ids) - self._n_prompt)
         if temperature == 0:
             return int(scores.argmax())

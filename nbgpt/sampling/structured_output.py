@@ -1,9 +1,9 @@
-"""Structured output: one of several texts, a match of a regular expression, or JSON that fits a schema.
+"""Structured output: a choice of texts, a match of a regular expression, or JSON that fits a schema.
 
 llguidance (https://github.com/guidance-ai/llguidance) computes which tokens the grammar allows after the text so far;
-all other logits become -inf. <|endoftext|> is allowed exactly where the grammar may end; a text that max_tokens cut
-short (finish_reason "length") is a prefix of one that fits. Text that the grammar forces is tokenized as the tokenizer
-does it; where the grammar leaves a choice, the model also chooses how it is split into tokens.
+the logits of all others become -inf. <|endoftext|> is allowed exactly where the grammar may end; a text that max_tokens
+cuts short (finish_reason "length") is a prefix of one that fits. Where the grammar allows only one text, its tokens are
+the ones that the tokenizer makes of it; elsewhere the model also chooses how the text is split into tokens.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 class HasTokenizer(Protocol):
-    """Anything with a tokenizer, as `nbgpt.Model`."""
+    """Anything with a tokenizer, such as `nbgpt.Model`."""
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer whose ids the grammar is about."""
+        """The tokenizer whose tokens the grammar constrains."""
         ...
 
 
 def choice(model: HasTokenizer, choices: Iterable[str]) -> Constraint:
-    """A logits processor under which the text is one of `choices`.
+    """A logits processor that makes the text one of `choices`.
 
     GPT-2's words begin with the space before them: after "The answer is", use " yes" and " no".
 
@@ -44,7 +44,7 @@ def choice(model: HasTokenizer, choices: Iterable[str]) -> Constraint:
 
 
 def regex(model: HasTokenizer, pattern: str) -> Constraint:
-    r"""A logits processor under which the whole text matches a regular expression.
+    r"""A logits processor that makes the whole text match a regular expression.
 
     The syntax is Rust's (https://docs.rs/regex/#syntax), without look-around and back-references. `.` does not match a
     line break; `\d` and `\w` include all of Unicode.
@@ -57,10 +57,10 @@ def regex(model: HasTokenizer, pattern: str) -> Constraint:
 
 
 def json_schema(model: HasTokenizer, schema: Mapping[str, Any] | bool | str) -> Constraint:
-    """A logits processor under which the text is JSON that fits a schema; True: any JSON.
+    """A logits processor that makes the text JSON that fits a schema; the schema True allows any JSON.
 
-    The JSON is formatted as json.dumps does it, properties in the order of the schema. The model decides where strings
-    and lists end: bound them with maxLength and maxItems.
+    The JSON is formatted as by json.dumps, with properties in the order of the schema. The model decides where strings
+    and lists end; maxLength and maxItems bound them.
 
     Args:
         model: whose tokenizer is used.
@@ -74,7 +74,7 @@ def json_schema(model: HasTokenizer, schema: Mapping[str, Any] | bool | str) -> 
 
 
 class Constraint:
-    """A grammar for new texts; `for_request` gives each request a processor with its own state."""
+    """A compiled grammar; `for_request` makes a logits processor with its own state for each request."""
 
     def __init__(self, tokenizer: Tokenizer, name: str, value: Any) -> None:
         """Compile the grammar.
@@ -100,10 +100,10 @@ class Constraint:
         except (TypeError, ValueError, RecursionError) as error:
             raise self._refusal(str(error)) from None
         self._matcher = LLMatcher(_vocabulary(tokenizer), grammar, log_level=0)
-        self.allowed(self._matcher)
+        self.allowed(self._matcher)  # raises if llguidance cannot use the grammar
 
     def for_request(self, n_prompt: int) -> Follower:
-        """The logits processor of one request, whose first n_prompt ids are outside the grammar."""
+        """A logits processor for one request; the grammar applies to the ids after the first n_prompt."""
         return Follower(self, self._matcher.deep_copy(), n_prompt)
 
     def allowed(self, matcher: LLMatcher) -> np.ndarray:
@@ -125,7 +125,7 @@ class Constraint:
 
 
 class Follower:
-    """The logits processor of one text: bans the tokens that the grammar does not allow next."""
+    """The logits processor of one request: bans the tokens that the grammar does not allow next."""
 
     def __init__(self, constraint: Constraint, matcher: LLMatcher, n_prompt: int) -> None:
         self._constraint = constraint
@@ -169,7 +169,7 @@ class Follower:
 
 
 def _reason(message: str) -> str:
-    """The cause, in at most 80 characters, out of llguidance's message of several lines."""
+    """The cause from llguidance's multi-line error message, cut to 80 characters."""
     lines = [line.strip() for line in message.splitlines()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     reason = errors[0] if errors else lines[0].rpartition("(in regex): ")[2]
@@ -199,7 +199,7 @@ def _grammar_of_schema(schema: Any) -> str:
     text = schema if isinstance(schema, str) else json.dumps(schema)
     if text.strip() == "false":
         raise ValueError("it fits no text")
-    if text.strip() == "true":  # llguidance takes its options from an object alone
+    if text.strip() == "true":  # llguidance applies `defaults` to objects only
         text = "{}"
     return LLMatcher.grammar_from_json_schema(
         text, defaults={"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -207,7 +207,7 @@ def _grammar_of_schema(schema: Any) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A regular expression that matches this text only."""
+    """A regular expression that matches exactly this text."""
     return "".join(c if c.isascii() and c.isalnum() else f"\\x{{{ord(c):x}}}" for c in text)
 
 
@@ -218,11 +218,11 @@ _GRAMMARS = {
 }
 
 
-_VOCABULARIES: dict[int, LLTokenizer] = {}
+_VOCABULARIES: dict[int, LLTokenizer] = {}  # by the id() of our tokenizer
 
 
 def _vocabulary(tokenizer: Tokenizer) -> LLTokenizer:
-    """llguidance's form of a tokenizer. It takes 0.1 s to make and is kept as long as the tokenizer lives."""
+    """llguidance's form of a tokenizer: takes 0.1 s to make, so it is cached as long as the tokenizer lives."""
     from llguidance import LLTokenizer, TokenizerWrapper
 
     key = id(tokenizer)
@@ -233,14 +233,14 @@ def _vocabulary(tokenizer: Tokenizer) -> LLTokenizer:
 
 
 def _end_of(tokenizer: Tokenizer) -> int:
-    """The id that llguidance takes for the end of text. Raises ValueError if the model has none."""
+    """The id to give llguidance as the end of text. Raises ValueError if the model has none."""
     if tokenizer.eos_id is None:
         raise ValueError("this model has no token that ends a text, so it cannot end one of a given form")
     return tokenizer.eos_id
 
 
 class _Vocabulary:
-    """The interface that llguidance's TokenizerWrapper wants; holds the tokenizer by a weak reference."""
+    """A tokenizer as llguidance's TokenizerWrapper expects it; a weak reference, so that the cache keeps none alive."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.eos_token_id = _end_of(tokenizer)

@@ -52,14 +52,14 @@ def score(engine: Engine, tokenizer: Tokenizer, text: Text, *, bos: bool | None 
 
 
 def score_batch(engine: Engine, tokenizer: Tokenizer, texts: Sequence[Text], *, bos: bool | None = None) -> list[Score]:
-    """`score` of each text, with the same bits, many texts in one pass."""
+    """`score` of each text: the same bits, but many texts are read in one pass."""
     batch = encode_batch(engine, tokenizer, texts, bos, room=engine.config.n_ctx + 1)
     return [_score(tokenizer, ids, -nll) for ids, nll in zip(batch, engine.nll_of(batch), strict=True)]
 
 
 def _score(tokenizer: Tokenizer, ids: list[int], logprobs: Any) -> Score:
-    """The score of ids [n] whose tokens after the first have logprobs float64 [n - 1]."""
-    has_bos = ids[0] == tokenizer.bos_id  # a text is never encoded to <|endoftext|>
+    """The score of ids [n]; logprobs float64 [n - 1] are those of ids[1:]."""
+    has_bos = ids[0] == tokenizer.bos_id  # which `bos` has added: no text is encoded as <|endoftext|>
     tokens = ids[1:] if has_bos else ids
     texts = list(map(tokenizer.stream(hidden=()).push, tokens))
     return Score(tokens, texts, ([] if has_bos else [None]) + logprobs.tolist())

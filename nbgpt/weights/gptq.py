@@ -3,8 +3,8 @@
 After Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", in the
 form that Chee et al. 2023, "QuIP", section 3.2, show to be the same: with H = X.T @ X and e an output's errors, one at
 each input, the squared error of the product is e.T @ H @ e = |R.T @ e|^2, where H = R @ R.T and R is upper triangular.
-Entry k of R.T @ e holds the errors of inputs 0..k only. So the weights are rounded one input after the other, each
-moved first by what makes up for the errors before it, and no inverse is needed.
+Entry k of R.T @ e holds the errors of inputs 0..k only. So the weights are rounded input by input, each after a shift
+that compensates for the errors of the inputs before it. No inverse is needed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..abi.layout import GROUP_INT4
 from .quantize import check_int4, fit_int4, round_int4
 
 DAMPING = 0.01
-"""Of the inputs' mean square, added to that of each: keeps H invertible, and trust in a short text within bounds."""
+"""Share of the inputs' mean square, added to H's diagonal: keeps H invertible, and limits trust in a short text."""
 
 
 def quantize_int4(w: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -52,7 +52,7 @@ def quantize_int4(w: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _by_weight(squares: np.ndarray) -> list[np.ndarray]:
-    """Order of the inputs, group by group, largest mean square first: inputs that come first get the least feedback."""
+    """The groups of inputs, largest mean square first: the first to be rounded are shifted the least."""
     starts = np.arange(0, len(squares), GROUP_INT4)
     order = np.argsort(-np.add.reduceat(squares, starts), kind="stable")
     return [np.arange(start, min(start + GROUP_INT4, len(squares))) for start in starts[order]]
@@ -61,7 +61,7 @@ def _by_weight(squares: np.ndarray) -> list[np.ndarray]:
 def _feedback(moments: np.ndarray, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For the inputs in the given order: R with its columns divided by its diagonal, and the diagonal's squares.
 
-    float32 [n_in, n_in], column k: how much of each earlier error input k makes up for; float32 [n_in].
+    float32 [n_in, n_in], column k: how much of each earlier error input k compensates for; float32 [n_in].
     """
     h = moments[np.ix_(inputs, inputs)].astype(np.float32)
     mean_square = np.trace(h) / len(h)

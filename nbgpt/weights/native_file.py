@@ -27,7 +27,7 @@ LAYOUT = "1"
 CLOSED = "this model is closed: load it again"
 DTYPES = tuple(HEAD_DTYPE)
 ITEM_BYTES = {"F32": 4, "F16": 2, "U8": 1}
-"""By the safetensors dtypes that a native file uses."""
+"""Bytes of a number, by safetensors dtype, for those that a native file uses."""
 
 
 def matrix_shapes(name: str, dtype: str, n_in: int, n_out: int) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -85,7 +85,7 @@ class Weights:
 
     @property
     def name(self) -> str:
-        """The model's name, as its file has it, else the file's."""
+        """The model's name in its file; without one, the file's name."""
         return self.metadata.get("name") or self.path.stem
 
     @property
@@ -101,7 +101,7 @@ class Weights:
         return self.block[entry.start : entry.stop]
 
     def closed(self) -> Weights:
-        """What is left of them when the model is closed: all but the numbers."""
+        """The same without the numbers, for a model that has been closed."""
         return replace(self, block=np.zeros(0, np.uint8))
 
     def floats(self, name: str) -> np.ndarray:

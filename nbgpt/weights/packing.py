@@ -32,8 +32,8 @@ def encode(
     """Pack w [n_out, n_in] for a native file -> (values,), (values, scales) or (values, scales, offsets).
 
     moments: second moments of the inputs, which int4 takes into account: float32 [n_in], the mean squares, to weigh
-    the rounding errors; or [n_in, n_in], X.T @ X, to balance them (see gptq.py). scale: what the inputs are
-    multiplied by after the moments were taken, and w was divided by already.
+    the rounding errors; or [n_in, n_in], X.T @ X, to balance them (see gptq.py). scale: float32 [n_in], by which w has
+    been divided, and by which the inputs are multiplied that the moments describe.
     Raises ValueError if weights are not finite or too large for the dtype.
     """
     if dtype in ("float32", "float16"):

@@ -18,10 +18,10 @@ from ..abi.layout import GROUP_INT4, GROUP_INT8, padded
 FLOAT16_MAX = 65504.0
 _SMALLEST_SCALE = np.float32(2.0**-24)  # the least that float16 holds
 _LARGEST_INT8 = 127 * FLOAT16_MAX
-_LARGEST_INT4 = 32768.0  # the offset, a bit outside of the weights, must fit float16
-_MARGINS = (-0.02, 0.01, 0.04, 0.07, 0.10)  # of a group's range that the search leaves out at either end
+_LARGEST_INT4 = 32768.0  # the offset, a little outside the range of the weights, must fit float16
+_MARGINS = (-0.02, 0.01, 0.04, 0.07, 0.10)  # of a group's range, cut off at either end; a negative one widens it
 _REFINEMENTS = 3
-_CHUNK = 1 << 16  # weights that are searched at a time: what stays in the second-level cache
+_CHUNK = 1 << 16  # weights that are searched at a time: they fit in the second-level cache
 
 
 def quantize_int8(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -51,9 +51,9 @@ def dequantize_int8(q: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def quantize_int4(w: np.ndarray, importance: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numbers with the least squared error -> uint8 [n_out, n_in] of 0..15, scales, offsets float16 [n_out, groups].
+    """Round with the least squared error -> uint8 [n_out, n_in] of 0..15, scales, offsets float16 [n_out, groups].
 
-    importance: how much the error at each input counts, float32 [n_in]: the input's mean square, best.
+    importance: weight of the squared error at each input, float32 [n_in]; ideally the input's mean square.
     Raises ValueError if a weight is not finite or too large.
     """
     check_int4(w)
@@ -86,8 +86,8 @@ def check_int4(w: np.ndarray) -> None:
 def fit_int4(groups: np.ndarray, importance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scales and offsets, float32 [...] that float16 holds, for float32 groups [..., n]; importance [..., n].
 
-    The best of some ranges a little wider or narrower than the weights' own, improved by turns: numbers for given
-    scale and offset, then the least-squares line through the weights for given numbers.
+    Tries ranges a little wider or narrower than that of the weights, then refines the best by alternation: round the
+    weights with this scale and offset, then fit scale and offset to the rounded numbers by least squares.
     """
     total = importance.sum(axis=-1, keepdims=True)
     importance = np.where(total > 0, importance / np.where(total > 0, total, 1), np.float32(1 / groups.shape[-1]))
@@ -132,11 +132,11 @@ def round_int4(x: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarr
 
 
 def equalize(gain: np.ndarray, bias: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """What to multiply a LayerNorm's gain and bias [n_in] by and to divide w [n_out, n_in] by: float32 [n_in].
+    """Factors float32 [n_in] by which to multiply a LayerNorm's gain and bias [n_in], and divide w [n_out, n_in].
 
-    The model computes the same, but in each channel the activations and the weights become equally large, so that
-    a channel spoils its group's scale neither here nor there. However LayerNorm and w shared out a channel's size
-    before, the products are the same. It costs nothing at run time.
+    The model computes the same, but in each channel the activations and the weights become equally large, so that no
+    channel dominates the scale of its group in either. The result does not depend on how a channel's magnitude was
+    divided between LayerNorm and w before. It costs nothing at run time.
     After Xiao et al. 2022, "SmoothQuant", with the LayerNorm's parameters in place of measured activations.
     """
     n_out, n_in = w.shape
@@ -145,11 +145,11 @@ def equalize(gain: np.ndarray, bias: np.ndarray, w: np.ndarray) -> np.ndarray:
         part = w[rows].astype(np.float64)
         squares += np.einsum("oi,oi->i", part, part)
     weight, activation = np.sqrt(squares / n_out), np.hypot(gain.astype(np.float64), bias)
-    size = np.sqrt(weight * activation)  # of both, when they are equal
+    size = np.sqrt(weight * activation)  # the magnitude that both get
     least = size[size > 0].min(initial=np.inf)
-    if least == np.inf:  # no channel does anything
+    if least == np.inf:  # no channel is nonzero in both
         return np.ones(n_in, np.float32)
-    size = np.maximum(size, least)  # what multiplies zeros must not stand out among its neighbours
+    size = np.maximum(size, least)  # a channel that is zero in one of them must not dominate in the other
     scale: np.ndarray = np.where(weight > 0, weight / size, size / np.where(activation > 0, activation, size))
     return scale.astype(np.float32)
 
@@ -161,7 +161,7 @@ def pad_inputs(rows: np.ndarray, group: int, fill: int = 0) -> np.ndarray:
 
 
 def _in_groups(w: np.ndarray, group: int) -> np.ndarray:
-    """float32 [n_out, n_in] -> a copy [n_out, groups, group]; the last input repeats, which widens no group's range."""
+    """float32 [n_out, n_in] -> a copy [n_out, groups, group]; padding repeats the last input, within the range."""
     n_out, n_in = w.shape
     return np.pad(w, ((0, 0), (0, padded(n_in, group) - n_in)), mode="edge").reshape(n_out, -1, group)
 

@@ -1,5 +1,6 @@
 """Speculative decoding: the ids of plain decoding, whatever is drafted, and no drafts where they do not pay."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -225,6 +226,27 @@ def test_another_vocabulary_is_refused(model, tmp_path):
         ValueError, match="the draft's vocabulary has 60 tokens, the model's 61; both must have the same"
     ):
         ModelDraft(draft, model)
+
+
+def test_a_draft_does_not_wait_for_a_model_that_is_busy(model, other, always_drafts):
+    """It runs under the target's lock, which the draft model's owner may want: the text goes on without drafts."""
+    is_held, is_written, was_written = threading.Event(), threading.Event(), []
+
+    def hold():
+        with other.lock:
+            is_held.set()
+            was_written.append(is_written.wait(20))  # a safety net: else the test would hang
+
+    holding = threading.Thread(target=hold, daemon=True)
+    holding.start()
+    assert is_held.wait(20)
+    statistics = Statistics()
+    ids = list(speculative_ids(model, PROMPT, 20, SAMPLINGS[1], ModelDraft(other, model), statistics=statistics))
+    is_written.set()
+    holding.join(20)
+    assert was_written == [True]
+    assert ids == plain(model, PROMPT, 20, SAMPLINGS[1])
+    assert statistics.proposed == 0
 
 
 def test_pages_are_given_back(model, other, always_drafts):

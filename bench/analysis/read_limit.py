@@ -1,6 +1,6 @@
 """Is the read bandwidth that `bench` measures what a C program reaches? Both in turn, medians and their ratio.
 
-python bench/read_limit.py [-t 1,2] [--rounds 10]
+python bench/analysis/read_limit.py [-t 1,2] [--rounds 10]
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
-"""Kernels alone, on one thread: GFLOP/s of a prefill's matmul, GB/s of decoding's."""
+"""Matrix multiplication on one thread: GFLOP/s with the rows of a prompt, GB/s with those of decoding."""
 
 import numpy as np
 import pytest
 from numba import njit
 
-from nbgpt.abi.layout import LANES, PAGE, PANELS, ROW_TILE, SAMPLING_BUCKETS, attention_floats, sampling_floats
-from nbgpt.kernels.attention import HeadCache, make_attend
-from nbgpt.kernels.draw import sample
+from nbgpt.abi.layout import LANES, PANELS, ROW_TILE
 from nbgpt.kernels.matmul import MATMULS
 from nbgpt.simd import at, data
 from nbgpt.weights import matrix_shapes
@@ -79,39 +77,3 @@ def test_matmul_of_a_prefill(rate, dtype):
 def test_matmul_of_decoding(rate, dtype, n_rows):
     call, n_bytes = product(dtype, n_rows, 768, 50176)
     rate(call, "GB/s", n_bytes / 1e9)
-
-
-@pytest.mark.parametrize("depth", [64, 1024])
-def test_attention_of_decoding(rate, depth):
-    attend, head_dim = make_attend(1), 64
-    page_size = 2 * PAGE * head_dim
-
-    @njit(error_model="numpy")
-    def call(out, query, pages, table, scratch):
-        cache = HeadCache(data(pages), data(table), page_size, 0, PAGE * head_dim, head_dim, head_dim)
-        for _ in range(100):
-            attend(data(out), head_dim, data(query), head_dim, depth - 1, cache, np.float32(0.125), data(scratch))
-
-    random = np.random.default_rng(0)
-    pages = random.standard_normal(depth // PAGE * page_size, np.float32)
-    out, query, scratch = (
-        np.zeros(head_dim, np.float32),
-        random.standard_normal(head_dim, np.float32),
-        np.zeros(attention_floats(1, head_dim), np.float32),
-    )
-    table = np.arange(depth // PAGE, dtype=np.int32)
-    rate(lambda: call(out, query, pages, table, scratch), "GFLOP/s", 100 * 4 * depth * head_dim / 1e9)
-
-
-@pytest.mark.parametrize(("top_k", "top_p"), [(0, 1.0), (40, 1.0), (40, 0.9), (0, 0.9)])
-def test_sampling(rate, top_k, top_p):
-    n = 50257
-
-    @njit(error_model="numpy")
-    def call(logits, options, buckets, scratch):
-        return sample(data(logits), n, data(options), data(buckets), data(scratch))
-
-    logits = np.random.default_rng(0).standard_normal(n + 64).astype(np.float32) * 3
-    buckets, scratch = np.zeros(SAMPLING_BUCKETS), np.zeros(sampling_floats(n), np.float32)
-    options = np.array([0.8, top_k, top_p, 0.5])
-    rate(lambda: call(logits, options, buckets, scratch), "ids/s", 1)

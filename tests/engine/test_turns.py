@@ -1,0 +1,103 @@
+"""Locks and forks: neither waits for the other for ever, and a child process knows only its own thread."""
+
+import os
+import threading
+
+import pytest
+from models import request_of
+from workload import COMMON, WILD, of_pages
+
+from nbgpt.engine import turns
+from nbgpt.engine.turns import Turns
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no forks")
+
+SAFETY_NET = 20
+"""Seconds after which a thread that waits in vain gives up, so that the test fails and does not hang."""
+
+
+class _WatchedLock:
+    """A reentrant lock that tells when a thread is about to wait for it, and when one has got it."""
+
+    def __init__(self, on_wanted=None, on_taken=None):
+        self._lock = threading.RLock()
+        self._on_wanted, self._on_taken = on_wanted, on_taken
+
+    def acquire(self, *arguments, **options):
+        if self._on_wanted:
+            self._on_wanted()
+        is_taken = self._lock.acquire(*arguments, **options)
+        if is_taken and self._on_taken:
+            self._on_taken()
+        return is_taken
+
+    def release(self):
+        self._lock.release()
+
+    def __enter__(self):
+        self.acquire()
+
+    def __exit__(self, *_):
+        self.release()
+
+
+def _exit_code_of_fork(work=lambda: True):
+    """Run work in a forked child -> 0 if it returns True."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = not work()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_child_does_not_go_on_with_what_its_parents_threads_ask_for(file):
+    """Another thread waits for its turn in `advance` while this one forks: in the child that thread is gone."""
+    model = of_pages(file, 20)
+    mine, theirs = (request_of(model, COMMON[n : n + 30], 5, WILD) for n in (0, 50))
+    for request in (mine, theirs):
+        model.add(request)
+    main, is_asking = threading.get_ident(), threading.Event()
+    model.lock = _WatchedLock(on_wanted=lambda: threading.get_ident() == main or is_asking.set())
+    asking = threading.Thread(target=model.advance, args=([theirs], lambda: False), daemon=True)
+
+    def only_mine_grows():
+        model.advance([mine], lambda: False)
+        return (len(mine.tokens), len(theirs.tokens)) == (1, 0)
+
+    with model.lock:
+        asking.start()
+        assert is_asking.wait(SAFETY_NET)
+        assert _exit_code_of_fork(only_mine_grows) == 0
+    asking.join(SAFETY_NET)
+    assert len(theirs.tokens) == 1
+
+
+def test_a_fork_lets_go_of_a_lock_that_the_owner_of_another_wants(monkeypatch):
+    """As a logits processor of one model does that asks a second one, whose lock the fork has taken already."""
+    first, second = Turns(), Turns()
+    second_is_held, first_is_taken = threading.Event(), threading.Event()
+    first.lock = _WatchedLock(on_taken=first_is_taken.set)
+    monkeypatch.setattr(turns, "_ALL", [first, second])  # a fork takes the locks in this order
+    monkeypatch.setattr(turns, "_PATIENCE", 0.01)
+    got = []
+
+    def ask_first_from_second():
+        with second.lock:
+            second_is_held.set()
+            first_is_taken.wait(SAFETY_NET)
+            got.append(first.lock.acquire(timeout=SAFETY_NET))
+            if got[0]:
+                first.lock.release()
+
+    asking = threading.Thread(target=ask_first_from_second, daemon=True)
+    asking.start()
+    assert second_is_held.wait(SAFETY_NET)
+    assert _exit_code_of_fork() == 0
+    asking.join(SAFETY_NET)
+    assert got == [True]
+    for one in (first, second):
+        assert one.lock.acquire(blocking=False)
+        one.lock.release()
