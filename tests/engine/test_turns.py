@@ -4,7 +4,7 @@ import os
 import threading
 
 import pytest
-from models import request_of
+from models import advance, request_of
 from workload import COMMON, WILD, of_pages
 
 from nbgpt.engine import turns
@@ -54,17 +54,17 @@ def _exit_code_of_fork(work=lambda: True):
 
 
 def test_a_child_does_not_go_on_with_what_its_parents_threads_ask_for(file):
-    """Another thread waits for its turn in `advance` while this one forks: in the child that thread is gone."""
+    """Another thread waits for its turn while this one forks: in the child that thread is gone."""
     model = of_pages(file, 20)
     mine, theirs = (request_of(model, COMMON[n : n + 30], 5, WILD) for n in (0, 50))
     for request in (mine, theirs):
         model.add(request)
     main, is_asking = threading.get_ident(), threading.Event()
     model.lock = _WatchedLock(on_wanted=lambda: threading.get_ident() == main or is_asking.set())
-    asking = threading.Thread(target=model.advance, args=([theirs], lambda: False), daemon=True)
+    asking = threading.Thread(target=advance, args=(model, [theirs]), daemon=True)
 
     def only_mine_grows():
-        model.advance([mine], lambda: False)
+        advance(model, [mine])
         return (len(mine.tokens), len(theirs.tokens)) == (1, 0)
 
     with model.lock:
