@@ -17,6 +17,7 @@ from .info import define_info
 from .parser import Parser
 from .repl import define_repl
 from .score import define_score
+from .serve import define_serve
 from .terminal import give_up_output, note
 from .warmup import define_warmup
 
@@ -44,6 +45,7 @@ def _new_parser() -> Parser:
         define_info,
         define_eval,
         define_score,
+        define_serve,
         define_embed,
         define_explain,
         define_bench,

@@ -32,12 +32,17 @@ def add(commands: Commands, name: str, text: str, run: Callable[[argparse.Namesp
 
 
 def add_model(command: argparse._ActionsContainer) -> None:
-    """Add the options that say which model to load, and how: --model, --dtype, --threads, --kv-dtype, --kv-memory."""
+    """Add the option that says which model to load, and those of `add_loading`."""
     command.add_argument(
         "-m",
         "--model",
         help="native file, folder or file of official weights, or name; default: the embedded story-34m",
     )
+    add_loading(command)
+
+
+def add_loading(command: argparse._ActionsContainer) -> None:
+    """Add the options that say how to load a model: --dtype, --threads, --kv-dtype, --kv-memory."""
     command.add_argument("--dtype", choices=DTYPES, help="type of the weights; default: what the file has, or int8")
     command.add_argument("-t", "--threads", type=int, help="default: the physical cores there are")
     command.add_argument(

@@ -68,7 +68,7 @@ class Scheduler:
         n_pages = -(-runner.config.n_ctx // PAGE) * PREFIX_CONTEXTS
         self.prefix_cache = PrefixCache(runner.cache, min(n_pages, runner.cache.n_pages // 2))
         self.kept = KeptTexts(runner.cache)
-        self.n_preemptions = 0
+        self.n_preemptions = self.n_prompt_tokens = self.n_cached_tokens = 0
         self._max_running = max_running
         self._queue = RequestQueue()
         self._in_step: list[Request] = []  # of a step under way, so that none goes on after one that was cut short
@@ -207,6 +207,8 @@ class Scheduler:
             return False
         request.state = State.RUNNING
         if not request.timing.new_tokens and not request.timing.prefill_seconds:
+            self.n_prompt_tokens += request.timing.prompt_tokens
+            self.n_cached_tokens += sequence.length
             request.timing.prompt_tokens -= sequence.length
         return True
 

@@ -1,0 +1,188 @@
+"""From the chunks of a job to answers: whole, or as server-sent events while the text is made."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from ..sampling.logprobs import TokenLogprob
+from ..tokenizer import Tokenizer
+from .errors import ApiError
+from .generation import Generation, Server
+from .worker import Chunk
+
+
+class Shape(Protocol):
+    """How an API lays out a choice."""
+
+    whole_object: str
+    chunk_object: str
+    id_prefix: str
+
+    def choice(self, text: str, logprobs: list[TokenLogprob] | None) -> dict[str, Any]:
+        """The fields of a whole text."""
+        ...
+
+    def delta(self, text: str, logprobs: list[TokenLogprob] | None, is_first: bool, offset: int) -> dict[str, Any]:
+        """The fields of a part of a text, which begins with the given character."""
+        ...
+
+
+def head_of(generation: Generation, shape: Shape, is_chunk: bool) -> dict[str, Any]:
+    """The fields that all answers begin with."""
+    return {
+        "id": shape.id_prefix + uuid.uuid4().hex,
+        "object": shape.chunk_object if is_chunk else shape.whole_object,
+        "created": int(time.time()),
+        "model": generation.served.name,
+        "system_fingerprint": generation.served.fingerprint,
+    }
+
+
+def usage_of(generation: Generation) -> dict[str, int]:
+    """Tokens of the prompts, each counted once, and of all samples."""
+    requests = [writer.request for writer in generation.job.writers]
+    n_prompt = sum(len(request.prompt) for request in requests[:: generation.n_samples])
+    n_new = sum(len(request.tokens) for request in requests)
+    return {"prompt_tokens": n_prompt, "completion_tokens": n_new, "total_tokens": n_prompt + n_new}
+
+
+async def watch(receive: Receive, generation: Generation) -> None:
+    """End the texts when the client goes away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    generation.job.cancel()
+
+
+async def whole(server: Server, request: Request, generation: Generation, shape: Shape, has_logprobs: bool) -> Response:
+    """The answer to a request that does not stream."""
+    texts = [""] * len(generation.job.writers)
+    watching = asyncio.ensure_future(watch(request.receive, generation))
+    deadline = asyncio.get_running_loop().call_later(server.limits.timeout, generation.job.cancel)
+    try:
+        async for chunks in generation.job.chunks():
+            for chunk in chunks:
+                texts[chunk.index] += chunk.text
+    except MemoryError as error:
+        raise ApiError(503, str(error)) from None
+    except ValueError as error:  # of a grammar that leaves no token
+        raise ApiError(400, str(error)) from None
+    finally:
+        generation.job.cancel()
+        deadline.cancel()
+        watching.cancel()
+    choices = [
+        shape.choice(texts[index], writer.logprobs if has_logprobs else None)
+        | {"index": place, "finish_reason": writer.request.finish_reason, "seed": writer.request.params.seed}
+        for place, index in enumerate(_best(generation))
+        for writer in [generation.job.writers[index]]
+    ]
+    return JSONResponse({**head_of(generation, shape, False), "choices": choices, "usage": usage_of(generation)})
+
+
+def _best(generation: Generation) -> list[int]:
+    """The writers that are answered: of each prompt the n whose tokens are the likeliest on average."""
+    writers, step = generation.job.writers, generation.n_samples
+    if generation.n == step:
+        return list(range(len(writers)))
+
+    def mean(index: int) -> float:
+        logprobs = [one.logprob for one in writers[index].logprobs if one.logprob is not None]
+        return sum(logprobs) / max(1, len(logprobs))
+
+    groups = (range(start, start + step) for start in range(0, len(writers), step))
+    return [index for group in groups for index in sorted(group, key=mean, reverse=True)[: generation.n]]
+
+
+class EventStream(Response):
+    """Server-sent events; all that is ready leaves in one write, and a client that does not take it is cut off."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, server: Server, generation: Generation, shape: Shape, has_logprobs: bool, has_usage: bool
+    ) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._server, self._generation, self._shape = server, generation, shape
+        self._has_logprobs, self._has_usage = has_logprobs, has_usage
+        self._has_given_up = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer by ASGI's protocol."""
+        job, limits, loop = self._generation.job, self._server.limits, asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        watching = asyncio.ensure_future(watch(receive, self._generation))
+        deadline = loop.call_later(limits.timeout, job.cancel)
+
+        async def write(message: Message) -> None:
+            stall = loop.call_later(limits.client_timeout, self._give_up, task)
+            try:
+                await send(message)
+            finally:
+                stall.cancel()
+
+        try:
+            await write({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async for events in self._events():
+                await write({"type": "http.response.body", "body": events, "more_body": True})
+            await write({"type": "http.response.body", "body": b"", "more_body": False})
+        except asyncio.CancelledError:
+            if not self._has_given_up:
+                raise
+        finally:
+            job.cancel()
+            deadline.cancel()
+            watching.cancel()
+
+    def _give_up(self, task: asyncio.Task[Any]) -> None:
+        """The client does not read."""
+        self._has_given_up = True
+        task.cancel()
+
+    async def _events(self) -> AsyncIterator[bytes]:
+        head = json.dumps(head_of(self._generation, self._shape, True), ensure_ascii=False)[:-1]
+        null_usage = ', "usage": null' if self._has_usage else ""
+        offsets: dict[int, int] = {}
+        try:
+            async for chunks in self._generation.job.chunks():
+                parts = [
+                    f'data: {head}, "choices": [{self._choice(chunk, offsets)}]{null_usage}}}\n\n' for chunk in chunks
+                ]
+                yield "".join(parts).encode()
+        except Exception as error:
+            failure = error if isinstance(error, ApiError) else ApiError(500, str(error))
+            yield f"data: {json.dumps(failure.body())}\n\n".encode()
+            return
+        if self._has_usage:
+            usage = json.dumps(usage_of(self._generation))
+            yield f'data: {head}, "choices": [], "usage": {usage}}}\n\n'.encode()
+        yield b"data: [DONE]\n\n"
+
+    def _choice(self, chunk: Chunk, offsets: dict[int, int]) -> str:
+        """A choice as JSON; offsets: how many characters of each text were sent."""
+        is_first, offset = chunk.index not in offsets, offsets.get(chunk.index, 0)
+        offsets[chunk.index] = offset + len(chunk.text)
+        fields = {"index": chunk.index, "finish_reason": chunk.finish_reason}
+        fields |= self._shape.delta(chunk.text, chunk.logprobs if self._has_logprobs else None, is_first, offset)
+        if is_first:
+            fields["seed"] = self._generation.job.writers[chunk.index].request.params.seed
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def token_text(tokenizer: Tokenizer, token: int) -> str:
+    """A token alone, as OpenAI shows it: bytes that are no character stand in hexadecimal after `bytes:`."""
+    octets = tokenizer.tokens[token] if token in tokenizer else b""
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in octets)

@@ -1,0 +1,180 @@
+"""From the body of a request to a job: its options checked, its prompts encoded, its writers in the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..text.options import parse
+from ..text.prompts import Text, is_one, new_writers
+from ..text.stream import Writer
+from .chat_template import ChatTemplate
+from .errors import ApiError
+from .limits import Limits
+from .metrics import Metrics
+from .schemas import GenerationFields, given
+from .served import Models, Served
+from .worker import Job, Worker
+
+_Result = TypeVar("_Result")
+_LONG = 4096
+"""Characters of prompts that are encoded in the loop's own thread; what takes longer goes to another."""
+
+
+@dataclass
+class Server:
+    """What the routes of an application share."""
+
+    models: Models
+    worker: Worker
+    limits: Limits
+    metrics: Metrics
+    chat_template: ChatTemplate | None
+    executor: ThreadPoolExecutor
+
+    async def in_thread(self, work: Callable[[], _Result]) -> _Result:
+        """Do what takes a while beside the loop. Its ValueErrors are the client's."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.executor, work)
+        except (ValueError, TypeError) as error:
+            raise ApiError(400, str(error)) from None
+
+
+@dataclass
+class Generation:
+    """A job, and the number of samples of each prompt that its answer has."""
+
+    served: Served
+    job: Job
+    n_samples: int
+    n: int
+
+
+async def begin(
+    server: Server,
+    body: GenerationFields,
+    prompts: list[Text],
+    options: Mapping[str, Any],
+    best_of: int | None = None,
+) -> Generation:
+    """Begin to continue prompts.
+
+    options: those of `Model.generate`, as `options_of` has them, and what the route adds.
+    Raises ApiError for what the model cannot do, and when the queue is full.
+    """
+    served, n = server.models.find(body.model), body.n or 1
+    n_samples = best_of or n
+    if n_samples < n:
+        raise ApiError(400, f"best_of is {best_of}; it must be at least n, {n}", param="best_of")
+    if n_samples > n and body.stream:
+        raise ApiError(400, "best_of cannot be streamed: the best texts are known at the end", param="best_of")
+    if not 1 <= len(prompts) * n_samples <= server.limits.max_texts:
+        raise ApiError(400, f"{len(prompts)} prompts x {n_samples} texts; at most {server.limits.max_texts} in all")
+    if n_samples > n:
+        options = {"logprobs": 0, **options}
+
+    def write() -> list[Writer]:
+        engine, tokenizer = served.model.engine, served.model.tokenizer
+        params, asked = parse(tokenizer, options)
+        return [
+            writer
+            for prompt in prompts
+            for writer in new_writers(engine, tokenizer, prompt, params, asked, n=n_samples)
+        ]
+
+    writers = await _written(server, write, prompts, options)
+    job = Job(served.model.engine, writers, bool(body.stream))
+    server.worker.submit(job)
+    return Generation(served, job, n_samples, n)
+
+
+async def _written(
+    server: Server, write: Callable[[], list[Writer]], prompts: list[Text], options: Mapping[str, Any]
+) -> list[Writer]:
+    """Make the writers here if that is quick, else in another thread; a grammar has a time limit."""
+    has_grammar = not _GRAMMARS.isdisjoint(options)
+    try:
+        if not has_grammar and sum(map(len, prompts)) <= _LONG:
+            return write()
+        limit = server.limits.grammar_seconds if has_grammar else None
+        return await asyncio.wait_for(server.in_thread(write), limit)
+    except asyncio.TimeoutError:
+        raise ApiError(400, f"the grammar took more than {server.limits.grammar_seconds:g} s to compile") from None
+    except (ValueError, TypeError) as error:
+        raise _refused(error) from None
+    except ImportError as error:
+        raise ApiError(400, str(error)) from None
+
+
+def _refused(error: Exception) -> ApiError:
+    """A ValueError of an option begins with the option's name."""
+    message = str(error)
+    name = message.split(" ", 1)[0]
+    code = "context_length_exceeded" if "context" in message else None
+    return ApiError(
+        400, message, param=name if name in GenerationFields.model_fields or "_" in name else None, code=code
+    )
+
+
+def prompts_of(prompt: Any) -> list[Text]:
+    """One prompt or several, as a list."""
+    return [prompt] if is_one(prompt) else list(prompt)
+
+
+_GRAMMARS = {"choice", "regex", "json_schema"}
+
+
+def options_of(body: GenerationFields, limits: Limits) -> dict[str, Any]:
+    """The options of `Model.generate` that a body asks for. Raises ApiError for those beyond the limits."""
+    options = dict(given(body))
+    grammar = _grammar(body)
+    size = max(
+        (len(value) if isinstance(value, str) else len(json.dumps(value)) for value in grammar.values()), default=0
+    )
+    if size > limits.max_grammar:
+        name = next(iter(grammar))
+        raise ApiError(400, f"{name} has {size} characters; at most {limits.max_grammar}", param=name)
+    if body.logit_bias is not None:
+        options["logit_bias"] = _bias(body.logit_bias)
+    stops = [body.stop] if isinstance(body.stop, (str, int)) else body.stop or []
+    longest = max((len(stop) for stop in stops if isinstance(stop, str)), default=0)
+    if len(stops) > limits.max_stops or longest > limits.max_stop_length:
+        message = f"stop has {len(stops)} texts of up to {longest} characters; at most {limits.max_stops} of "
+        raise ApiError(400, message + str(limits.max_stop_length), param="stop")
+    options["max_time"] = min(options.get("max_time", limits.timeout), limits.timeout)
+    return options | grammar
+
+
+def check_logprobs(n: int | None, limits: Limits) -> None:
+    """Raise ApiError for more than the server gives."""
+    if n is not None and n > limits.max_logprobs:
+        raise ApiError(400, f"logprobs is {n}; at most {limits.max_logprobs}", param="logprobs")
+
+
+def _grammar(body: GenerationFields) -> dict[str, Any]:
+    """The one form that the text must have, by its option; nothing if it is free."""
+    forms = {"json_schema": body.guided_json, "regex": body.guided_regex, "choice": body.guided_choice}
+    forms = {name: form for name, form in forms.items() if form is not None}
+    if schema := getattr(body, "json_schema", None):
+        forms["json_schema"] = schema
+    if body.response_format and body.response_format.type == "json_object":
+        forms["json_schema"] = True
+    if body.response_format and body.response_format.type == "json_schema":
+        try:
+            forms["json_schema"] = (body.response_format.json_schema or {})["schema"]
+        except KeyError:
+            raise ApiError(400, "response_format.json_schema has no schema", param="response_format") from None
+    if len(forms) > 1:
+        raise ApiError(400, f"{' and '.join(forms)} are given; choose one form of the text", param=next(iter(forms)))
+    return forms
+
+
+def _bias(given: Mapping[str, float]) -> dict[int, float]:
+    try:
+        return {int(token): bias for token, bias in given.items()}
+    except ValueError as error:
+        raise ApiError(400, f"logit_bias: its keys must be token ids ({error})", param="logit_bias") from None

@@ -1,0 +1,219 @@
+"""The engine thread: it runs the steps of all models, and never waits for a client."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from ..engine.engine import Engine
+from ..engine.request import State
+from ..sampling.logprobs import TokenLogprob
+from ..text.stream import Writer
+from .errors import ApiError
+from .metrics import Metrics, TextTiming
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What a step has added to one text of a job."""
+
+    index: int
+    text: str
+    logprobs: list[TokenLogprob]
+    finish_reason: str | None
+
+
+class Job:
+    """The texts of one HTTP request. Made, and iterated over, in the thread of asyncio's loop."""
+
+    def __init__(self, engine: Engine, writers: Sequence[Writer], is_streamed: bool) -> None:
+        self.engine, self.writers, self.is_streamed = engine, writers, is_streamed
+        self.timings = [TextTiming(time.monotonic()) for _ in writers]
+        self._n_sent = [0] * len(writers)  # log-probabilities
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._chunks: list[Chunk] = []
+        self._error: BaseException | None = None
+
+    def cancel(self) -> None:
+        """End all texts before the next step. Any thread may call this."""
+        for writer in self.writers:
+            writer.request.cancel()
+
+    async def chunks(self) -> AsyncIterator[list[Chunk]]:
+        """What is new, as soon as there is some; raises what ended the texts."""
+        n_open = len(self.writers)
+        while n_open:
+            await self._news.wait()
+            self._news.clear()
+            if self._error is not None:
+                raise self._error
+            chunks, self._chunks = self._chunks, []
+            n_open -= sum(chunk.finish_reason is not None for chunk in chunks)
+            yield chunks
+
+    def collect(self, index: int) -> Chunk | None:
+        """What a writer has written since the last time, if that is to be sent now. For the engine thread."""
+        writer = self.writers[index]
+        if not (writer.is_closed or (self.is_streamed and writer.pieces)):
+            return None
+        text = "".join(writer.pieces)
+        writer.pieces.clear()
+        start, self._n_sent[index] = self._n_sent[index], len(writer.logprobs)
+        return Chunk(index, text, writer.logprobs[start:], writer.request.finish_reason if writer.is_closed else None)
+
+    def deliver(self, chunks: list[Chunk], error: BaseException | None) -> None:
+        """Hand over what is new. For the thread of the loop."""
+        self._chunks += chunks
+        self._error = error
+        self._news.set()
+
+
+@dataclass(eq=False)
+class _Open:
+    """A text that has not ended."""
+
+    job: Job
+    index: int
+
+    @property
+    def writer(self) -> Writer:
+        return self.job.writers[self.index]
+
+    @property
+    def timing(self) -> TextTiming:
+        return self.job.timings[self.index]
+
+
+class Worker:
+    """Runs jobs of any number of models, a step of each model in turn, in a thread of its own."""
+
+    def __init__(self, max_batch: int, max_queue: int, metrics: Metrics) -> None:
+        """max_batch: texts of a model that grow at a time. max_queue: texts that may wait for a place."""
+        self._max_batch, self._max_queue, self._metrics = max_batch, max_queue, metrics
+        self._changed = threading.Condition()
+        self._open: dict[Engine, list[_Open]] = defaultdict(list)  # by arrival
+        self._is_stopping = self._has_started = False
+        self._thread = threading.Thread(target=self._run, name="nbgpt-engine", daemon=True)
+
+    def stop(self) -> None:
+        """Cancel what is open and end the thread."""
+        with self._changed:
+            self._is_stopping = True
+            for texts in self._open.values():
+                for text in texts:
+                    text.writer.request.cancel()
+            self._changed.notify()
+        if self._has_started:
+            self._thread.join()
+
+    @property
+    def is_alive(self) -> bool:
+        """False if the thread has died."""
+        return not self._has_started or self._thread.is_alive()
+
+    def counts(self) -> tuple[int, int]:
+        """Texts that grow, and texts that wait for a place or for memory."""
+        with self._changed:
+            texts = [text for texts in self._open.values() for text in texts]
+        n_running = sum(text.writer.request.state is State.RUNNING for text in texts)
+        return n_running, len(texts) - n_running
+
+    @property
+    def is_full(self) -> bool:
+        """True if no further text is taken."""
+        with self._changed:
+            return self._n_open() >= self._max_batch + self._max_queue
+
+    def _n_open(self) -> int:
+        return sum(map(len, self._open.values()))
+
+    def submit(self, job: Job) -> None:
+        """Let the engine thread work on a job.
+
+        Raises ApiError: the queue is full, or the KV cache can never hold one of its texts.
+        """
+        with self._changed:
+            places = self._max_batch + self._max_queue - self._n_open()
+            if len(job.writers) > places:
+                raise ApiError(429, f"{len(job.writers)} texts are too many now: {max(0, places)} places are free")
+            try:
+                for writer in job.writers:
+                    job.engine.add(writer.request)
+            except ValueError as error:
+                raise ApiError(400, str(error), code="context_length_exceeded") from None
+            self._open[job.engine] += [_Open(job, index) for index in range(len(job.writers))]
+            self._changed.notify()
+            if not self._has_started:
+                self._has_started = True
+                self._thread.start()
+
+    # --- In the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._n_open() or self._is_stopping)
+                if self._is_stopping and not self._n_open():
+                    return
+                work = {engine: list(texts) for engine, texts in self._open.items() if texts}
+            for engine, texts in work.items():
+                self._step(engine, texts)
+
+    def _step(self, engine: Engine, texts: list[_Open]) -> None:
+        """One step of a model; then what came of it goes to the jobs."""
+        growing = texts[: self._max_batch]
+        error: Exception | None = None
+        try:
+            with engine.asking([text.writer.request for text in growing]):
+                engine.advance(lambda: False)
+        except Exception as raised:  # of the pass: all that took part have ended with it
+            error = raised
+        cancelled = [text for text in texts[self._max_batch :] if text.writer.request.is_cancelled]
+        news: dict[Job, list[Chunk]] = defaultdict(list)
+        failed: dict[Job, BaseException] = {}
+        for text in [*growing, *cancelled]:
+            if reason := text.writer.request.error or error:
+                failed[text.job] = reason
+            elif text in cancelled:
+                failed[text.job] = ApiError(503, "the request was cancelled before it began")
+            else:
+                text.writer.update()
+                self._metrics.observe(text.writer.request, text.timing)
+                if chunk := text.job.collect(text.index):
+                    news[text.job].append(chunk)
+        self._close(engine, failed)
+        self._deliver(news, failed)
+
+    def _close(self, engine: Engine, failed: dict[Job, BaseException]) -> None:
+        """Take the texts out that have ended, with all texts of a job that has failed."""
+        with self._changed:
+            ended = [text for text in self._open[engine] if text.writer.is_closed or text.job in failed]
+            self._open[engine] = [text for text in self._open[engine] if text not in ended]
+        if ended:
+            engine.retire([text.writer.request for text in ended])
+        for text in ended:
+            self._metrics.note_end(text.writer.request, text.timing)
+
+    def _deliver(self, news: dict[Job, list[Chunk]], failed: dict[Job, BaseException]) -> None:
+        """Hand the news over, in one call for all jobs of a loop; whole answers when their last text has ended."""
+        batches: dict[asyncio.AbstractEventLoop, list[tuple[Job, list[Chunk], BaseException | None]]] = defaultdict(
+            list
+        )
+        for job in {**news, **failed}:
+            batches[job._loop].append((job, news[job], failed.get(job)))
+        for loop, batch in batches.items():
+            try:
+                loop.call_soon_threadsafe(_hand_over, batch)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                for job, _, _ in batch:
+                    job.cancel()
+
+
+def _hand_over(batch: list[tuple[Job, list[Chunk], BaseException | None]]) -> None:
+    for job, chunks, error in batch:
+        job.deliver(chunks, error)
