@@ -10,6 +10,9 @@ import numpy as np
 
 from ..config import GPT2Config
 
+CONVERT_ORIGINAL = "convert the model's original folder instead"
+"""What to do with a GGUF file that does not have its whole vocabulary."""
+
 
 class FormatError(ValueError):
     """A damaged or unknown file; the message has the file, what was expected, what was found and the cure."""

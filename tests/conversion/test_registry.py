@@ -306,7 +306,9 @@ def test_other_models_without_a_vocabulary_are_refused(own_home, n_vocab, fields
     (folder / "config.json").write_text(json.dumps({**config, **fields}))
     with pytest.raises(FormatError) as caught:
         open_model(folder)
-    assert f"{folder}: no vocabulary beside the weights, and {reason}; save it with AutoTokenizer" in str(caught.value)
+    assert f"{folder}: no vocabulary beside the weights, and {reason}; put its tokenizer.json beside" in str(
+        caught.value
+    )
     assert not (own_home / "converted").exists() or not conversions(own_home)
 
 

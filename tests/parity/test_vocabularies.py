@@ -283,6 +283,15 @@ def test_any_ids_make_some_text(pair, rng):
 # ---- GPT-2's two files
 
 
+def test_two_files_without_a_token_for_each_byte(tmp_path):
+    bytes_of_the_corpus().model.save(str(tmp_path))
+    peer = transformers.GPT2Tokenizer.from_pretrained(tmp_path)
+    own = ours(tmp_path, len(peer))
+    for text in TEXTS:
+        assert own.encode(text) == encode(peer, text)
+        assert own.decode(own.encode(text)) == decode(peer, encode(peer, text))
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["", "BOM"])
 def test_two_files(tmp_path, end, mark):
