@@ -130,7 +130,6 @@ def _downloaded(name: str) -> Path | None:
 def _converted(source: Path, name: str, dtype: str | None) -> Weights:
     """The native file made from these weights; made now if it is not there or is damaged, or if they have changed."""
     from ..formats import FormatError, open_checkpoint
-    from ..formats.vocabulary import GPT2S
     from .convert import VERSION
 
     dtype = dtype or DEFAULT_DTYPE
@@ -142,8 +141,7 @@ def _converted(source: Path, name: str, dtype: str | None) -> Weights:
     if _is_there(output):
         with suppress(FormatError):
             weights = load(output)
-            if weights.metadata.get("vocabulary") == GPT2S:
-                _say(name, GPT2S)
+            _say(name, weights.metadata["vocabulary"])
             return weights
     convert_with_progress(checkpoint, dtype, output, name=name)
     for older in set(folder.glob(f"*-{place}-*-{dtype}.safetensors")) - {output}:
