@@ -260,6 +260,19 @@ def test_a_models_stream(pair, tmp_path):
         assert "<|user|>" not in ignored.text
 
 
+def test_a_search_goes_on_with_a_text_as_a_stream_does(pair, tmp_path):
+    """The space that its text begins with is kept, and neither added nor hidden tokens stop it."""
+    peer, _ = pair
+    ids = encode(peer, "The kernels <|user|>covid19 are compiled by Numba")
+    with reciting(tmp_path, peer, ids) as model:
+        for at in range(1, len(ids)):
+            whole, n = decode(peer, ids), len(ids) - at
+            beam = model.beam_search(ids[:at], 2, max_tokens=n)[0]
+            for found in (beam, model.contrastive_search(ids[:at], max_tokens=n, alpha=0)):
+                assert found.tokens == ids[at:]
+                assert decode(peer, ids[:at]) + found.text == whole
+
+
 def test_bytes_of_tokens_make_the_text(pair):
     """But for the space that some kinds leave out where a text begins."""
     peer, own = pair
