@@ -114,6 +114,12 @@ def with_optimizer(key):
     return container
 
 
+def among_others(state):
+    """With tensors of other purposes, of every kind."""
+    kinds = (torch.complex64, torch.float8_e4m3fn, torch.uint16, torch.int8, torch.bool, torch.float64)
+    return {**state, **{f"of {kind}": torch.ones(3).to(kind) for kind in kinds}}
+
+
 # nanoGPT
 
 
@@ -238,6 +244,10 @@ WEIGHTS: dict[tuple[str, str], Callable[[Path], Made]] = {
     ),
     ("Lightning's `{'state_dict': ...}` with `model.`", "torch"): lambda folder: torch_saved(
         folder, "model.pt", with_optimizer("state_dict"), "model."
+    ),
+    ("state dict, zip, among other tensors", "torch"): lambda folder: torch_saved(folder, container=among_others),
+    ("state dict, legacy, among other tensors", "torch"): lambda folder: torch_saved(
+        folder, container=among_others, zipped=False
     ),
     ("nanoGPT's ckpt.pt", "torch"): nanogpt,
     ("the same, compiled, bias=False", "torch"): lambda folder: nanogpt(folder, bias=False, prefix="_orig_mod."),
