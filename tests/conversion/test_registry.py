@@ -343,10 +343,13 @@ def test_a_user_without_a_home_has_the_embedded_model(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o500], ids=["not entered", "read-only"])
-def test_a_home_of_another_user(own_home, folder, mode):
+def test_a_home_of_another_user(own_home, folder, mode, monkeypatch):
     own_home.mkdir()
+    monkeypatch.setenv("HF_HOME", str(own_home / "hf"))
     with unprivileged(own_home, mode):
         assert open_model().path == paths.shipped("story-34m-int8.safetensors")
+        assert not_found("gpt2") == "gpt2 is not on this machine: run `python -m nbgpt download gpt2`"
+        assert not_found("gpt3").startswith("no file, folder or model is called 'gpt3'; did you mean gpt2")
         with pytest.raises(PermissionError) as caught:
             open_model(folder)
     assert str(caught.value) == (
