@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from models import open_model, read
 from test_transformers import torch, transformers
-from test_vocabularies import TEXTS, decode, encode
+from test_vocabularies import decode, encode
+from trained_vocabularies import TEXTS
 from zoo_checkpoints import TEXT, TRANSFORMERS_4, WEIGHTS, Made
 from zoo_vocabularies import FORMS, REFUSED, VOCABULARIES, make
 

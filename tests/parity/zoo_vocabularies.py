@@ -1,4 +1,4 @@
-"""The vocabularies of test_vocabularies.py in each kind of checkpoint, as its own writer puts them there."""
+"""The vocabularies of trained_vocabularies.py in each kind of checkpoint, as its own writer puts them there."""
 
 import json
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from test_vocabularies import KINDS
+from trained_vocabularies import KINDS
 from zoo_checkpoints import (
     SIZES,
     Made,
