@@ -228,9 +228,10 @@ class Model:
         """The continuations of a prompt that are likeliest as a whole, best first: see `beam_search.beam_search`."""
         from .decoding.beam_search import beam_search
 
+        ids = self.encode(prompt, bos)
         found = beam_search(
             self.engine,
-            self.encode(prompt, bos),
+            ids,
             num_beams,
             max_tokens,
             num_return=num_return,
@@ -238,7 +239,8 @@ class Model:
             early_stopping=early_stopping,
             eos_ids=self.tokenizer.eos_ids,
         )
-        return [Continuation(self.tokenizer.decode(one.ids), one.ids, one.score, one.finish_reason) for one in found]
+        decode = partial(self.tokenizer.decode_after, ids)
+        return [Continuation(decode(one.ids), one.ids, one.score, one.finish_reason) for one in found]
 
     def contrastive_search(
         self, prompt: Text = "", *, alpha: float = 0.6, k: int = 4, max_tokens: int = 50, bos: bool | None = None
@@ -249,7 +251,8 @@ class Model:
         ids = self.encode(prompt, bos)
         eos_ids = self.tokenizer.eos_ids
         found = list(contrastive_search(self.engine, ids, max_tokens, alpha=alpha, k=k, eos_ids=eos_ids))
-        return Continuation(self.tokenizer.decode(found), found, None, "length" if len(found) == max_tokens else "stop")
+        finish_reason = "length" if len(found) == max_tokens else "stop"
+        return Continuation(self.tokenizer.decode_after(ids, found), found, None, finish_reason)
 
     def session(self) -> Session:
         """A session: each of its texts reads only what follows the common beginning with the last one."""

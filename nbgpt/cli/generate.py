@@ -150,12 +150,10 @@ def _read_prompt(options: argparse.Namespace) -> str:
 
 
 def _ids_of(prompt: str) -> list[int]:
-    try:
-        return [int(part) for part in prompt.replace(",", " ").split()]
-    except ValueError:
-        raise ValueError(
-            f"--ids is given and the prompt is {prompt!r:.60}; it must be token ids, as 464 3290"
-        ) from None
+    parts = prompt.replace(",", " ").split()
+    if not parts or not all(part.isascii() and part.isdecimal() for part in parts):
+        raise ValueError(f"--ids is given and the prompt is {prompt!r:.60}; it must be token ids, as 464 3290")
+    return [int(part) for part in parts]
 
 
 def _note_figures(stream: Stream, model: Model, is_quiet: bool) -> None:

@@ -21,7 +21,7 @@ _OF_BEAMS = ("num_beams", "num_return", "length_penalty", "early_stopping")
 _OF_CONTRAST = ("penalty_alpha", "top_k")
 _OF_BOTH = (
     *("prompt", "file", "model", "dtype", "threads", "kv_dtype", "quiet"),
-    *("max_tokens", "bos", "echo", "json", "run"),
+    *("max_tokens", "bos", "echo", "json", "run", "ids", "special"),
 )
 
 
@@ -70,15 +70,15 @@ def search(model: Model, prompt: Text, options: argparse.Namespace) -> None:
     from ..text.completion import Usage
 
     given = vars(options)
-    asked = {name: given[name] for name in (*_OF_BEAMS, "max_tokens", "bos") if name in given}
+    asked = {name: given[name] for name in (*_OF_BEAMS, "max_tokens") if name in given}
+    ids = model.encode(prompt, given.get("bos"), special=given.get("special", False))
     if "num_beams" in given:
         if "early_stopping" in given:
             asked["early_stopping"] = {"true": True, "false": False}.get(given["early_stopping"], "never")
-        found = model.beam_search(prompt, **asked)
+        found = model.beam_search(ids, **asked)
     else:
         k = {"k": given["top_k"]} if "top_k" in given else {}
-        found = [model.contrastive_search(prompt, alpha=given["penalty_alpha"], **k, **asked)]
-    ids = model.encode(prompt, asked.get("bos"))
+        found = [model.contrastive_search(ids, alpha=given["penalty_alpha"], **k, **asked)]
     is_echo, before = "echo" in given, prompt if isinstance(prompt, str) else model.tokenizer.decode(ids)
     for number, one in enumerate(found):
         whole = replace(one, text=before + one.text, tokens=[*ids, *one.tokens]) if is_echo else one

@@ -61,7 +61,10 @@ def find(name: str, dtype: str | None = None) -> Path | None:
 
 def known() -> list[str]:
     """Names of models that can be loaded or downloaded."""
-    stems = [path.stem.rpartition("-") for folder in _folders() for path in folder.glob("*-*.safetensors")]
+    stems = []
+    for folder in _folders():
+        with suppress(PermissionError):
+            stems += [path.stem.rpartition("-") for path in folder.glob("*-*.safetensors")]
     return sorted({EMBEDDED, *OFFICIAL, *(name.replace("--", "/") for name, _, dtype in stems if dtype in DTYPES)})
 
 
@@ -124,13 +127,14 @@ def _downloaded(name: str) -> Path | None:
     """The folder of official weights that a download has left on this machine."""
     from .hub import locate
 
-    return locate(name) if _is_on_hub(name) else None
+    with suppress(PermissionError):  # of a home that is another user's
+        return locate(name) if _is_on_hub(name) else None
+    return None
 
 
 def _converted(source: Path, name: str, dtype: str | None) -> Weights:
     """The native file made from these weights; made now if it is not there or is damaged, or if they have changed."""
     from ..formats import FormatError, open_checkpoint
-    from ..formats.vocabulary import GPT2S
     from .convert import VERSION
 
     dtype = dtype or DEFAULT_DTYPE
@@ -142,8 +146,7 @@ def _converted(source: Path, name: str, dtype: str | None) -> Weights:
     if _is_there(output):
         with suppress(FormatError):
             weights = load(output)
-            if weights.metadata.get("vocabulary") == GPT2S:
-                _say(name, GPT2S)
+            _say(name, weights.metadata["vocabulary"])
             return weights
     convert_with_progress(checkpoint, dtype, output, name=name)
     for older in set(folder.glob(f"*-{place}-*-{dtype}.safetensors")) - {output}:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ..config import GPT2Config
+
+CONVERT_ORIGINAL = "convert the model's original folder instead"
+"""What to do with a GGUF file that does not have its whole vocabulary."""
 
 
 class FormatError(ValueError):
@@ -38,3 +41,9 @@ class Checkpoint:
     tokenizer_files: dict[str, Path] = field(default_factory=dict)  # what vocabulary.py reads, by its names of them
     labels: tuple[str, ...] = ()  # names of a classifier's labels in their order, if the folder gives them
     notes: tuple[str, ...] = ()  # what its owner should know about how it was read, a sentence each
+
+
+def listed(names: Collection[str]) -> str:
+    """The first few of the names, and how many more there are."""
+    few = ", ".join(f"{name!r:.60}" for name, _ in zip(names, range(3), strict=False))
+    return few if len(names) <= 3 else f"{few} and {len(names) - 3} more"

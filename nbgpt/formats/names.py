@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..config import GPT2Config
-from .base import Checkpoint, FormatError, Tensor
+from .base import Checkpoint, FormatError, Tensor, listed
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ _PREFIXES = re.compile(r"(module\.|_orig_mod\.|(base_model\.)?model\.|transforme
 """What DataParallel, torch.compile, PEFT, trainers and transformers put before a name, in any combination."""
 _PART = re.compile(r"(wte|wpe|h|ln_f)\..*|(lm_head|score)\.weight", re.DOTALL)
 _CONV1D = re.compile(r"h\.\d+\.(attn|mlp)\.c_\w+\.weight")
-_LORA = re.compile(r"\.lora_\w+")
+_LORA = re.compile(r"\.(lora_\w+|base_layer\.)")
 _MASK = re.compile(r"h\.\d+\.attn\.(masked_)?bias")  # the causal mask, which old versions of transformers stored
 _BODY = ("wte.", "wpe.", "h.", "ln_f.")  # a tensor here that is not known changes what the model computes
 
@@ -106,7 +106,8 @@ def assemble(
     for name, shape in expected_shapes(config):  # one by one: a config may claim more layers than memory could list
         tensor = tensors.get(name)
         if tensor is None:
-            instead = f"instead: {_listed(others)}" if others else f"{len(tensors)} of its tensors and nothing else"
+            strange = [*_strange(config, tensors), *others]
+            instead = f"instead: {listed(strange)}" if strange else f"{len(tensors)} of its tensors and nothing else"
             raise FormatError(
                 f"{where}: {name} {_show(shape)} is missing; found {instead}; do config and weights belong together?"
             )
@@ -122,8 +123,14 @@ def assemble(
     if tied and not config.tied_embeddings:
         notes.append("lm_head.weight differs from wte.weight and is used, though the config says that they are tied")
     if others:
-        notes.append(f"left out what is no part of a GPT-2: {_listed(others)}")
+        notes.append(f"left out what is no part of a GPT-2: {listed(others)}")
     return Checkpoint(config, checked, files, tokenizer_files or {}, notes=tuple(notes))
+
+
+def _strange(config: GPT2Config, tensors: Mapping[str, Tensor]) -> list[str]:
+    """The tensors that no layer of the model has."""
+    known = dict(expected_shapes(replace(config, n_layer=1)))
+    return [name for name in tensors if name.startswith(_BODY) and re.sub(r"h\.\d+", "h.0", name, count=1) not in known]
 
 
 def _is_tied(tied: bool | None, tensors: Mapping[str, Tensor]) -> bool:
@@ -140,12 +147,6 @@ def _digest(tensor: Tensor) -> tuple[str, bytes]:
     """Digest of the values, to compare two large matrices with only one of them in memory."""
     values = tensor.read()
     return values.dtype.name, hashlib.sha256(values.reshape(-1).data).digest()
-
-
-def _listed(names: Collection[str]) -> str:
-    """The first few of the names, and how many more there are."""
-    few = ", ".join(f"{name!r:.60}" for name, _ in zip(names, range(3), strict=False))
-    return few if len(names) <= 3 else f"{few} and {len(names) - 3} more"
 
 
 def _show(shape: tuple[int, ...]) -> str:

@@ -28,9 +28,25 @@ _STORAGES = {
     "torch.IntStorage": "I32",
     "torch.LongStorage": "I64",
     "torch.BoolStorage": "BOOL",
+    "torch.ComplexFloatStorage": "C64",
+    "torch.ComplexDoubleStorage": "C128",
+    "torch.storage.UntypedStorage": "U8",
 }
+_UNTYPED = {  # dtypes without a storage of their own
+    "torch.float8_e4m3fn": "F8_E4M3",
+    "torch.float8_e5m2": "F8_E5M2",
+    "torch.uint16": "U16",
+    "torch.uint32": "U32",
+    "torch.uint64": "U64",
+}
+ITEM_SIZE = {
+    **{"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1, "BOOL": 1},
+    **{"C128": 16, "C64": 8, "U64": 8, "U32": 4, "U16": 2, "F8_E4M3": 1, "F8_E5M2": 1},
+}
+"""Bytes of a number of each dtype."""
 _REBUILD_PARAMETER = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
-_CALLS = ("collections.OrderedDict", "torch._utils._rebuild_tensor_v2", *_REBUILD_PARAMETER)
+_REBUILD_UNTYPED = "torch._utils._rebuild_tensor_v3"
+_CALLS = ("collections.OrderedDict", "torch._utils._rebuild_tensor_v2", _REBUILD_UNTYPED, *_REBUILD_PARAMETER)
 _LITERALS = (
     *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"),
     *("BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"),
@@ -185,10 +201,10 @@ class _Machine:
             target[key] = value
 
     def _name(self, name: str) -> _Name:
-        if name not in _STORAGES and name not in _CALLS:
+        if name not in _STORAGES and name not in _UNTYPED and name not in _CALLS:
             raise FormatError(
                 f"{self.where}: the pickle asks for {name:.80}, which a dict of tensors does not need; "
-                "it may be hostile, and nothing of it was run"
+                "it may be hostile, and nothing of it was run: save model.state_dict() alone"
             )
         return _Name(name)
 
@@ -200,9 +216,16 @@ class _Machine:
             return {}
         if function.name == "torch._utils._rebuild_tensor_v2":
             return View(*args[:4])  # then requires_grad, hooks and metadata, which weights do without
+        if function.name == _REBUILD_UNTYPED and isinstance(args[0], Storage) and isinstance(args[6], _Name):
+            return View(_typed(args[0], _UNTYPED[args[6].name]), *args[1:4])
         if function.name in _REBUILD_PARAMETER and isinstance(args[0], View):
             return args[0]  # then requires_grad, hooks and attributes
         raise TypeError(f"{function.name} called with {len(args)} arguments of other kinds than PyTorch writes")
+
+
+def _typed(storage: Storage, dtype: str) -> Storage:
+    """The bytes of a storage as numbers."""
+    return Storage(dtype, storage.key, storage.numel // ITEM_SIZE[dtype])
 
 
 def _storage(persistent_id: Any) -> Storage:

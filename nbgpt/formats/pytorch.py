@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from . import pickles
-from .base import FormatError
-from .pickles import View
+from .base import FormatError, listed
+from .pickles import ITEM_SIZE, View
 from .stored import Stored, open_weights
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
-_ITEM_SIZE = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U8": 1, "I8": 1, "BOOL": 1}
 _MAX_DIMS = 8
 _CONTAINERS = ("model", "state_dict", "model_state_dict", "module")  # keys of the model in a training checkpoint
 _MAX_NESTED = 4
@@ -59,6 +58,12 @@ def read_saved(path: Path) -> Saved:
     if not isinstance(state, dict):
         raise FormatError(f"{path}: holds a {type(state).__name__}; expected a dict of tensors")
     views = {name: view for name, view in _model_in(state).items() if isinstance(name, str) and isinstance(view, View)}
+    if not views:
+        keys = [key for key in state if isinstance(key, str)]
+        raise FormatError(
+            f"{path}: no tensors in it, but {listed(keys) or 'nothing'}; expected a dict of tensors, or one within as "
+            f"{' or '.join(_CONTAINERS)}: save model.state_dict() alone"
+        )
     return Saved(state, {name: _place(path, name, view, places) for name, view in views.items()})
 
 
@@ -135,7 +140,7 @@ def _read_legacy(path: Path, file: BinaryIO, size: int) -> tuple[Any, Places]:
         if storage is None or key in places:
             raise FormatError(f"{path}: storage {key!r:.40} belongs to no tensor; expected a plain dict of tensors")
         numel, start = int.from_bytes(file.read(8), "little"), file.tell()
-        n = numel * _ITEM_SIZE[storage.dtype]
+        n = numel * ITEM_SIZE[storage.dtype]
         if numel != storage.numel or start + n > size:
             raise FormatError(
                 f"{path}: storage {key} claims {numel} elements, its tensors {storage.numel}, and {size - start} bytes "
@@ -154,7 +159,7 @@ def _place(path: Path, name: str, view: View, places: Places) -> Stored:
     if not _are_sizes((storage.numel, offset)) or not _are_sizes(shape, strides) or len(shape) != len(strides):
         raise FormatError(f"{path}: {name} has no valid shape; fetch the file again")
     start, n_bytes = places[storage.key]
-    item_size = _ITEM_SIZE[storage.dtype]
+    item_size = ITEM_SIZE[storage.dtype]
     steps = list(zip(shape, strides, strict=True))
     end = offset + (1 + sum((n - 1) * stride for n, stride in steps) if all(shape) else 0)
     if end > storage.numel or prod(shape) > storage.numel or storage.numel * item_size > n_bytes:

@@ -25,6 +25,7 @@ from .protobuf import messages as _messages
 from .protobuf import number as _number
 from .stored import Stored
 from .strict_json import parse_object
+from .vocabulary import text_files
 
 _SMALL = 1 << 20  # bytes; gpt2-xl's index with two optimizer slots a variable takes a tenth of it
 _NAME_LIMIT = 64  # bytes; no variable of a GPT-2 has a longer name
@@ -57,9 +58,7 @@ def open_tensorflow(path: Path) -> Checkpoint:
             raise FormatError(f"more layers than the {config.n_layer} of hparams.json; do the two belong together?")
     except FormatError as error:
         raise FormatError(f"{index}: {error}") from None
-    tokenizer_files = {"vocab": folder / "encoder.json", "merges": folder / "vocab.bpe"}
-    complete = all(path.is_file() for path in tokenizer_files.values())
-    return Checkpoint(config, tensors, [index, *sorted(shards)], tokenizer_files if complete else {})
+    return Checkpoint(config, tensors, [index, *sorted(shards)], text_files(folder))
 
 
 def _read_config(path: Path) -> GPT2Config:

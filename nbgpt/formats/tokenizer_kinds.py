@@ -16,7 +16,7 @@ from ..tokenizer.byte_bpe import ByteBPE
 from ..tokenizer.hugging_face import JsonTokenizer
 from ..tokenizer.merges import as_pairs, read_merges, read_vocabulary
 from . import sentencepiece
-from .base import FormatError
+from .base import CONVERT_ORIGINAL, FormatError
 from .declared import Declared
 from .sentencepiece import CONTROL, UNKNOWN, UNUSED, USER_DEFINED, Piece, Pieces
 from .strict_json import read_object
@@ -37,7 +37,9 @@ def read_json(files: Files, declared: Declared, n_vocab: int) -> Tokenizer:
 def read_vocab_and_merges(files: Files, declared: Declared, n_vocab: int) -> Tokenizer:
     """vocab.json and merges.txt."""
     if "merges" not in files:
-        raise ValueError("merges.txt is missing, and there is no tokenizer.json; fetch the whole folder")
+        raise ValueError(
+            "merges.txt (OpenAI's vocab.bpe) is missing, and there is no tokenizer.json; fetch the whole folder"
+        )
     vocabulary = read_vocabulary(files["vocab"])
     try:
         pairs = read_merges(_read_small(files["merges"]))
@@ -112,7 +114,7 @@ def read_gguf(files: Files, declared: Declared, n_vocab: int) -> Tokenizer | Non
     if kind == "gpt2":
         return _gguf_bytes(pieces, metadata, declared, n_vocab)
     if kind not in ("llama", "t5"):
-        raise ValueError(f"its vocabulary is of the kind {kind!r:.40}; convert the model's original folder instead")
+        raise ValueError(f"its vocabulary is of the kind {kind!r:.40}; {CONVERT_ORIGINAL}")
     return _from_spec(_gguf_pieces(pieces, metadata, kind == "t5").spec(), declared, n_vocab)
 
 
@@ -130,13 +132,15 @@ def _gguf_bytes(pieces: Sequence[Piece], metadata: Spec, declared: Declared, n_v
     """Byte-level BPE in a GGUF file."""
     if metadata.get("pre") not in _GGUF_PATTERNS:
         cut = metadata["pre"]
-        raise ValueError(f"text is cut as {cut!r:.40} does, not as GPT-2; convert the model's original folder instead")
+        raise ValueError(f"text is cut as {cut!r:.40} does, not as GPT-2; {CONVERT_ORIGINAL}")
     for i, piece in enumerate(pieces):
         if piece.type in (UNKNOWN, CONTROL, USER_DEFINED):
             declared.added.setdefault(piece.text, {"id": i, "special": piece.type != USER_DEFINED})
     vocabulary = {piece.text: i for i, piece in enumerate(pieces) if piece.type != UNUSED}
     prefix_space = metadata.get("add_space_prefix") is True
-    return _byte_level(vocabulary, as_pairs(metadata.get("merges") or ()), declared, n_vocab, prefix_space)
+    unknown = next((piece.text for i, piece in enumerate(pieces) if i == metadata.get("unknown_token_id")), None)
+    pairs = as_pairs(metadata.get("merges") or ())
+    return _byte_level(vocabulary, pairs, declared, n_vocab, prefix_space, unknown)
 
 
 def _gguf_pieces(pieces: Sequence[Piece], metadata: Spec, is_unigram: bool) -> Pieces:
@@ -170,12 +174,20 @@ def _from_spec(spec: Spec, declared: Declared, n_vocab: int) -> Tokenizer:
 
 
 def _byte_level(
-    vocabulary: dict[str, int], pairs: list[tuple[str, str]], declared: Declared, n_vocab: int, prefix_space: bool
+    vocabulary: dict[str, int],
+    pairs: list[tuple[str, str]],
+    declared: Declared,
+    n_vocab: int,
+    prefix_space: bool,
+    unknown: str | None = None,
 ) -> Tokenizer:
-    """A vocabulary in GPT-2's two files, as transformers' GPT2Tokenizer makes it a tokenizer.json."""
-    model = {"type": "BPE", "vocab": vocabulary, "merges": pairs}
+    """A vocabulary in GPT-2's two files, as transformers' GPT2Tokenizer makes it a tokenizer.json.
+
+    unknown: what stands for a byte that has no token, in place of nothing.
+    """
+    model = {"type": "BPE", "unk_token": unknown, "vocab": vocabulary, "merges": pairs}
     before = {"type": "ByteLevel", "add_prefix_space": prefix_space, "trim_offsets": True, "use_regex": True}
-    spec = {"version": "1.0", "added_tokens": [], "pre_tokenizer": before, "decoder": {"type": "ByteLevel"}}
+    spec = {"version": "1.0", "added_tokens": [], "pre_tokenizer": before, "decoder": before}
     return _from_spec({**spec, "normalizer": None, "model": model}, declared, n_vocab)
 
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from ..config import GPT2Config
 from ..tokenizer import ByteBPE, Tokenizer
-from .base import Checkpoint, FormatError
+from .base import CONVERT_ORIGINAL, Checkpoint, FormatError
 from .declared import Declared, read_declared
 from .strict_json import read_object
 
 _FILES = {  # what is read, in the order of preference -> names that it has in folders
     "tokenizer": ("tokenizer.json",),
-    "vocab": ("vocab.json",),
-    "merges": ("merges.txt",),
+    "vocab": ("vocab.json", "encoder.json"),
+    "merges": ("merges.txt", "vocab.bpe"),
     "wordpiece": ("vocab.txt",),
     "sentencepiece": ("spiece.model", "sentencepiece.bpe.model", "sentencepiece.model", "tokenizer.model"),
     "added": ("added_tokens.json",),
@@ -34,7 +34,7 @@ _GPT2_CLASSES = (None, "GPT2Tokenizer", "GPT2TokenizerFast")
 _N_GPT2 = 50257
 _N_PADDED = 50432  # to a multiple of 256: what trainers pad it to at most
 _NO_DEFAULTS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id", "transformers_version")
-SAVE_IT = "save it with AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+_PUT_IT = "put its tokenizer.json beside them, which AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER) writes"
 
 
 class NoVocabularyError(FormatError):
@@ -52,7 +52,7 @@ class Vocabulary:
 
 
 def text_files(folder: Path) -> dict[str, Path]:
-    """The files of a folder, as transformers names them, that say something about vocabulary, ends and labels."""
+    """The files of a folder, as transformers and OpenAI name them, that say something about vocabulary and ends."""
     found = {}
     for kind, names in _FILES.items():
         if path := next((folder / name for name in names if (folder / name).is_file()), None):
@@ -113,7 +113,8 @@ def _gpt2s(checkpoint: Checkpoint, declared: Declared) -> Tokenizer:
     elif not is_gpt2s_size(checkpoint.config):
         reason = f"an embedding of {n_vocab} rows is not GPT-2's (50257)"
     if reason:
-        raise NoVocabularyError(f"{where}: no vocabulary beside the weights, and {reason}; {SAVE_IT}")
+        cure = CONVERT_ORIGINAL if "gguf" in checkpoint.tokenizer_files else _PUT_IT
+        raise NoVocabularyError(f"{where}: no vocabulary beside the weights, and {reason}; {cure}")
     return ByteBPE.shipped()
 
 

@@ -235,7 +235,10 @@ def _vocabulary(tokenizer: Tokenizer) -> LLTokenizer:
 def _end_of(tokenizer: Tokenizer) -> int:
     """The id to give llguidance as the end of text. Raises ValueError if the model has none."""
     if tokenizer.eos_id is None:
-        raise ValueError("this model has no token that ends a text, so it cannot end one of a given form")
+        raise ValueError(
+            "this model has no token that ends a text, so it cannot end one of a given form: name one as eos_token_id "
+            "in the generation_config.json of its folder, and load or convert that again"
+        )
     return tokenizer.eos_id
 
 

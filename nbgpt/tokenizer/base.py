@@ -122,6 +122,11 @@ class Tokenizer(ABC):
         Raises ValueError for an id that has no token.
         """
 
+    def decode_after(self, before: Sequence[int], ids: Iterable[int]) -> str:
+        """The text that some ids add to that of the ids before them, without special tokens."""
+        stream = self.stream(before)
+        return "".join([stream.push(i) for i in ids]) + stream.finish()
+
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of some tokens, special ones by their names. Raises ValueError for an id that has no token."""
         return b"".join(map(self._token, ids))

@@ -115,9 +115,9 @@ def test_a_prompt_of_ids(run, fails, random_file):
     expected = run("Once upon", *fixed)
     assert run("--ids", " ".join(map(str, ids)), *fixed) == expected
     assert run("--ids", ",".join(map(str, ids)), *fixed) == expected
-    assert fails("--ids", "Once", *fixed) == (
-        *(2, "--ids is given and the prompt is 'Once'; it must be token ids, as 464 3290"),
-    )
+    for wrong in ("Once", "", "1 -2", "1.5"):
+        said = f"--ids is given and the prompt is {wrong!r}; it must be token ids, as 464 3290"
+        assert fails("--ids", wrong, *fixed) == (2, said)
 
 
 @pytest.mark.parametrize(

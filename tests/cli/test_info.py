@@ -1,8 +1,9 @@
 """`info`: every fact of a model, and nothing that a hostile file puts in."""
 
+import json
 import os
 
-from folders import TOKENIZER, reciter, write_text_model
+from folders import TOKENIZER, reciter, write_folder, write_text_model
 
 
 def test_info(run, chatter):
@@ -22,6 +23,22 @@ def test_info(run, chatter):
     assert facts["kernels"].startswith(("shipped: ", "cached: ", "to be compiled: "))
     assert facts["cache"] == os.environ["NBGPT_HOME"]
     assert all(name in facts["versions"] for name in ("nbgpt 0.", "Python 3.", "numba 0.", "numpy ", "tiktoken "))
+
+
+def test_ends_and_defaults_of_the_makers(run, folder):
+    path = write_folder(folder / "made", *reciter("x"))
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "eos_token_id": 7, "bos_token_id": 3}))
+    generation = {"eos_token_id": [2, 5], "temperature": 0.6, "top_k": 5, "transformers_version": "4.1.0"}
+    (path / "generation_config.json").write_text(json.dumps(generation))
+    (path / "tokenizer_config.json").write_text('{"add_bos_token": true}')
+    code, out, err = run("info", path)
+    assert (code, err) == (0, "nbgpt: made has the vocabulary of vocab.json and merges.txt\n")
+    facts = dict(line.split(None, 1) for line in out.replace("not applied", "not-applied").splitlines())
+    names = {token: TOKENIZER.decode([token], skip_special=False) for token in (2, 3, 5)}
+    assert facts["eos"] == f"texts end with {names[2]} (2) or {names[5]} (5)"
+    assert facts["bos"] == f"texts begin with {names[3]}"
+    assert facts["not-applied"] == "temperature 0.6, top_k 5"
 
 
 def test_info_of_a_file_with_a_hostile_name(run, folder):

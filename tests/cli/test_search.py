@@ -65,6 +65,15 @@ def test_the_command_line(model, capsys):
     assert capsys.readouterr().out == f"{model.contrastive_search(PROMPT, alpha=0.5, k=3, max_tokens=6)}\n"
 
 
+def test_a_prompt_of_ids_and_names_of_special_tokens(model, capsys):
+    ids = [*model.encode(PROMPT), model.tokenizer.eos_id]
+    for prompt in (["--ids", " ".join(map(str, ids))], ["--special", f"{PROMPT}<|endoftext|>"]):
+        assert main(["generate", *prompt, "--num-beams", "2", "-n", "4", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["tokens"] == model.beam_search(ids, 2, max_tokens=4)[0].tokens
+        assert found["usage"]["prompt_tokens"] == len(ids)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

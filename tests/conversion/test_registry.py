@@ -13,6 +13,7 @@ import pytest
 from folders import reciter, text_config, write_folder, write_text_model
 from models import config_of, random_params, write_native
 
+import nbgpt
 from nbgpt import paths
 from nbgpt.conversion import registry
 from nbgpt.conversion.registry import ModelNotFoundError, known, model_name, open_model
@@ -292,6 +293,12 @@ def test_gpt2s_own_vocabulary_is_taken_and_named(tmp_path, capsys, n_vocab):
         assert said in capsys.readouterr().err
 
 
+def test_the_vocabulary_is_named_by_each_load_of_a_folder(folder, capsys):
+    for _ in range(2):  # converted, and kept
+        open_model(folder)
+        assert "nbgpt: weights of mine has the vocabulary of vocab.json and merges.txt\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("n_vocab", "fields", "reason"),
     [
@@ -306,14 +313,20 @@ def test_other_models_without_a_vocabulary_are_refused(own_home, n_vocab, fields
     (folder / "config.json").write_text(json.dumps({**config, **fields}))
     with pytest.raises(FormatError) as caught:
         open_model(folder)
-    assert f"{folder}: no vocabulary beside the weights, and {reason}; save it with AutoTokenizer" in str(caught.value)
+    assert f"{folder}: no vocabulary beside the weights, and {reason}; put its tokenizer.json beside" in str(
+        caught.value
+    )
     assert not (own_home / "converted").exists() or not conversions(own_home)
 
 
 def test_a_file_without_a_vocabulary_makes_no_text(tmp_path):
     path = write_native(tmp_path / "ids.safetensors", random_params(config_of()), config_of(), "float32")
-    with pytest.raises(FormatError, match="no vocabulary in it, and an embedding of 61 rows is not GPT-2's"):
+    cause = "no vocabulary in it, and an embedding of 61 rows is not GPT-2's"
+    with pytest.raises(FormatError, match=cause):
         tokenizer_of(load(path))
+    for ask in ("generate", "score", "stream"):  # not of GPT-2's end of text, 50256, which it does not have
+        with pytest.raises(FormatError, match=cause), nbgpt.load(path) as model:
+            getattr(model, ask)([1, 2])
 
 
 # Places
@@ -330,10 +343,13 @@ def test_a_user_without_a_home_has_the_embedded_model(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o500], ids=["not entered", "read-only"])
-def test_a_home_of_another_user(own_home, folder, mode):
+def test_a_home_of_another_user(own_home, folder, mode, monkeypatch):
     own_home.mkdir()
+    monkeypatch.setenv("HF_HOME", str(own_home / "hf"))
     with unprivileged(own_home, mode):
         assert open_model().path == paths.shipped("story-34m-int8.safetensors")
+        assert not_found("gpt2") == "gpt2 is not on this machine: run `python -m nbgpt download gpt2`"
+        assert not_found("gpt3").startswith("no file, folder or model is called 'gpt3'; did you mean gpt2")
         with pytest.raises(PermissionError) as caught:
             open_model(folder)
     assert str(caught.value) == (

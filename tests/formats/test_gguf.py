@@ -50,7 +50,12 @@ def as_stored(name, values):
     return np.ascontiguousarray(values.T) if ".c_" in name and values.ndim == 2 else values
 
 
-def write(path, kind=Type.F32, tensors=WEIGHTS, architecture="gpt2", without=(), **metadata):
+def add_tokens(writer):
+    writer.add_token_list([f"token {i}" for i in range(N_VOCAB)])
+    writer.add_token_types([1] * N_VOCAB)
+
+
+def write(path, kind=Type.F32, tensors=WEIGHTS, architecture="gpt2", without=(), add_vocabulary=None, **metadata):
     """As llama.cpp writes it: matrices of the blocks and wte quantized, the rest float32."""
     path.unlink(missing_ok=True)
     writer = gguf.GGUFWriter(path, architecture)
@@ -61,8 +66,7 @@ def write(path, kind=Type.F32, tensors=WEIGHTS, architecture="gpt2", without=(),
             writer.add_uint32(f"{architecture}.{key}", value)
     if "attention.layer_norm_epsilon" not in without:
         writer.add_layer_norm_eps(1e-5)
-    writer.add_token_list([f"token {i}" for i in range(N_VOCAB)])
-    writer.add_token_types([1] * N_VOCAB)
+    (add_vocabulary or add_tokens)(writer)
     for name, values in tensors.items():
         stem, _, ending = name.rpartition(".")
         values = as_stored(name, values)

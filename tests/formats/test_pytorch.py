@@ -185,7 +185,8 @@ def test_training_checkpoints_are_looked_through(tmp_path, container, name, lega
 def test_a_checkpoint_that_holds_itself(tmp_path):
     itself = {}
     itself["model"] = itself
-    assert read_tensors(write_zip(tmp_path / "a.pt", pickled(itself))) == {}
+    with pytest.raises(FormatError, match="no tensors in it, but 'model'; expected a dict of tensors, or one"):
+        read_tensors(write_zip(tmp_path / "a.pt", pickled(itself)))
 
 
 def test_the_state_of_a_parameter_is_ignored(tmp_path):
@@ -202,6 +203,30 @@ def test_the_state_of_a_parameter_is_ignored(tmp_path):
     hostile = Call(Name("torch._utils._rebuild_parameter_with_state"), 1, True, None, {})
     with pytest.raises(FormatError, match="called with 4 arguments of other kind"):
         read_tensors(write_zip(tmp_path / "b.bin", pickled({"a": hostile})))
+
+
+@pytest.mark.parametrize("write", [write_zip, write_legacy])
+def test_tensors_of_types_without_storages(tmp_path, write):
+    """As torch has float8 and unsigned numbers: the bytes, and the type."""
+    reference = ("persistent", "storage", Name("torch.storage.UntypedStorage"), "0", "cpu", 24)
+    for dtype, n, spelling in (("torch.uint16", 12, "U16"), ("torch.float8_e4m3fn", 24, "F8_E4M3")):
+        arguments = (reference, 0, (n,), (1,), False, Call(OrderedDict), Name(dtype))
+        state = pickled({"a": Call(Name("torch._utils._rebuild_tensor_v3"), *arguments)})
+        more = {"numel": 24} if write is write_legacy else {}
+        stored = read_tensors(write(tmp_path / "a.bin", state, **more))["a"]
+        assert (stored.dtype, stored.shape) == (spelling, (n,))
+        with pytest.raises(FormatError, match=f"a is {spelling}; weights must be one of F32"):
+            stored.tensor()
+
+
+def test_what_is_there_instead_of_a_missing_tensor_is_named(tmp_path):
+    shutil.copy(FIXTURES / "zip-float32/config.json", tmp_path)
+    state = {name.replace("h.1.mlp.c_fc", "h.1.mlp.dense"): values for name, values in EXPECTED.items()}
+    path = write_state(tmp_path / "pytorch_model.bin", {**state, "head.bias": np.ones(1, "f4")})
+    with pytest.raises(
+        FormatError, match=r"c_fc.weight \[.*found instead: 'h.1.mlp.dense.weight', .*, 'head.bias'; do"
+    ):
+        open_checkpoint(path)
 
 
 def test_a_head_that_shares_its_storage_is_not_read_twice(tmp_path, monkeypatch):
@@ -245,7 +270,7 @@ def test_the_test_files_are_readable(tmp_path, write):
         (tensor(key="1"), "a storage that the file does not have|'0' belongs to no tensor"),
         (tensor(key=("0",)), "a reference that is no storage"),
         (tensor(kind="module"), "a reference that is no storage"),
-        (tensor(storage="torch.storage.UntypedStorage"), "asks for torch.storage.UntypedStorage"),
+        (tensor(storage="torch.QInt8Storage"), "asks for torch.QInt8Storage, .* save model.state_dict.. alone"),
         (tensor(storage="collections.OrderedDict"), "a reference that is no storage"),
         (Call(Name("torch._utils._rebuild_tensor_v2"), 1, 0, (2, 3), (3, 1)), "storage"),
         (Call(Name("torch._utils._rebuild_tensor_v2"), 1), "broken pickle"),

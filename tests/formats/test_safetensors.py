@@ -213,6 +213,11 @@ def changed(name, values):
         (EXPECTED, {"n_inner": 32}, r"c_fc.weight is \[16, 64\]; the config asks for \[16, 32\]"),
         (EXPECTED | {"h.0.attn.rotary.weight": np.ones(3, "f4")}, {}, "h.0.attn.rotary.weight is no part of a GPT-2"),
         (EXPECTED | {"h.0.attn.c_attn.lora_A": np.ones(3, "f4")}, {}, "a LoRA adapter: merge it .*convert BASE --lora"),
+        (
+            EXPECTED | {"h.0.attn.c_attn.base_layer.weight": np.ones(3, "f4")},
+            {},
+            "a LoRA adapter: merge it .*convert BASE --lora",
+        ),
         (changed("wte.weight", {"wte.weight": np.ones((61, 16), np.int32)}), {}, "wte.weight is I32; weights must be"),
         (EXPECTED | {"transformer.ln_f.bias": np.ones(16, "f4")}, {}, "ln_f.bias is stored twice"),
         (EXPECTED | {"score.weight": np.ones((3, 15), "f4")}, {}, r"score.weight is \[3, 15\]"),

@@ -218,12 +218,12 @@ def test_every_tensor_of_a_real_checkpoint(where: Path, n_shards: int):
 
 
 def test_tokenizer_files_are_found(folder: Path):
-    (folder / "encoder.json").touch()
-    assert open_tensorflow(folder).tokenizer_files == {}
-    (folder / "vocab.bpe").touch()
+    for name in ("encoder.json", "vocab.bpe", "tokenizer.json"):
+        (folder / name).touch()
     assert open_tensorflow(folder).tokenizer_files == {
         "vocab": folder / "encoder.json",
         "merges": folder / "vocab.bpe",
+        "tokenizer": folder / "tokenizer.json",
     }
 
 

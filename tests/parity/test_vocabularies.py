@@ -17,129 +17,10 @@ from nbgpt.tokenizer import Tokenizer, from_bytes
 
 transformers = pytest.importorskip("transformers", reason="the parity group needs it: pip install nbgpt[parity]")
 tokenizers = pytest.importorskip("tokenizers", reason="an extra: pip install nbgpt[tokenizers]")
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
+from trained_vocabularies import CORPUS, KINDS, SPECIAL, TEXTS, byte_level, bytes_of_the_corpus, word_piece  # noqa: E402
 
-CORPUS = [
-    *(Path(__file__).parents[2] / "README.md").read_text("utf-8").splitlines(),
-    *["吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。", "나는 고양이로소이다. 이름은 아직 없다."]
-    * 9,
-    *[
-        "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。",
-        "Naïve cafés, déjà vu: 2026 façades 😀 👍🏽",
-        "MKTAYIAKQRQISFVK",
-    ]
-    * 9,
-]
-TEXTS = [
-    "The kernels are compiled by Numba, once.",
-    "  two  spaces\n\n\tand a tab \r\n",
-    "don't DON'T we'll 2026 3.14 , . !",
-    "naïve café 😀 👍🏽 日本語 中文 한국어 \u0000\u007f",
-    "吾輩は猫である。春眠不觉晓 나는 고양이",
-    "MKTAYIAKQRQISFVKSHFSRQ",
-    "covid19 is not covid190, nor xcovid19",
-    "ends with a space ",
-    "x",
-    " ",
-    "the quick brown fox jumps over the lazy dog. " * 3,
-]
 UNKNOWN_TO_NONE = TEXTS[0], TEXTS[4]
-SPECIAL = ["<unk>", "<s>", "</s>", "<pad>"]
 ADDED = ["covid19", "<|user|>", "<|end|>"]  # a word, and two special tokens
-
-
-def trained(tokenizer, trainer):
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    return tokenizer
-
-
-def byte_level():
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    return trained(tokenizer, trainers.BpeTrainer(vocab_size=600, special_tokens=SPECIAL, initial_alphabet=alphabet))
-
-
-def byte_level_after_a_space():
-    tokenizer = byte_level()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    return tokenizer
-
-
-def byte_level_otherwise():
-    """Another normalizer and another pre-tokenizer."""
-    tokenizer = byte_level()
-    tokenizer.normalizer = normalizers.NFKC()
-    digits = pre_tokenizers.Digits(individual_digits=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    return tokenizer
-
-
-def bytes_of_the_corpus():
-    """Byte-level BPE that has no token for a byte that it never saw."""
-    tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return trained(tokenizer, trainers.BpeTrainer(vocab_size=500, special_tokens=SPECIAL))
-
-
-def unigram():
-    tokenizer = tokenizers.Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.NFKC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Metaspace()
-    return trained(tokenizer, trainers.UnigramTrainer(vocab_size=600, special_tokens=SPECIAL, unk_token="<unk>"))
-
-
-def sentencepiece_bpe():
-    """As KoGPT2: no bytes to fall back on."""
-    tokenizer = tokenizers.SentencePieceBPETokenizer()
-    tokenizer.train_from_iterator(CORPUS, vocab_size=900, special_tokens=SPECIAL, show_progress=False)
-    return tokenizers.Tokenizer.from_str(tokenizer.to_str())
-
-
-def byte_fallback():
-    """As Llama: characters that have no token are written in bytes."""
-    tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    tokenizer.decoder = decoders.Sequence(steps)
-    octets = [f"<0x{byte:02X}>" for byte in range(256)]
-    trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=SPECIAL, limit_alphabet=90)
-    spec = json.loads(trained(tokenizer, trainer).to_str())
-    spec["model"]["vocab"] |= {octet: len(spec["model"]["vocab"]) + i for i, octet in enumerate(octets)}
-    return tokenizers.Tokenizer.from_str(json.dumps(spec))
-
-
-def word_piece():
-    tokenizer = tokenizers.BertWordPieceTokenizer(lowercase=False)
-    tokenizer.train_from_iterator(CORPUS, vocab_size=700, show_progress=False)
-    return tokenizers.Tokenizer.from_str(tokenizer.to_str())
-
-
-def words():
-    tokenizer = tokenizers.Tokenizer(models.WordLevel(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return trained(tokenizer, trainers.WordLevelTrainer(vocab_size=500, special_tokens=SPECIAL))
-
-
-def residues():
-    """As a model of proteins: a token for each letter."""
-    vocabulary = {name: i for i, name in enumerate([*SPECIAL, *"LAGVESIKRDTPNQFYMHCWXUBZO"])}
-    tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    return tokenizer
-
-
-KINDS = {
-    make.__name__: make
-    for make in (
-        *(byte_level, byte_level_after_a_space, byte_level_otherwise, bytes_of_the_corpus, unigram),
-        *(sentencepiece_bpe, byte_fallback, word_piece, words, residues),
-    )
-}
 
 
 def ours(folder: Path, n_vocab: int) -> Tokenizer:
@@ -260,6 +141,19 @@ def test_a_models_stream(pair, tmp_path):
         assert "<|user|>" not in ignored.text
 
 
+def test_a_search_goes_on_with_a_text_as_a_stream_does(pair, tmp_path):
+    """The space that its text begins with is kept, and neither added nor hidden tokens stop it."""
+    peer, _ = pair
+    ids = encode(peer, "The kernels <|user|>covid19 are compiled by Numba")
+    with reciting(tmp_path, peer, ids) as model:
+        for at in range(1, len(ids)):
+            whole, n = decode(peer, ids), len(ids) - at
+            beam = model.beam_search(ids[:at], 2, max_tokens=n)[0]
+            for found in (beam, model.contrastive_search(ids[:at], max_tokens=n, alpha=0)):
+                assert found.tokens == ids[at:]
+                assert decode(peer, ids[:at]) + found.text == whole
+
+
 def test_bytes_of_tokens_make_the_text(pair):
     """But for the space that some kinds leave out where a text begins."""
     peer, own = pair
@@ -281,6 +175,15 @@ def test_any_ids_make_some_text(pair, rng):
 
 
 # ---- GPT-2's two files
+
+
+def test_two_files_without_a_token_for_each_byte(tmp_path):
+    bytes_of_the_corpus().model.save(str(tmp_path))
+    peer = transformers.GPT2Tokenizer.from_pretrained(tmp_path)
+    own = ours(tmp_path, len(peer))
+    for text in TEXTS:
+        assert own.encode(text) == encode(peer, text)
+        assert own.decode(own.encode(text)) == decode(peer, encode(peer, text))
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])

@@ -58,14 +58,18 @@ def test_ignored_ends_are_written(model):
 
 @pytest.fixture(scope="module")
 def endless(tmp_path_factory):
+    with nbgpt.load(write_bytes_model(tmp_path_factory.mktemp("models") / "endless"), dtype="float32") as model:
+        yield model
+
+
+def write_bytes_model(folder):
     """A model of 256 bytes, without an end or a beginning."""
     config = config_of(n_vocab=256, n_ctx=60)
-    folder = write_folder(tmp_path_factory.mktemp("models") / "endless", config, random_params(config))
+    write_folder(folder, config, random_params(config))
     letters = [*map(chr, ALPHABET), *map(chr, range(256, 256 + 256 - len(ALPHABET)))]
     (folder / "vocab.json").write_text(json.dumps({letter: i for i, letter in enumerate(letters)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
-    with nbgpt.load(folder, dtype="float32") as model:
-        yield model
+    return folder
 
 
 @pytest.mark.parametrize("options", [{}, {"ignore_eos": True}, {"min_tokens": 9}, {"logprobs": 1, "echo": True}])
@@ -101,8 +105,17 @@ def test_what_needs_one_says_so(endless):
 
 def test_a_form_needs_an_end(endless):
     pytest.importorskip("llguidance", reason="an extra: pip install nbgpt[constrain]")
-    with pytest.raises(ValueError, match="this model has no token that ends a text"):
+    with pytest.raises(ValueError, match=r"no token that ends a text.* name one as eos_token_id in"):
         endless.generate("abc", choice=["a"])
+
+
+def test_an_end_can_be_named(tmp_path):
+    pytest.importorskip("llguidance", reason="an extra: pip install nbgpt[constrain]")
+    folder = write_bytes_model(tmp_path / "ended")
+    (folder / "generation_config.json").write_text('{"eos_token_id": 5}')
+    with nbgpt.load(folder, dtype="float32") as model:
+        found = model.generate("abc", choice=["a"])
+        assert (found.text, found.finish_reason) == ("a", "stop")
 
 
 def test_a_conversation_without_a_beginning(endless, capsys):
