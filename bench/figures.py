@@ -35,3 +35,12 @@ def medians(runs: dict[Name, Callable[[], float]], rounds: int) -> dict[Name, fl
         for name, run in runs.items():
             samples[name].append(run())
     return {name: median(values) for name, values in samples.items()}
+
+
+def table(figures: list[Figure]) -> list[str]:
+    """The lines of a Markdown table."""
+    lines = ["| what | goal | measured | reached |", "|---|---|---|---|"]
+    for one in figures:
+        reached = {True: "yes", False: "**no**", None: ""}[one.reached]
+        lines.append(f"| {one.what} | {one.goal} | {one.measured} | {reached} |")
+    return lines

@@ -27,7 +27,7 @@ from typing import Any, get_args
 
 from engine.joining import joining
 from engine.speculation import speculation
-from figures import Figure, medians, share
+from figures import Figure, medians, share, table
 
 from nbgpt import weights
 from nbgpt.abi.layout import PAGE, padded
@@ -336,10 +336,7 @@ def as_markdown(results: dict[str, Any]) -> str:
         if name in results:
             result = results[name]
             lines += [f"## {name}", "", f"{section.__doc__} {result['machine']}, {result['date']}.", ""]
-            lines += ["| what | goal | measured | reached |", "|---|---|---|---|"]
-            for figure in result["figures"]:
-                reached = {True: "yes", False: "**no**", None: ""}[figure["reached"]]
-                lines.append(f"| {figure['what']} | {figure['goal']} | {figure['measured']} | {reached} |")
+            lines += table([Figure(**figure) for figure in result["figures"]])
             lines.append("")
     return "\n".join(lines)
 

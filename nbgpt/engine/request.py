@@ -158,13 +158,18 @@ class Request:
     def draw_params(self, place: int) -> DrawParams | None:
         """What the kernels need to draw what follows a place of the window; None if the logits are needed instead."""
         is_last = place == len(self.window.ids) - 1
-        return self._sampler.draw_params(len(self.tokens)) if is_last and self._can_draw else None
+        return self.params.draw_params(len(self.tokens)) if is_last and self._is_plain else None
+
+    @property
+    def _is_plain(self) -> bool:
+        """True if the kernels can draw the next token."""
+        return self._can_draw and self._sampler.is_plain(len(self.tokens))
 
     @property
     def is_drawn_by_kernels(self) -> bool:
         """True if the next step is a single-token decode that is sampled inside the kernel."""
-        is_plain = self.params.logprobs is None and self.draw_params(len(self.window.ids) - 1) is not None
-        return is_plain and self.is_decoding and len(self.window.ids) <= self.window.n_ctx
+        is_unmeasured = self.params.logprobs is None and self._is_plain
+        return is_unmeasured and self.is_decoding and len(self.window.ids) <= self.window.n_ctx
 
     def n_steps(self) -> int:
         """How many tokens one call of compiled code may add."""

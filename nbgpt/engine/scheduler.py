@@ -357,9 +357,9 @@ class Scheduler:
         """
         sequence = request.window.sequence
         length = sequence.length + n
-        others = [one for one in self._queue if one is not request and one not in planned]
-        victims = [one for one in others if one.number > request.number or not self._queue.is_active(one)]
         while self._cache.n_missing(sequence, length) > self._cache.n_available:
+            others = (one for one in self._queue if one is not request and one not in planned)
+            victims = [one for one in others if one.number > request.number or not self._queue.is_active(one)]
             if not (self._drop_idle() or self._preempt(victims)):
                 return False
         self._cache.extend(sequence, length)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .logits_processors import BANS, keep_top_k, keep_top_p, keep_unsurprising, processors_of, softmax, truncations_of
-from .params import DrawParams, SamplingParams
+from .params import SamplingParams
 
 _STEEPEST = 1e30  # largest factor of a tiny temperature: no difference of logits becomes infinite
 
@@ -37,9 +37,9 @@ class Sampler:
         is_processed = len(self._processors) > bool(self._n_held)  # by more than the ban of stops
         self._is_plain = not (is_truncated or is_processed)
 
-    def draw_params(self, position: int) -> DrawParams | None:
-        """What compiled code needs to draw new token number `position`; None if it cannot and `choose` must."""
-        return self.params.draw_params(position) if self._is_plain and position >= self._n_held else None
+    def is_plain(self, position: int) -> bool:
+        """True if compiled code can draw new token number `position`; `choose` must otherwise."""
+        return self._is_plain and position >= self._n_held
 
     def choose(self, ids: np.ndarray, logits: np.ndarray) -> int:
         """Choose the next token.

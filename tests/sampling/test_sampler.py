@@ -81,22 +81,21 @@ def test_the_distribution_is_exact(options, p):
 
 def test_compiled_code_draws_where_it_can():
     position = 5
-    drawn = (0.7, 3, 0.9, uniform(4, 2, position))
     params = SamplingParams(0.7, 3, 0.9, 4, sample=2, stop_ids=frozenset({1}))
-    assert Sampler(params, N_PROMPT).draw_params(position) == drawn
+    assert Sampler(params, N_PROMPT).is_plain(position)
     for name, value in {"min_p": 0.1, "repetition_penalty": 1.1, "logit_bias": {1: 1.0}, "mirostat_tau": 5.0}.items():
-        assert sampler_of(**{name: value}).draw_params(position) is None
-    assert sampler_of(mirostat_eta=0.5, dry_base=2.0, dry_allowed_length=3).draw_params(
+        assert not sampler_of(**{name: value}).is_plain(position)
+    assert sampler_of(mirostat_eta=0.5, dry_base=2.0, dry_allowed_length=3).is_plain(
         position
-    )  # these alone ask nothing
+    )  # these ask nothing alone
 
 
 def test_min_tokens_ban_the_ends_until_then():
     sampler = sampler_of(ends={0, 1}, min_tokens=3, temperature=0.0)
-    assert sampler.draw_params(2) is None
+    assert not sampler.is_plain(2)
     assert choose(sampler) == 2  # the third token
-    assert sampler.draw_params(3) is not None
-    assert sampler_of(min_tokens=3).draw_params(2) is not None  # nothing to ban
+    assert sampler.is_plain(3)
+    assert sampler_of(min_tokens=3).is_plain(2)  # nothing to ban
 
 
 @pytest.mark.parametrize(
