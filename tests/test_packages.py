@@ -15,6 +15,7 @@ ELSEWHERE = {
     "engine/kept_text.py": "tests/text/test_session.py",
     "engine/model_runner.py": "tests/engine/test_engine.py, test_bits.py",
     "engine/request_queue.py": "tests/engine/test_scheduler.py",
+    "engine/work.py": "tests/engine/test_joining.py",
     "engine/window.py": "tests/engine/test_scheduler.py",
     "formats/base.py": "two data classes and an error, which all readers' tests use",
     "formats/crc32c.py": "tests/formats/test_tensorflow.py",

@@ -47,7 +47,7 @@ def define_serve(commands: Commands) -> None:
         "--chat-template", metavar="FILE", help='how conversations become prompts: a Jinja file, or "plain"'
     )
     for flag, kind, default, text in (
-        ("--max-batch", int, 16, "texts that grow together"),
+        ("--max-batch", int, 32, "texts that grow together"),
         ("--max-queue", int, 256, "texts that wait for a place; more are refused"),
         ("--timeout", float, 600.0, "seconds from a request's arrival to the end of its texts"),
         ("--client-timeout", float, 30.0, "seconds for a client to send a request, or to read what it is sent"),

@@ -8,10 +8,9 @@ rows, so none of this changes a bit of any text.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
-from typing import Any
 from weakref import ref
 
 import numpy as np
@@ -20,38 +19,18 @@ from ..abi.layout import PAGE
 from ..sampling.params import DrawParams
 from .kept_text import KeptTexts
 from .kv_cache import KVMemoryError, Sequence
-from .model_runner import MAX_LOGIT_ROWS, MAX_ROWS, ModelRunner
+from .model_runner import MAX_LOGIT_ROWS, ModelRunner
 from .prefix_cache import LEAST_SHARED, PrefixCache, n_in_common
 from .request import NO_LOGITS, Request, State
 from .request_queue import RequestQueue
 from .speculation import DrawParamsAt, verify
+from .work import Work, row_budget
 
 MAX_RUNNING = MAX_LOGIT_ROWS
 """Requests that run at once: one pass has room for the logits of all of them."""
-ROW_BUDGET = 24
-"""Rows of a step in which texts are continued while prompts are read: see bench/NOTES.md."""
-LEAST_READ = 16
-"""Of these rows for prompts, however many texts are continued."""
 PREFIX_CONTEXTS = 2
 """Pages of the prefix cache, in whole contexts."""
 INTERRUPTED = "the step that this text took part in was interrupted: begin it again"
-
-
-@dataclass
-class Work:
-    """What one step does: a call of the model runner, and what its result means for the requests."""
-
-    requests: list[Request]
-    run: Callable[[], Any]
-    take: Callable[[Any], None]  # is given what `run` returns
-
-    def note_time(self, seconds: float, was_decoding: set[int]) -> None:
-        """Count the seconds as decoding for the requests with these numbers, and as prefill for the others."""
-        for request in self.requests:
-            if request.number in was_decoding:
-                request.timing.decode_seconds += seconds
-            else:
-                request.timing.prefill_seconds += seconds
 
 
 class Scheduler:
@@ -238,7 +217,7 @@ class Scheduler:
         running = [request for request in running if request.state is State.RUNNING]
         decoding = [request for request in running if request.is_decoding]
         reading = [request for request in running if not request.is_decoding]
-        budget = max(ROW_BUDGET, len(decoding) + LEAST_READ) if decoding else MAX_ROWS
+        budget = row_budget(len(decoding), len(reading))
         rows: list[tuple[Request, int]] = []
         planned: list[Request] = []
         n_logits = 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Limits:
     """Limits of a server. A text is one sample of one prompt."""
 
-    max_batch: int = 16
+    max_batch: int = 32
     """Texts of a model that grow at a time."""
     max_queue: int = 256
     """Texts that wait for a place; one more is refused with status 429."""

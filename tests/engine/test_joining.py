@@ -10,8 +10,8 @@ from workload import COMMON, LARGEST, N_CTX, N_VOCAB, SAMPLERS, WILD, of_pages, 
 from nbgpt.decoding.speculative import ModelDraft, PromptLookup
 from nbgpt.engine.kept_text import KeptText
 from nbgpt.engine.request import State
-from nbgpt.engine.scheduler import LEAST_READ, ROW_BUDGET
 from nbgpt.engine.speculation import Speculation
+from nbgpt.engine.work import LEAST_READ, ROW_BUDGET, row_budget
 
 
 def ask_in_turns(model, requests):
@@ -208,3 +208,10 @@ def test_multi_step_decode_is_cut_while_a_request_waits_or_is_read(file, monkeyp
     assert all(isinstance(rows, list) and len(rows) == 1 for rows in passes)
     advance(model, [second])
     assert len(second.tokens) == 1
+
+
+def test_prompts_that_outnumber_the_texts_get_more_rows():
+    assert row_budget(8, 1) == row_budget(8, 8) == row_budget(1, 1) == ROW_BUDGET
+    assert row_budget(1, 15) == 15 * ROW_BUDGET
+    assert row_budget(20, 45) == 2 * (20 + LEAST_READ)
+    assert row_budget(0, 1) == row_budget(1, 100) == 512
