@@ -36,44 +36,25 @@ class Answer:
         return self.events[-1] - self.asked
 
 
-class Client:
-    """One connection, kept alive."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def ask(self, body: dict[str, Any], path: str = "/v1/completions") -> Answer:
-        """Ask once. Raises RuntimeError for an answer that is no 200."""
-        if self._streams is None:
-            self._streams = await asyncio.open_connection(HOST, self._port, limit=1 << 24)
-        reader, writer = self._streams
-        data = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: {HOST}:{self._port}\r\nContent-Type: application/json\r\n"
-        answer = Answer(time.perf_counter())
-        writer.write(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
-        headers = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        if "transfer-encoding: chunked" in headers:
-            await self._read_chunks(reader, answer)
-        else:
-            length = int(headers.split("content-length:")[1].split("\r\n")[0])
-            answer.body = await reader.readexactly(length)
-            answer.events.append(time.perf_counter())
-        if " 200 " not in headers.split("\r\n")[0]:
-            raise RuntimeError(f"{headers.splitlines()[0]}: {answer.body[:300]!r}")
-        return answer
-
-    async def _read_chunks(self, reader: asyncio.StreamReader, answer: Answer) -> None:
+async def ask(port: int, body: dict[str, Any], path: str = "/v1/completions") -> Answer:
+    """Ask once, on a connection of its own. Raises RuntimeError for an answer that is no 200."""
+    reader, writer = await asyncio.open_connection(HOST, port, limit=1 << 24)
+    data, answer = json.dumps(body).encode(), Answer(time.perf_counter())
+    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    writer.write(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+    headers = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+    if "transfer-encoding: chunked" in headers:
         while size := int(await reader.readuntil(b"\r\n"), 16):
             answer.body += await reader.readexactly(size)
             await reader.readexactly(2)
             answer.events.append(time.perf_counter())
-        await reader.readexactly(2)
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._streams:
-            self._streams[1].close()
+    else:
+        answer.body = await reader.readexactly(int(headers.split("content-length:")[1].split("\r\n")[0]))
+        answer.events.append(time.perf_counter())
+    writer.close()
+    if " 200 " not in headers.split("\r\n")[0]:
+        raise RuntimeError(f"{headers.splitlines()[0]}: {answer.body[:300]!r}")
+    return answer
 
 
 Body = Callable[[int], dict[str, Any]]
@@ -94,10 +75,8 @@ async def closed_loop(port: int, body: Body, n_clients: int, n_rounds: int) -> L
     answers: list[list[Answer]] = [[] for _ in range(n_clients)]
 
     async def client(number: int) -> None:
-        connection = Client(port)
         for turn in range(n_rounds):
-            answers[number].append(await connection.ask(body(number + n_clients * turn)))
-        connection.close()
+            answers[number].append(await ask(port, body(number + n_clients * turn)))
 
     return await _timed([client(number) for number in range(n_clients)], answers)
 
@@ -110,9 +89,7 @@ async def open_loop(port: int, body: Body, n_requests: int, per_second: float, s
 
     async def client(number: int) -> None:
         await asyncio.sleep(arrivals[number])
-        connection = Client(port)
-        answers[number].append(await connection.ask(body(number)))
-        connection.close()
+        answers[number].append(await ask(port, body(number)))
 
     return await _timed([client(number) for number in range(n_requests)], answers)
 
