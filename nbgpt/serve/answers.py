@@ -168,9 +168,9 @@ class EventStream(Response):
         yield b"data: [DONE]\n\n"
 
     def _choice(self, chunk: Chunk, offsets: dict[int, int]) -> str:
-        """A choice as JSON; offsets: how many characters of each text were sent."""
+        """A choice as JSON; offsets: how many characters the tokens of each text have so far."""
         is_first, offset = chunk.index not in offsets, offsets.get(chunk.index, 0)
-        offsets[chunk.index] = offset + len(chunk.text)
+        offsets[chunk.index] = offset + sum(len(one.text) for one in chunk.logprobs)  # stop strings hold text back
         fields = {"index": chunk.index, "finish_reason": chunk.finish_reason}
         fields |= self._shape.delta(chunk.text, chunk.logprobs if self._has_logprobs else None, is_first, offset)
         if is_first:
