@@ -141,3 +141,24 @@ def serving(*arguments, **options):
 def gauges(metrics):
     """Texts that run and that wait."""
     return metrics["nbgpt_num_requests_running"], metrics["nbgpt_num_requests_waiting"]
+
+
+def events(body):
+    """The objects of a whole stream of server-sent events, which ends as it must."""
+    parts = body.decode().split("\n\n")
+    assert parts[-2:] == ["data: [DONE]", ""], parts[-3:]
+    return [json.loads(part.removeprefix("data: ")) for part in parts[:-2]]
+
+
+def choices_of(body):
+    """The choices of an answer, whole or streamed, in one form: index -> text, seed, finish_reason, logprobs."""
+    answers = events(body) if body.startswith(b"data: ") else [json.loads(body)]
+    choices = {}
+    for choice in (choice for answer in answers for choice in answer["choices"]):
+        one = choices.setdefault(choice["index"], {"text": "", "logprobs": None})
+        one["text"] += choice["text"]
+        one |= {name: choice[name] for name in ("seed", "finish_reason") if name in choice}
+        for name, values in (choice["logprobs"] or {}).items():
+            one["logprobs"] = one["logprobs"] or {}
+            one["logprobs"][name] = one["logprobs"].get(name, []) + values
+    return choices

@@ -56,6 +56,7 @@ SAME = {
     "logprobs": {"logprobs": 0},
     "likeliest": {"logprobs": 5},
     "echo with logprobs": {"echo": True, "logprobs": 2},
+    "stop with logprobs": {"stop": [" the", "zzz"], "logprobs": 1, "max_tokens": 30},
     "prompt_lookup": {"prompt_lookup": True, "greedy": True, "max_tokens": 40},
     "truncate_left": {"overflow": "truncate_left"},
     "keep_first": {"overflow": "keep_first"},
