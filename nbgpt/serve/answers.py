@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ..sampling.logprobs import TokenLogprob
 from ..tokenizer import Tokenizer
-from .errors import ApiError
+from .errors import error_of
 from .generation import Generation, Server
 from .worker import Chunk
 
@@ -65,23 +65,23 @@ async def watch(receive: Receive, generation: Generation) -> None:
 async def whole(server: Server, request: Request, generation: Generation, shape: Shape, has_logprobs: bool) -> Response:
     """The answer to a request that does not stream."""
     texts = [""] * len(generation.job.writers)
+    reasons: dict[int, str | None] = {}
     watching = asyncio.ensure_future(watch(request.receive, generation))
-    deadline = asyncio.get_running_loop().call_later(server.limits.timeout, generation.job.cancel)
+    deadline = asyncio.get_running_loop().call_later(server.limits.timeout, generation.job.expire)
     try:
         async for chunks in generation.job.chunks():
             for chunk in chunks:
                 texts[chunk.index] += chunk.text
-    except MemoryError as error:
-        raise ApiError(503, str(error)) from None
-    except ValueError as error:  # of a grammar that leaves no token
-        raise ApiError(400, str(error)) from None
+                reasons[chunk.index] = chunk.finish_reason
+    except Exception as error:
+        raise error_of(error) from None
     finally:
         generation.job.cancel()
         deadline.cancel()
         watching.cancel()
     choices = [
         shape.choice(texts[index], writer.logprobs if has_logprobs else None)
-        | {"index": place, "finish_reason": writer.request.finish_reason, "seed": writer.request.params.seed}
+        | {"index": place, "finish_reason": reasons[index], "seed": writer.request.params.seed}
         for place, index in enumerate(_best(generation))
         for writer in [generation.job.writers[index]]
     ]
@@ -122,7 +122,7 @@ class EventStream(Response):
         task = asyncio.current_task()
         assert task is not None
         watching = asyncio.ensure_future(watch(receive, self._generation))
-        deadline = loop.call_later(limits.timeout, job.cancel)
+        deadline = loop.call_later(limits.timeout, job.expire)
 
         async def write(message: Message) -> None:
             stall = loop.call_later(limits.client_timeout, self._give_up, task)
@@ -160,8 +160,7 @@ class EventStream(Response):
                 ]
                 yield "".join(parts).encode()
         except Exception as error:
-            failure = error if isinstance(error, ApiError) else ApiError(500, str(error))
-            yield f"data: {json.dumps(failure.body())}\n\n".encode()
+            yield f"data: {json.dumps(error_of(error).body())}\n\n".encode()
             return
         if self._has_usage:
             usage = json.dumps(usage_of(self._generation))
@@ -169,9 +168,9 @@ class EventStream(Response):
         yield b"data: [DONE]\n\n"
 
     def _choice(self, chunk: Chunk, offsets: dict[int, int]) -> str:
-        """A choice as JSON; offsets: how many characters of each text were sent."""
+        """A choice as JSON; offsets: how many characters the tokens of each text have so far."""
         is_first, offset = chunk.index not in offsets, offsets.get(chunk.index, 0)
-        offsets[chunk.index] = offset + len(chunk.text)
+        offsets[chunk.index] = offset + sum(len(one.text) for one in chunk.logprobs)  # stop strings hold text back
         fields = {"index": chunk.index, "finish_reason": chunk.finish_reason}
         fields |= self._shape.delta(chunk.text, chunk.logprobs if self._has_logprobs else None, is_first, offset)
         if is_first:

@@ -30,6 +30,7 @@ _DESCRIPTION = (
 
 _ABOUT: dict[str, Any] = {"title": "nbgpt", "version": __version__, "description": _DESCRIPTION}
 _ABOUT |= {"docs_url": None, "redoc_url": None}  # they load scripts from other sites
+_ABOUT |= {"redirect_slashes": False}  # a redirection would repeat the Host header that the client has sent
 
 
 def app(

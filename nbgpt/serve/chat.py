@@ -27,12 +27,15 @@ class ChatShape:
         self._tokenizer = tokenizer
 
     def choice(self, text: str, logprobs: list[TokenLogprob] | None) -> dict[str, Any]:
-        """The fields of a whole text."""
-        return {"message": {"role": "assistant", "content": text.strip()}, "logprobs": self._logprobs(logprobs)}
+        """The fields of a whole text, without the space between the prompt and the answer."""
+        return {
+            "message": {"role": "assistant", "content": text.removeprefix(" ")},
+            "logprobs": self._logprobs(logprobs),
+        }
 
     def delta(self, text: str, logprobs: list[TokenLogprob] | None, is_first: bool, offset: int) -> dict[str, Any]:
         """The fields of a part of a text; the space between the prompt and the answer is not sent."""
-        delta = {"role": "assistant", "content": text.lstrip()} if is_first else {"content": text}
+        delta = {"role": "assistant", "content": text.removeprefix(" ")} if is_first else {"content": text}
         return {"delta": delta, "logprobs": self._logprobs(logprobs)}
 
     def _logprobs(self, logprobs: list[TokenLogprob] | None) -> dict[str, Any] | None:

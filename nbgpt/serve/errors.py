@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,6 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 RETRY_SECONDS = 1
+_MESSAGE = 500
+"""Characters of a message; what a longer one quotes is cut out of its middle."""
+_FAULT = "the server has failed; its log says how"
+_LOG = logging.getLogger("nbgpt.serve")
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -33,8 +38,8 @@ class ApiError(Exception):
     """An error that the client is told."""
 
     def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.param, self.code = status, param, code
+        super().__init__(_shortened(message))
+        self.status, self.param, self.code = status, param and _shortened(param), code
 
     def body(self) -> dict[str, Any]:
         """The JSON that describes it."""
@@ -50,6 +55,25 @@ class ApiError(Exception):
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body(), self.status, headers)
+
+
+def _shortened(text: str) -> str:
+    """A text of the client's that can be sent back: no longer than a few lines, without lone surrogates."""
+    if len(text) > _MESSAGE:
+        text = f"{text[: _MESSAGE // 2]} … {text[-_MESSAGE // 2 :]}"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def error_of(raised: BaseException) -> ApiError:
+    """What the client is told of an exception that ended its work."""
+    if isinstance(raised, ApiError):
+        return raised
+    if isinstance(raised, (ValueError, TypeError)):
+        return ApiError(400, str(raised))
+    if isinstance(raised, MemoryError):
+        return ApiError(503, str(raised) or "out of memory")
+    _LOG.error("a fault", exc_info=raised)
+    return ApiError(500, _FAULT)
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -76,11 +100,11 @@ def install(application: FastAPI) -> None:
 
     @application.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> JSONResponse:
-        message = str(error.detail) if error.status_code != 404 else f"there is no {request.url.path[:200]}"
+        message = str(error.detail) if error.status_code != 404 else f"there is no {request.scope['path'][:200]}"
         answer = ApiError(error.status_code, message).response()
         answer.headers.update(error.headers or {})
         return answer
 
     @application.exception_handler(Exception)
     async def of_fault(request: Request, error: Exception) -> JSONResponse:
-        return ApiError(500, "the server has failed; its log says how").response()
+        return ApiError(500, _FAULT).response()  # uvicorn logs it

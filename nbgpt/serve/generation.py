@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ..text.options import parse
+from ..text.options import OPTIONS, parse
 from ..text.prompts import Text, is_one, new_writers
 from ..text.stream import Writer
 from .chat_template import ChatTemplate
-from .errors import ApiError
+from .errors import ApiError, error_of
 from .limits import Limits
 from .metrics import Metrics
 from .schemas import GenerationFields, given
@@ -37,11 +38,15 @@ class Server:
     executor: ThreadPoolExecutor
 
     async def in_thread(self, work: Callable[[], _Result]) -> _Result:
-        """Do what takes a while beside the loop. Its ValueErrors are the client's."""
+        """Do what takes a while beside the loop. Raises what the work does."""
+        return await asyncio.get_running_loop().run_in_executor(self.executor, work)
+
+    async def read(self, work: Callable[[], _Result]) -> _Result:
+        """Let a model read a client's texts, beside the loop. Raises ApiError."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.executor, work)
-        except (ValueError, TypeError) as error:
-            raise ApiError(400, str(error)) from None
+            return await self.in_thread(work)
+        except Exception as error:
+            raise error_of(error) from None
 
 
 @dataclass
@@ -73,7 +78,8 @@ async def begin(
     if n_samples > n and body.stream:
         raise ApiError(400, "best_of cannot be streamed: the best texts are known at the end", param="best_of")
     if not 1 <= len(prompts) * n_samples <= server.limits.max_texts:
-        raise ApiError(400, f"{len(prompts)} prompts x {n_samples} texts; at most {server.limits.max_texts} in all")
+        message = f"{len(prompts)} prompts x {n_samples} texts; from 1 to {server.limits.max_texts} in all"
+        raise ApiError(400, message, param="n" if prompts else "prompt")
     if n_samples > n:
         options = {"logprobs": 0, **options}
 
@@ -86,7 +92,12 @@ async def begin(
             for writer in new_writers(engine, tokenizer, prompt, params, asked, n=n_samples)
         ]
 
-    writers = await _written(server, write, prompts, options)
+    try:
+        writers = await _written(server, write, prompts, options)
+    except (ValueError, TypeError) as error:
+        raise _refused(error, body) from None
+    except ImportError as error:
+        raise ApiError(400, str(error)) from None
     job = Job(served.model.engine, writers, bool(body.stream))
     server.worker.submit(job)
     return Generation(served, job, n_samples, n)
@@ -96,7 +107,7 @@ async def _written(
     server: Server, write: Callable[[], list[Writer]], prompts: list[Text], options: Mapping[str, Any]
 ) -> list[Writer]:
     """Make the writers here if that is quick, else in another thread; a grammar has a time limit."""
-    has_grammar = not _GRAMMARS.isdisjoint(options)
+    has_grammar = not _FORMS.keys().isdisjoint(options)
     try:
         if not has_grammar and sum(map(len, prompts)) <= _LONG:
             return write()
@@ -104,20 +115,24 @@ async def _written(
         return await asyncio.wait_for(server.in_thread(write), limit)
     except asyncio.TimeoutError:
         raise ApiError(400, f"the grammar took more than {server.limits.grammar_seconds:g} s to compile") from None
-    except (ValueError, TypeError) as error:
-        raise _refused(error) from None
-    except ImportError as error:
-        raise ApiError(400, str(error)) from None
 
 
-def _refused(error: Exception) -> ApiError:
-    """A ValueError of an option begins with the option's name."""
+def _refused(error: Exception, body: GenerationFields) -> ApiError:
+    """Messages about an option, or about the prompt, name it before they say what it is or has."""
     message = str(error)
-    name = message.split(" ", 1)[0]
-    code = "context_length_exceeded" if "context" in message else None
-    return ApiError(
-        400, message, param=name if name in GenerationFields.model_fields or "_" in name else None, code=code
-    )
+    subject = re.split(" is | has |:", message, maxsplit=1)[0].split()
+    name = next((word for word in subject if word in OPTIONS or word == "prompt"), None)
+    code = "context_length_exceeded" if "this model's context is" in message else None
+    return ApiError(400, message, param=name and _field(body, name), code=code)
+
+
+def _field(body: GenerationFields, option: str) -> str:
+    """The field of a body in which an option of `Model.generate` came."""
+    if option == "json_schema" and body.guided_json is None:
+        return "response_format"
+    if option == "prompt" and "messages" in type(body).model_fields:
+        return "messages"
+    return _FORMS.get(option, option)
 
 
 def prompts_of(prompt: Any) -> list[Text]:
@@ -125,7 +140,8 @@ def prompts_of(prompt: Any) -> list[Text]:
     return [prompt] if is_one(prompt) else list(prompt)
 
 
-_GRAMMARS = {"choice", "regex", "json_schema"}
+_FORMS = {"choice": "guided_choice", "regex": "guided_regex", "json_schema": "guided_json"}
+"""Fields for the form of a text, by the options of `Model.generate`."""
 
 
 def options_of(body: GenerationFields, limits: Limits) -> dict[str, Any]:
@@ -136,7 +152,7 @@ def options_of(body: GenerationFields, limits: Limits) -> dict[str, Any]:
         (len(value) if isinstance(value, str) else len(json.dumps(value)) for value in grammar.values()), default=0
     )
     if size > limits.max_grammar:
-        name = next(iter(grammar))
+        name = _field(body, next(iter(grammar)))
         raise ApiError(400, f"{name} has {size} characters; at most {limits.max_grammar}", param=name)
     if body.logit_bias is not None:
         options["logit_bias"] = _bias(body.logit_bias)
@@ -157,20 +173,18 @@ def check_logprobs(n: int | None, limits: Limits) -> None:
 
 def _grammar(body: GenerationFields) -> dict[str, Any]:
     """The one form that the text must have, by its option; nothing if it is free."""
-    forms = {"json_schema": body.guided_json, "regex": body.guided_regex, "choice": body.guided_choice}
-    forms = {name: form for name, form in forms.items() if form is not None}
-    if schema := getattr(body, "json_schema", None):
-        forms["json_schema"] = schema
+    asked = [(name, form) for name, field in _FORMS.items() if (form := getattr(body, field)) is not None]
     if body.response_format and body.response_format.type == "json_object":
-        forms["json_schema"] = True
+        asked.append(("json_schema", True))
     if body.response_format and body.response_format.type == "json_schema":
         try:
-            forms["json_schema"] = (body.response_format.json_schema or {})["schema"]
+            asked.append(("json_schema", (body.response_format.json_schema or {})["schema"]))
         except KeyError:
             raise ApiError(400, "response_format.json_schema has no schema", param="response_format") from None
-    if len(forms) > 1:
-        raise ApiError(400, f"{' and '.join(forms)} are given; choose one form of the text", param=next(iter(forms)))
-    return forms
+    if len(asked) > 1:
+        message = "more than one of guided_json, guided_regex, guided_choice and response_format; choose one"
+        raise ApiError(400, message, param=_field(body, asked[0][0]))
+    return dict(asked)
 
 
 def _bias(given: Mapping[str, float]) -> dict[int, float]:

@@ -23,6 +23,9 @@ from .metrics import Metrics
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _OPEN = ("/", "/health", "/ready", "/docs", "/openapi.json")  # need no key: they tell nothing and do no work
+_FAULT = 500
+_CLIENT_GONE = 499
+"""What nginx notes for a client that has not waited for the end of its answer."""
 _LOG = logging.getLogger("nbgpt.serve")
 
 
@@ -78,7 +81,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, status = time.perf_counter(), 0
+        start, status = time.perf_counter(), _FAULT
 
         async def noted(message: Message) -> None:
             nonlocal status
@@ -86,27 +89,34 @@ class Guard:
                 status = message["status"]
             await send(message)
 
+        async def watched() -> Message:
+            nonlocal status
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                status = _CLIENT_GONE
+            return message
+
         try:
             if refusal := self._refusal(scope):
                 await refusal.response()(scope, receive, noted)
             else:
-                await self._app(scope, self._bounded(receive), noted)
+                await self._app(scope, self._bounded(watched), noted)
         finally:
             self._note(scope, status, time.perf_counter() - start)
 
     def _refusal(self, scope: Scope) -> ApiError | None:
-        headers, path = Headers(scope=scope), scope["path"]
+        headers, path = Headers(scope=scope), scope["path"].removeprefix(scope.get("root_path", ""))
         host = headers.get("host", "")
-        if self._hosts is not None and urlsplit(f"//{host}").hostname not in self._hosts:
+        if self._hosts is not None and _hostname(host) not in self._hosts:
             return ApiError(403, f"this server is not {host[:100]!r}", code="host_not_allowed")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host and not {origin, "*"} & set(self._origins):
+        if origin is not None and origin.partition("://")[2] != host and not {origin, "*"} & set(self._origins):
             return ApiError(403, f"pages of {origin[:100]!r} may not ask this server: --cors-origin allows them")
         is_open = path in _OPEN or path.startswith(self._open_prefix)
         if not is_open and not self._keys.accept(headers.get("authorization", "")):
             return ApiError(401, "a valid API key is needed: Authorization: Bearer KEY", code="invalid_api_key")
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._limits.max_body:
+        if length.isdecimal() and int(length) > self._limits.max_body:
             return self._too_large()
         return None
 
@@ -116,13 +126,14 @@ class Guard:
     def _bounded(self, receive: Receive) -> Receive:
         """`receive`, with a limit on the size of the body, and on the time until it is complete."""
         n_bytes, is_complete = 0, False
+        deadline = time.monotonic() + self._limits.client_timeout
 
         async def bounded() -> Message:
             nonlocal n_bytes, is_complete
             if is_complete:
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), self._limits.client_timeout)
+                message = await asyncio.wait_for(receive(), deadline - time.monotonic())
             except asyncio.TimeoutError:
                 raise HTTPException(408, "the request did not arrive in time") from None
             n_bytes += len(message.get("body", b""))
@@ -138,7 +149,15 @@ class Guard:
         self._metrics.http_requests.labels(route, str(status)).inc()
         facts: dict[str, Any] = {"method": scope["method"], "path": scope["path"][:200], "status": status}
         facts |= {"client": (scope.get("client") or ("",))[0], "seconds": round(seconds, 4)}
-        _LOG.info("request", extra={"facts": facts | scope.get("nbgpt.facts", dict)()})
+        _LOG.info("request", extra={"facts": facts})
+
+
+def _hostname(host: str) -> str | None:
+    """The name in a Host header, without the port; None for what is none."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 class LogFormatter(logging.Formatter):
@@ -154,5 +173,11 @@ class LogFormatter(logging.Formatter):
         facts = getattr(record, "facts", None) or {"message": super().format(record)}
         facts = {"time": when, "level": record.levelname.lower(), **facts}
         if self._is_json:
-            return json.dumps(facts, ensure_ascii=False)
-        return " ".join(f"{name}={value}" for name, value in facts.items())
+            return json.dumps(facts)
+        return " ".join(f"{name}={_in_a_line(value)}" for name, value in facts.items())
+
+
+def _in_a_line(value: Any) -> str:
+    """A value as it is if it is printable, else quoted: a path must not begin a line of its own."""
+    text = str(value)
+    return text if text.isprintable() else json.dumps(text)

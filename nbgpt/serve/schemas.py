@@ -12,7 +12,7 @@ from ..text.options import OPTIONS
 
 _TYPES: dict[type, Any] = {Integral: StrictInt, Real: float, bool: StrictBool, str: str, Iterable: list[str]}
 _OWN = {"stop", "json_schema", "logprobs", "echo", "max_tokens"}  # declared below, as OpenAI has them
-_NOT_OFFERED = {"logits_processors", "draft_model", "batch_size", "sample", "choice", "regex", "logit_bias"}
+_NOT_OFFERED = {"logits_processors", "draft_model", "batch_size", "choice", "regex", "logit_bias"}
 
 
 def _no_text(value: Any) -> Any:

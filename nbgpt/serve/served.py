@@ -40,9 +40,12 @@ class Models:
 
     def find(self, name: str | None) -> Served:
         """The model of this name; None: the first. Raises ApiError."""
-        if name is None:
-            return next(iter(self._served.values()))
-        if name not in self._served:
+        if name is not None and name not in self._served:
             message = f"there is no model {name[:100]!r}; choose {', '.join(map(repr, self._served))}"
             raise ApiError(404, message, param="model", code="model_not_found")
-        return self._served[name]
+        served = next(iter(self)) if name is None else self._served[name]
+        try:
+            served.model.engine.check_open()
+        except RuntimeError as error:
+            raise ApiError(503, str(error)) from None
+        return served

@@ -37,7 +37,7 @@ def routes(server: Server) -> APIRouter:
             raise ApiError(
                 400, f"dimensions is {body.dimensions}; this model has {model.config.n_embd}", param="dimensions"
             )
-        vectors = await server.in_thread(lambda: model.embed(texts, body.pooling or "mean"))
+        vectors = await server.read(lambda: model.embed(texts, body.pooling or "mean"))
         n_tokens = sum(len(model.encode(text)) for text in texts)
         form = _base64 if body.encoding_format == "base64" else np.ndarray.tolist
         data = [{"object": "embedding", "index": i, "embedding": form(vector)} for i, vector in enumerate(vectors)]
@@ -47,7 +47,7 @@ def routes(server: Server) -> APIRouter:
     @router.post("/score", summary="The log-probability of each token of texts")
     async def score(body: TextsRequest) -> dict[str, Any]:
         served, texts = server.models.find(body.model), _checked(server, body.input)
-        scores = await server.in_thread(lambda: served.model.score_batch(texts, bos=body.bos))
+        scores = await server.read(lambda: served.model.score_batch(texts, bos=body.bos))
         data = [
             {
                 "index": index,
@@ -63,7 +63,7 @@ def routes(server: Server) -> APIRouter:
     @router.post("/classify", summary="The label of each text, by a model with a classification head")
     async def classify(body: TextsRequest) -> dict[str, Any]:
         served, texts = server.models.find(body.model), _checked(server, body.input)
-        labels = await server.in_thread(lambda: served.model.classify(texts, bos=body.bos))
+        labels = await server.read(lambda: served.model.classify(texts, bos=body.bos))
         data = [
             {"index": index, "label": one.label, "probabilities": {k: float(p) for k, p in one.probabilities.items()}}
             for index, one in enumerate(labels)

@@ -19,7 +19,7 @@ def routes(server: Server) -> APIRouter:
     async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
         served = server.models.find(body.model)
         tokenizer = served.model.tokenizer
-        ids = await server.in_thread(lambda: tokenizer.encode_prompt(body.prompt, body.bos, body.special))
+        ids = await server.read(lambda: tokenizer.encode_prompt(body.prompt, body.bos, body.special))
         texts = [tokenizer.decode([token], skip_special=False) for token in ids]
         return {"model": served.name, "count": len(ids), "max_model_len": served.model.config.n_ctx} | {
             "tokens": ids,
@@ -29,7 +29,7 @@ def routes(server: Server) -> APIRouter:
     @router.post("/detokenize", summary="The text of token ids")
     async def detokenize(body: DetokenizeRequest) -> dict[str, Any]:
         served = server.models.find(body.model)
-        text = await server.in_thread(lambda: served.model.tokenizer.decode(body.tokens, skip_special=False))
+        text = await server.read(lambda: served.model.tokenizer.decode(body.tokens, skip_special=False))
         return {"model": served.name, "prompt": text}
 
     return router

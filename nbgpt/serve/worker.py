@@ -38,11 +38,17 @@ class Job:
         self._news = asyncio.Event()
         self._chunks: list[Chunk] = []
         self._error: BaseException | None = None
+        self._has_expired = False
 
     def cancel(self) -> None:
         """End all texts before the next step. Any thread may call this."""
         for writer in self.writers:
             writer.request.cancel()
+
+    def expire(self) -> None:
+        """End all texts before the next step, because their time is over."""
+        self._has_expired = True
+        self.cancel()
 
     async def chunks(self) -> AsyncIterator[list[Chunk]]:
         """What is new, as soon as there is some; raises what ended the texts."""
@@ -64,7 +70,10 @@ class Job:
         text = "".join(writer.pieces)
         writer.pieces.clear()
         start, self._n_sent[index] = self._n_sent[index], len(writer.logprobs)
-        return Chunk(index, text, writer.logprobs[start:], writer.request.finish_reason if writer.is_closed else None)
+        reason = writer.request.finish_reason if writer.is_closed else None
+        if reason == "cancelled" and self._has_expired:
+            reason = "time"
+        return Chunk(index, text, writer.logprobs[start:], reason)
 
     def deliver(self, chunks: list[Chunk], error: BaseException | None) -> None:
         """Hand over what is new. For the thread of the loop."""
@@ -138,6 +147,8 @@ class Worker:
         Raises ApiError: the queue is full, or the KV cache can never hold one of its texts.
         """
         with self._changed:
+            if self._is_stopping:
+                raise ApiError(503, "the server is stopping")
             places = self._max_batch + self._max_queue - self._n_open()
             if len(job.writers) > places:
                 raise ApiError(429, f"{len(job.writers)} texts are too many now: {max(0, places)} places are free")
@@ -177,17 +188,26 @@ class Worker:
         news: dict[Job, list[Chunk]] = defaultdict(list)
         failed: dict[Job, BaseException] = {}
         for text in [*growing, *cancelled]:
-            if reason := text.writer.request.error or error:
-                failed[text.job] = reason
-            elif text in cancelled:
-                failed[text.job] = ApiError(503, "the request was cancelled before it began")
-            else:
-                text.writer.update()
-                self._metrics.observe(text.writer.request, text.timing)
-                if chunk := text.job.collect(text.index):
+            try:
+                if error is not None:
+                    raise error
+                if chunk := self._written(text):
                     news[text.job].append(chunk)
+            except Exception as raised:  # of this job alone
+                failed[text.job] = raised
         self._close(engine, failed)
         self._deliver(news, failed)
+
+    def _written(self, text: _Open) -> Chunk | None:
+        """What a text has to send after a step. Raises what has ended it."""
+        request = text.writer.request
+        if request.error is not None:
+            raise request.error
+        if request.is_cancelled and not text.timing.started:
+            raise ApiError(503, "the text had to wait too long for a place, and was given up")
+        text.writer.update()
+        self._metrics.observe(request, text.timing)
+        return text.job.collect(text.index)
 
     def _close(self, engine: Engine, failed: dict[Job, BaseException]) -> None:
         """Take the texts out that have ended, with all texts of a job that has failed."""
