@@ -16,6 +16,9 @@ from ..text.stream import Writer
 from .errors import ApiError
 from .metrics import Metrics, TextTiming
 
+_APART, _TOGETHER = 0.003, 0.03
+"""Seconds between two requests that come together, and between the first and the last of them."""
+
 
 @dataclass(frozen=True)
 class Chunk:
@@ -168,12 +171,20 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._n_open() or self._is_stopping)
+                if not self._n_open():
+                    self._changed.wait_for(lambda: self._n_open() or self._is_stopping)
+                    self._wait_for_more()
                 if self._is_stopping and not self._n_open():
                     return
                 work = {engine: list(texts) for engine, texts in self._open.items() if texts}
             for engine, texts in work.items():
                 self._step(engine, texts)
+
+    def _wait_for_more(self) -> None:
+        """Let requests that come together be read together: one pass over all prompts is quicker than many."""
+        deadline = time.monotonic() + _TOGETHER
+        while self._changed.wait(_APART) and time.monotonic() < deadline:
+            pass
 
     def _step(self, engine: Engine, texts: list[_Open]) -> None:
         """One step of a model; then what came of it goes to the jobs."""

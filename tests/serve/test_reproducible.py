@@ -11,7 +11,7 @@ from servers import choices_of, serving
 N_REQUESTS, N_GONE = 200, 60
 ARRIVALS = 1.0
 """Seconds over which the requests begin: their texts take several times as long together."""
-WORDS = "the sea and ship it was dark night stormy end of a café 日本 said".split()
+WORDS = ["the", "sea", "and", "ship", "it", "was", "dark", "night", "stormy", "end", "of", "a", "café", "日本", "said"]
 MIXES = (
     {},
     {"temperature": 0},
