@@ -55,6 +55,15 @@ def usage_of(generation: Generation) -> dict[str, int]:
     return {"prompt_tokens": n_prompt, "completion_tokens": n_new, "total_tokens": n_prompt + n_new}
 
 
+def note(scope: Scope, generation: Generation) -> None:
+    """Leave facts for the log: no text is among them."""
+    first = generation.job.timings[0]
+    facts = {"model": generation.served.name, "texts": len(generation.job.writers), **usage_of(generation)}
+    if first.first_token:
+        facts["first_token_seconds"] = round(first.first_token - first.arrived, 4)
+    scope["nbgpt.facts"] = facts
+
+
 async def watch(receive: Receive, generation: Generation) -> None:
     """End the texts when the client goes away."""
     while (await receive())["type"] != "http.disconnect":
@@ -76,6 +85,7 @@ async def whole(server: Server, request: Request, generation: Generation, shape:
     except Exception as error:
         raise error_of(error) from None
     finally:
+        note(request.scope, generation)
         generation.job.cancel()
         deadline.cancel()
         watching.cancel()
@@ -140,6 +150,7 @@ class EventStream(Response):
             if not self._has_given_up:
                 raise
         finally:
+            note(scope, self._generation)
             job.cancel()
             deadline.cancel()
             watching.cancel()

@@ -149,7 +149,7 @@ class Guard:
         self._metrics.http_requests.labels(route, str(status)).inc()
         facts: dict[str, Any] = {"method": scope["method"], "path": scope["path"][:200], "status": status}
         facts |= {"client": (scope.get("client") or ("",))[0], "seconds": round(seconds, 4)}
-        _LOG.info("request", extra={"facts": facts})
+        _LOG.info("request", extra={"facts": facts | scope.get("nbgpt.facts", {})})
 
 
 def _hostname(host: str) -> str | None:
