@@ -3,15 +3,22 @@
     python bench/serve.py --model FOLDER [--llama-server BINARY --gguf float16=FILE int8=FILE] [--only SECTION ...]
 
 FOLDER is a GPT-2 124M with its vocabulary; random weights do as well: bench/peers.py makes some. The load generator
-(load_generator.py) shares the two cores with the server, and its CPU time is named. What is compared is measured in
-turn, and medians are shown. Writes results/serve.md. Nothing else should run on the machine meanwhile.
+(load_generator.py) shares the two cores with the server, and its CPU time is named; the section locust needs the
+package locust. What is compared is measured in turn, and medians are shown. Writes results/serve.md. Nothing else
+should run on the machine meanwhile.
+
+llama-server is built from the llama.cpp in the source distribution of llama-cpp-python (cmake -B build -G Ninja
+-DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF; ninja -C build llama-server llama-quantize); convert_hf_to_gguf.py there
+makes the F16 file, and llama-quantize Q8_0 of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -195,7 +202,23 @@ def cost(bench: Bench) -> Iterator[Figure]:
         yield Figure(f"{bench.dtype}: a token {name}", f"≤ {goal} µs", f"{value:.1f} µs", value <= goal)
 
 
-SECTIONS = {one.__name__: one for one in (throughput, single, first_token, joining, queueing, cost)}
+def locust(bench: Bench) -> Iterator[Figure]:
+    """Locust with 16 users for 30 seconds, a public load generator, on the same two cores."""
+    ports = {"nbgpt": PORT, "llama-server": PEER_PORT} if bench.has_peer else {"nbgpt": PORT}
+    for name, port in ports.items():
+        command = ["locust", "-f", str(Path(__file__).with_name("locustfile.py")), "--headless", "--json"]
+        command += ["-u", str(N_CLIENTS), "-r", str(N_CLIENTS), "-t", "30s", "--host", f"http://127.0.0.1:{port}"]
+        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, check=True, text=True)
+        row = json.loads(done.stdout)[0]
+        times = sorted((float(ms), n) for ms, n in row["response_times"].items())
+        half, seen = row["num_requests"] / 2, 0
+        middle = next(ms for ms, n in times if (seen := seen + n) >= half)
+        rate = row["num_requests"] / (row["last_request_timestamp"] - row["start_time"])
+        measured = f"{rate:.1f} requests/s, {rate * N_NEW:.0f} tokens/s, median {middle:.0f} ms, "
+        yield Figure(f"{bench.dtype}: {name}", "", measured + f"{row['num_failures']} failures", None)
+
+
+SECTIONS = {one.__name__: one for one in (throughput, single, first_token, joining, queueing, cost, locust)}
 
 
 def benches(options: argparse.Namespace) -> Iterator[Bench]:
