@@ -118,6 +118,7 @@ async function writeFrom(at, token) {
   if (!isFormValid()) return;
   await halt();
   const branch = tree.shown;
+  if (!branch) return;
   await write(branch.fork(at, token, fitted(settingsOf(), branch.model, at + (token ? 1 : 0))));
 }
 

@@ -31,12 +31,14 @@ function spanOf(token, i) {
 
 /** Show a branch, or nothing for null. */
 export function showText(shown) {
+  const hadFocus = card.contains(document.activeElement);
   if (shown !== branch) {
     [branch, place] = [shown, null];
     box.replaceChildren();
     card.hidden = true;
   }
   appendText();
+  if (hadFocus && branch?.token) focusToken(branch.at, false);
 }
 
 /** Show the tokens that the branch has beyond those that are shown. */
@@ -60,7 +62,7 @@ function select(i) {
   place = i;
 }
 
-/** Open the card about a token, beneath it. */
+/** Open the card about a token. */
 function open(i) {
   clearTimeout(leaving);
   const token = branch.tokens[i];
@@ -69,9 +71,16 @@ function open(i) {
   card.hidden = false;
   card.replaceChildren(make("p", {}, token.logprob === null ? "The first token has no probability." : "Go on with"));
   if (token.logprob !== null) card.append(...rowsOf(token).map((one) => rowOf(one, one.id === token.id, i)));
-  const [outer, inner] = [around.getBoundingClientRect(), [...box.children[i].getClientRects()].at(-1)];
+  move(box.children[i]);
+}
+
+/** Put the card beneath a token, or above it where there is more room. It touches the token: a pointer finds across. */
+function move(span) {
+  const [outer, inner] = [around.getBoundingClientRect(), [...span.getClientRects()].at(-1)];
+  const isBelow = inner.bottom + card.offsetHeight <= window.innerHeight || inner.top < card.offsetHeight;
+  const top = isBelow ? inner.bottom - 1 : inner.top - card.offsetHeight + 1;
   card.style.left = `${Math.max(0, Math.min(inner.left - outer.left, outer.width - card.offsetWidth))}px`;
-  card.style.top = `${inner.bottom - outer.top - 1}px`;
+  card.style.top = `${top - outer.top}px`;
 }
 
 /** The likeliest tokens, and the one that stands there if it is none of them. */
@@ -83,10 +92,7 @@ function rowOf(token, isCurrent, i) {
   const name = make("span", { className: "token" }, visible(token.text) || "◦");
   const row = make("button", {}, name, make("span", { className: "share" }, percent(token.logprob)));
   if (isCurrent) setAttributes(row, { "aria-current": true, title: "as it is; choose it to write on from here again" });
-  row.addEventListener("click", () => {
-    close();
-    choose(i, token);
-  });
+  row.addEventListener("click", () => choose(i, token));
   return row;
 }
 
@@ -103,10 +109,12 @@ function step(from, by) {
   focusToken(i);
 }
 
-function focusToken(i) {
+function focusToken(i, isOpen = true) {
   if (!box.children[i]) return;
   rove(i);
   box.children[i].focus();
+  if (isOpen) open(i);
+  else close();
 }
 
 function onKey(event) {
@@ -124,6 +132,11 @@ function onKey(event) {
   event.preventDefault();
   open(i);
   moves[event.key]();
+}
+
+/** The Tab key came to a token. */
+function onFocus(event) {
+  if (event.target.matches(":focus-visible")) open(placeOf(event.target));
 }
 
 function onCardKey(event) {
@@ -152,20 +165,18 @@ function onEscape(event) {
 export function startText(chosen) {
   choose = chosen;
   box.addEventListener("keydown", onKey);
+  box.addEventListener("focusin", onFocus);
   card.addEventListener("keydown", onCardKey);
   around.addEventListener("keydown", onEscape);
-  box.addEventListener("focusin", (event) => open(placeOf(event.target)));
   box.addEventListener("click", (event) => {
-    if (placeOf(event.target) === null) return;
-    focusToken(placeOf(event.target));
-    open(placeOf(event.target));
+    if (placeOf(event.target) !== null) focusToken(placeOf(event.target));
   });
-  box.addEventListener("pointerover", (event) => {
+  box.addEventListener("pointermove", (event) => { // not pointerover, which comes too when a text grows beneath it
     if (event.pointerType === "mouse" && placeOf(event.target) !== null) open(placeOf(event.target));
   });
   around.addEventListener("pointerenter", () => clearTimeout(leaving));
   around.addEventListener("pointerleave", () => {
-    if (!around.contains(document.activeElement)) leaving = setTimeout(close, LINGER);
+    if (!card.contains(document.activeElement)) leaving = setTimeout(close, LINGER);
   });
   document.addEventListener("pointerdown", (event) => around.contains(event.target) || close());
   around.addEventListener("focusout", (event) => {
