@@ -12,7 +12,7 @@ from math import exp
 import pytest
 from browser import CHROMIUM, DRIVER, HOSTILE, browser
 from command_line import start
-from folders import RECITED, TOKENIZER, reciter, write_text_model
+from folders import RECITED, reciter, write_text_model
 
 import nbgpt
 
@@ -353,7 +353,7 @@ def test_what_is_refused_is_told(window, url):
     wait(window, "document.getElementById('error').textContent.includes('context of 120 tokens')")
     fill(window, prompt=PROMPT, max_tokens=3, repetition_penalty=0.001)
     click(window, "#write")  # the form knows that this is too small
-    assert window.run("document.querySelector(':invalid:not(form)').id") == "repetition_penalty"
+    assert window.run("document.querySelector('#settings :invalid').id") == "repetition_penalty"
     assert window.run("document.getElementById('text').hidden")
     write(window, repetition_penalty=1)
     assert read(window, "error") == ""
