@@ -134,6 +134,15 @@ async function share() {
   get("link").select();
 }
 
+async function copy() {
+  try {
+    await navigator.clipboard.writeText(tree.shown.text);
+  } catch { // there is no clipboard for pages that come neither over https nor from this machine
+    throw new ApiError("the browser does not let this page copy: select the text instead");
+  }
+  say("status", "Copied.");
+}
+
 /** Write the text of a link again, request by request. */
 async function openLink() {
   if (location.hash.length < 2) return;
@@ -258,7 +267,7 @@ function listen() {
     stop: halt,
     undo: () => goTo(() => tree.undo()),
     share,
-    copy: () => navigator.clipboard.writeText(tree.shown.text).then(() => say("status", "Copied.")),
+    copy,
   };
   for (const [id, action] of Object.entries(clicks)) get(id).addEventListener("click", () => attempt(action));
   let pause = 0;

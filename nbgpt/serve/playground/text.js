@@ -81,6 +81,9 @@ function move(span) {
   const top = isBelow ? inner.bottom - 1 : inner.top - card.offsetHeight + 1;
   card.style.left = `${Math.max(0, Math.min(inner.left - outer.left, outer.width - card.offsetWidth))}px`;
   card.style.top = `${top - outer.top}px`;
+  if (getComputedStyle(card).position !== "fixed") return;
+  const covered = inner.bottom - card.getBoundingClientRect().top; // on a phone, by the sheet that the card is there
+  if (covered > 0) window.scrollBy(0, covered + inner.height);
 }
 
 /** The likeliest tokens, and the one that stands there if it is none of them. */
