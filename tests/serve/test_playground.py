@@ -216,6 +216,8 @@ def test_branches(window, url, model):
     third = finish(window)
     assert third[: len(second)] == second
     assert len(third) == len(second) + N_NEW
+    forced = "[...document.querySelectorAll('#text .forced')].map(span => Number(span.dataset.place))"
+    assert window.run(forced) == [place]  # also in a text that goes on
     assert branches(window) == 3
     assert window.run("document.querySelectorAll('#branches ul ul ul button').length") == 1
 
