@@ -66,16 +66,28 @@ class Browser:
         """The value of a JavaScript expression."""
         return self._ask("/execute/sync", {"script": f"return ({script})", "args": []})
 
-    def press(self, *keys):
-        """Keys by their WebDriver codes or characters, to what has the focus."""
+    def press(self, *keys, held=()):
+        """Keys by their WebDriver codes or characters, to what has the focus, while others are held down."""
         presses = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        presses = [{"type": "keyDown", "value": key} for key in held] + presses
+        presses += [{"type": "keyUp", "value": key} for key in held]
         self._ask("/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": presses}]})
+
+    def _find(self, selector):
+        return self._ask("/element", {"using": "css selector", "value": selector})
 
     def point(self, selector, x=0, y=0):
         """Move the mouse to an element, x and y pixels from its middle."""
-        element = self._ask("/element", {"using": "css selector", "value": selector})
-        move = {"type": "pointerMove", "origin": element, "x": x, "y": y, "duration": 0}
+        move = {"type": "pointerMove", "origin": self._find(selector), "x": x, "y": y, "duration": 0}
         self._ask("/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": [move]}]})
+
+    def enter(self, selector):
+        """Let what follows be about the document of a frame."""
+        self._ask("/frame", {"id": self._find(selector)})
+
+    def leave(self):
+        """Let what follows be about the page again."""
+        self._ask("/frame", {"id": None})
 
     def screenshot(self):
         """PNG in base64."""

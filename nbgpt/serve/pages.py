@@ -1,4 +1,4 @@
-"""The pages of the server: the playground, and what it is made of."""
+"""The pages of the server: the playground with what it is made of, and the description of the API."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from . import explain_pages
 from .errors import ApiError
 from .generation import Server
 
 PREFIX = "/playground/"
-"""Where the parts of the playground lie."""
+"""Where the parts of the pages lie."""
 _FOLDER = Path(__file__).parent / "playground"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _HEADERS = {
@@ -37,8 +38,13 @@ def routes(server: Server) -> APIRouter:
     async def index() -> Response:
         return answer("index.html")
 
+    @router.get("/docs")
+    async def docs() -> Response:
+        return answer("docs.html")
+
     @router.get(PREFIX + "{name}")
     async def part(name: str) -> Response:
         return answer(name)
 
+    explain_pages.add_routes(router, server, PREFIX, _HEADERS)
     return router
