@@ -12,7 +12,10 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_MAX_HEAD = 1 << 16
+"""Bytes of a request line and its headers."""
 
 
 def run(
@@ -33,7 +36,7 @@ def run(
         host: address to listen on.
         port: port to listen on; 0: a free one.
         drain_timeout: seconds that texts have to come to their end.
-        client_timeout: seconds that the headers of a request may take.
+        client_timeout: seconds that a connection may take to send a request, or to read what it is sent.
         on_started: is called with the URL once requests are taken.
         on_hangup: is called for SIGHUP.
         tls: files of the certificate and of its key.
@@ -73,8 +76,8 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Our signals in place of uvicorn's, which raises them again at the end: a drained server ends with 0."""
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, lambda *_: self._on_hangup())
+        if hasattr(signal, "SIGHUP"):  # between two events: it writes, which must not happen within another write
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         yield
@@ -85,20 +88,48 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _protocol(header_seconds: float) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol; a connection whose first request has not begun in time is closed."""
+def _protocol(seconds: float) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP protocol, with an end for connections that neither send a whole request nor read an answer."""
 
-    class Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-        def connection_made(self, transport: asyncio.Transport) -> None:
+    class Protocol(HttpToolsProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self._deadline = self.loop.call_later(header_seconds, self._close_idle)
+            self._is_in_head, self._head_bytes = False, 0
+            self._unsent = self._unread = self.loop.call_later(seconds, self.transport.abort)
 
-        def _close_idle(self) -> None:
-            if self.cycle is None and not self.transport.is_closing():
-                self.transport.close()
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            is_answering = self.cycle is not None and not self.cycle.response_complete
+            if is_answering:
+                self._unsent.cancel()
+            elif self._unsent.cancelled():
+                self._unsent = self.loop.call_later(seconds, self.transport.abort)
+            self._head_bytes = self._head_bytes + len(data) if self._is_in_head else 0
+            if self._head_bytes > _MAX_HEAD and not self.transport.is_closing():
+                self.send_400_response("The head of the request is too large.")
+
+        def on_message_begin(self) -> None:
+            self._is_in_head = True
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            self._is_in_head = False
+            super().on_headers_complete()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._unread = self.loop.call_later(seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            self._unread.cancel()
+            super().resume_writing()
+
+        def timeout_keep_alive_handler(self) -> None:
+            self.transport.abort()  # `close` would wait for a client that does not read
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._deadline.cancel()
+            self._unsent.cancel()
+            self._unread.cancel()
             super().connection_lost(exc)
 
     return Protocol
