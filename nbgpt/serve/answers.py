@@ -1,4 +1,4 @@
-"""From the chunks of a job to answers: whole, or as server-sent events while the text is made."""
+"""From the deltas of a group to answers: whole, or as server-sent events while the text is made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..sampling.logprobs import TokenLogprob
 from ..tokenizer import Tokenizer
 from .errors import error_of
 from .generation import Generation, Server
-from .worker import Chunk
+from .worker import Delta
 
 
 class Shape(Protocol):
@@ -49,7 +49,7 @@ def head_of(generation: Generation, shape: Shape, is_chunk: bool) -> dict[str, A
 
 def usage_of(generation: Generation) -> dict[str, int]:
     """Tokens of the prompts, each counted once, and of all samples."""
-    requests = [writer.request for writer in generation.job.writers]
+    requests = [writer.request for writer in generation.group.writers]
     n_prompt = sum(len(request.prompt) for request in requests[:: generation.n_samples])
     n_new = sum(len(request.tokens) for request in requests)
     return {"prompt_tokens": n_prompt, "completion_tokens": n_new, "total_tokens": n_prompt + n_new}
@@ -57,8 +57,8 @@ def usage_of(generation: Generation) -> dict[str, int]:
 
 def note(scope: Scope, generation: Generation) -> None:
     """Leave facts for the log: no text is among them."""
-    first = generation.job.timings[0]
-    facts = {"model": generation.served.name, "texts": len(generation.job.writers), **usage_of(generation)}
+    first = generation.group.timings[0]
+    facts = {"model": generation.served.name, "texts": len(generation.group.writers), **usage_of(generation)}
     if first.first_token:
         facts["first_token_seconds"] = round(first.first_token - first.arrived, 4)
     scope["nbgpt.facts"] = facts
@@ -68,39 +68,39 @@ async def watch(receive: Receive, generation: Generation) -> None:
     """End the texts when the client goes away."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    generation.job.cancel()
+    generation.group.cancel()
 
 
 async def whole(server: Server, request: Request, generation: Generation, shape: Shape, has_logprobs: bool) -> Response:
     """The answer to a request that does not stream."""
-    texts = [""] * len(generation.job.writers)
+    texts = [""] * len(generation.group.writers)
     reasons: dict[int, str | None] = {}
     watching = asyncio.ensure_future(watch(request.receive, generation))
-    deadline = asyncio.get_running_loop().call_later(server.limits.timeout, generation.job.expire)
+    deadline = asyncio.get_running_loop().call_later(server.limits.timeout, generation.group.expire)
     try:
-        async for chunks in generation.job.chunks():
-            for chunk in chunks:
-                texts[chunk.index] += chunk.text
-                reasons[chunk.index] = chunk.finish_reason
+        async for deltas in generation.group.deltas():
+            for delta in deltas:
+                texts[delta.index] += delta.text
+                reasons[delta.index] = delta.finish_reason
     except Exception as error:
         raise error_of(error) from None
     finally:
         note(request.scope, generation)
-        generation.job.cancel()
+        generation.group.cancel()
         deadline.cancel()
         watching.cancel()
     choices = [
         shape.choice(texts[index], writer.logprobs if has_logprobs else None)
         | {"index": place, "finish_reason": reasons[index], "seed": writer.request.params.seed}
         for place, index in enumerate(_best(generation))
-        for writer in [generation.job.writers[index]]
+        for writer in [generation.group.writers[index]]
     ]
     return JSONResponse({**head_of(generation, shape, False), "choices": choices, "usage": usage_of(generation)})
 
 
 def _best(generation: Generation) -> list[int]:
     """The writers that are answered: of each prompt the n whose tokens are the likeliest on average."""
-    writers, step = generation.job.writers, generation.n_samples
+    writers, step = generation.group.writers, generation.n_samples
     if generation.n == step:
         return list(range(len(writers)))
 
@@ -128,11 +128,11 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by ASGI's protocol."""
-        job, limits, loop = self._generation.job, self._server.limits, asyncio.get_running_loop()
+        group, limits, loop = self._generation.group, self._server.limits, asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
         watching = asyncio.ensure_future(watch(receive, self._generation))
-        deadline = loop.call_later(limits.timeout, job.expire)
+        deadline = loop.call_later(limits.timeout, group.expire)
 
         async def write(message: Message) -> None:
             stall = loop.call_later(limits.client_timeout, self._give_up, task)
@@ -151,7 +151,7 @@ class EventStream(Response):
                 raise
         finally:
             note(scope, self._generation)
-            job.cancel()
+            group.cancel()
             deadline.cancel()
             watching.cancel()
 
@@ -165,9 +165,9 @@ class EventStream(Response):
         null_usage = ', "usage": null' if self._has_usage else ""
         offsets: dict[int, int] = {}
         try:
-            async for chunks in self._generation.job.chunks():
+            async for deltas in self._generation.group.deltas():
                 parts = [
-                    f'data: {head}, "choices": [{self._choice(chunk, offsets)}]{null_usage}}}\n\n' for chunk in chunks
+                    f'data: {head}, "choices": [{self._choice(delta, offsets)}]{null_usage}}}\n\n' for delta in deltas
                 ]
                 yield "".join(parts).encode()
         except Exception as error:
@@ -178,14 +178,14 @@ class EventStream(Response):
             yield f'data: {head}, "choices": [], "usage": {usage}}}\n\n'.encode()
         yield b"data: [DONE]\n\n"
 
-    def _choice(self, chunk: Chunk, offsets: dict[int, int]) -> str:
+    def _choice(self, delta: Delta, offsets: dict[int, int]) -> str:
         """A choice as JSON; offsets: how many characters the tokens of each text have so far."""
-        is_first, offset = chunk.index not in offsets, offsets.get(chunk.index, 0)
-        offsets[chunk.index] = offset + sum(len(one.text) for one in chunk.logprobs)  # stop strings hold text back
-        fields = {"index": chunk.index, "finish_reason": chunk.finish_reason}
-        fields |= self._shape.delta(chunk.text, chunk.logprobs if self._has_logprobs else None, is_first, offset)
+        is_first, offset = delta.index not in offsets, offsets.get(delta.index, 0)
+        offsets[delta.index] = offset + sum(len(one.text) for one in delta.logprobs)  # stop strings hold text back
+        fields = {"index": delta.index, "finish_reason": delta.finish_reason}
+        fields |= self._shape.delta(delta.text, delta.logprobs if self._has_logprobs else None, is_first, offset)
         if is_first:
-            fields["seed"] = self._generation.job.writers[chunk.index].request.params.seed
+            fields["seed"] = self._generation.group.writers[delta.index].request.params.seed
         return json.dumps(fields, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""From the body of a request to a job: its options checked, its prompts encoded, its writers in the queue."""
+"""From the body of a request to a group: its options checked, its prompts encoded, its writers in the queue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .limits import Limits
 from .metrics import Metrics
 from .schemas import GenerationFields, given
 from .served import Models, Served
-from .worker import Job, Worker
+from .worker import TextGroup, Worker
 
 _Result = TypeVar("_Result")
 _LONG = 4096
@@ -51,10 +51,10 @@ class Server:
 
 @dataclass
 class Generation:
-    """A job, and the number of samples of each prompt that its answer has."""
+    """A group, and the number of samples of each prompt that its answer has."""
 
     served: Served
-    job: Job
+    group: TextGroup
     n_samples: int
     n: int
 
@@ -98,9 +98,9 @@ async def begin(
         raise _refused(error, body) from None
     except ImportError as error:
         raise ApiError(400, str(error)) from None
-    job = Job(served.model.engine, writers, bool(body.stream))
-    server.worker.submit(job)
-    return Generation(served, job, n_samples, n)
+    group = TextGroup(served.model.engine, writers, bool(body.stream))
+    server.worker.submit(group)
+    return Generation(served, group, n_samples, n)
 
 
 async def _written(

@@ -21,8 +21,8 @@ _APART, _TOGETHER = 0.003, 0.03
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """What a step has added to one text of a job."""
+class Delta:
+    """What a step has added to one text of a group."""
 
     index: int
     text: str
@@ -30,7 +30,7 @@ class Chunk:
     finish_reason: str | None
 
 
-class Job:
+class TextGroup:
     """The texts of one HTTP request. Made, and iterated over, in the thread of asyncio's loop."""
 
     def __init__(self, engine: Engine, writers: Sequence[Writer], is_streamed: bool) -> None:
@@ -39,7 +39,7 @@ class Job:
         self._n_sent = [0] * len(writers)  # log-probabilities
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
-        self._chunks: list[Chunk] = []
+        self._deltas: list[Delta] = []
         self._error: BaseException | None = None
         self._has_expired = False
 
@@ -53,7 +53,7 @@ class Job:
         self._has_expired = True
         self.cancel()
 
-    async def chunks(self) -> AsyncIterator[list[Chunk]]:
+    async def deltas(self) -> AsyncIterator[list[Delta]]:
         """What is new, as soon as there is some; raises what ended the texts."""
         n_open = len(self.writers)
         while n_open:
@@ -61,11 +61,11 @@ class Job:
             self._news.clear()
             if self._error is not None:
                 raise self._error
-            chunks, self._chunks = self._chunks, []
-            n_open -= sum(chunk.finish_reason is not None for chunk in chunks)
-            yield chunks
+            deltas, self._deltas = self._deltas, []
+            n_open -= sum(delta.finish_reason is not None for delta in deltas)
+            yield deltas
 
-    def collect(self, index: int) -> Chunk | None:
+    def collect(self, index: int) -> Delta | None:
         """What a writer has written since the last time, if that is to be sent now. For the engine thread."""
         writer = self.writers[index]
         if not (writer.is_closed or (self.is_streamed and writer.pieces)):
@@ -76,11 +76,11 @@ class Job:
         reason = writer.request.finish_reason if writer.is_closed else None
         if reason == "cancelled" and self._has_expired:
             reason = "time"
-        return Chunk(index, text, writer.logprobs[start:], reason)
+        return Delta(index, text, writer.logprobs[start:], reason)
 
-    def deliver(self, chunks: list[Chunk], error: BaseException | None) -> None:
+    def deliver(self, deltas: list[Delta], error: BaseException | None) -> None:
         """Hand over what is new. For the thread of the loop."""
-        self._chunks += chunks
+        self._deltas += deltas
         self._error = error
         self._news.set()
 
@@ -89,20 +89,20 @@ class Job:
 class _Open:
     """A text that has not ended."""
 
-    job: Job
+    group: TextGroup
     index: int
 
     @property
     def writer(self) -> Writer:
-        return self.job.writers[self.index]
+        return self.group.writers[self.index]
 
     @property
     def timing(self) -> TextTiming:
-        return self.job.timings[self.index]
+        return self.group.timings[self.index]
 
 
 class Worker:
-    """Runs jobs of any number of models, a step of each model in turn, in a thread of its own."""
+    """Runs groups of any number of models, a step of each model in turn, in a thread of its own."""
 
     def __init__(self, max_batch: int, max_queue: int, metrics: Metrics) -> None:
         """max_batch: texts of a model that grow at a time. max_queue: texts that may wait for a place."""
@@ -144,8 +144,8 @@ class Worker:
     def _n_open(self) -> int:
         return sum(map(len, self._open.values()))
 
-    def submit(self, job: Job) -> None:
-        """Let the engine thread work on a job.
+    def submit(self, group: TextGroup) -> None:
+        """Let the engine thread work on a group.
 
         Raises ApiError: the queue is full, or the KV cache can never hold one of its texts.
         """
@@ -153,14 +153,14 @@ class Worker:
             if self._is_stopping:
                 raise ApiError(503, "the server is stopping")
             places = self._max_batch + self._max_queue - self._n_open()
-            if len(job.writers) > places:
-                raise ApiError(429, f"{len(job.writers)} texts are too many now: {max(0, places)} places are free")
+            if len(group.writers) > places:
+                raise ApiError(429, f"{len(group.writers)} texts are too many now: {max(0, places)} places are free")
             try:
-                for writer in job.writers:
-                    job.engine.add(writer.request)
+                for writer in group.writers:
+                    group.engine.add(writer.request)
             except ValueError as error:
                 raise ApiError(400, str(error), code="context_length_exceeded") from None
-            self._open[job.engine] += [_Open(job, index) for index in range(len(job.writers))]
+            self._open[group.engine] += [_Open(group, index) for index in range(len(group.writers))]
             self._changed.notify()
             if not self._has_started:
                 self._has_started = True
@@ -187,7 +187,7 @@ class Worker:
             pass
 
     def _step(self, engine: Engine, texts: list[_Open]) -> None:
-        """One step of a model; then what came of it goes to the jobs."""
+        """One step of a model; then what came of it goes to the groups."""
         growing = texts[: self._max_batch]
         error: Exception | None = None
         try:
@@ -196,20 +196,20 @@ class Worker:
         except Exception as raised:  # of the pass: all that took part have ended with it
             error = raised
         cancelled = [text for text in texts[self._max_batch :] if text.writer.request.is_cancelled]
-        news: dict[Job, list[Chunk]] = defaultdict(list)
-        failed: dict[Job, BaseException] = {}
+        news: dict[TextGroup, list[Delta]] = defaultdict(list)
+        failed: dict[TextGroup, BaseException] = {}
         for text in [*growing, *cancelled]:
             try:
                 if error is not None:
                     raise error
-                if chunk := self._written(text):
-                    news[text.job].append(chunk)
-            except Exception as raised:  # of this job alone
-                failed[text.job] = raised
+                if delta := self._written(text):
+                    news[text.group].append(delta)
+            except Exception as raised:  # of this group alone
+                failed[text.group] = raised
         self._close(engine, failed)
         self._deliver(news, failed)
 
-    def _written(self, text: _Open) -> Chunk | None:
+    def _written(self, text: _Open) -> Delta | None:
         """What a text has to send after a step. Raises what has ended it."""
         request = text.writer.request
         if request.error is not None:
@@ -218,33 +218,33 @@ class Worker:
             raise ApiError(503, "the text had to wait too long for a place, and was given up")
         text.writer.update()
         self._metrics.observe(request, text.timing)
-        return text.job.collect(text.index)
+        return text.group.collect(text.index)
 
-    def _close(self, engine: Engine, failed: dict[Job, BaseException]) -> None:
-        """Take the texts out that have ended, with all texts of a job that has failed."""
+    def _close(self, engine: Engine, failed: dict[TextGroup, BaseException]) -> None:
+        """Take the texts out that have ended, with all texts of a group that has failed."""
         with self._changed:
-            ended = [text for text in self._open[engine] if text.writer.is_closed or text.job in failed]
+            ended = [text for text in self._open[engine] if text.writer.is_closed or text.group in failed]
             self._open[engine] = [text for text in self._open[engine] if text not in ended]
         if ended:
             engine.retire([text.writer.request for text in ended])
         for text in ended:
             self._metrics.note_end(text.writer.request, text.timing)
 
-    def _deliver(self, news: dict[Job, list[Chunk]], failed: dict[Job, BaseException]) -> None:
-        """Hand the news over, in one call for all jobs of a loop; whole answers when their last text has ended."""
-        batches: dict[asyncio.AbstractEventLoop, list[tuple[Job, list[Chunk], BaseException | None]]] = defaultdict(
-            list
+    def _deliver(self, news: dict[TextGroup, list[Delta]], failed: dict[TextGroup, BaseException]) -> None:
+        """Hand the news over, in one call for all groups of a loop; whole answers when their last text has ended."""
+        batches: dict[asyncio.AbstractEventLoop, list[tuple[TextGroup, list[Delta], BaseException | None]]] = (
+            defaultdict(list)
         )
-        for job in {**news, **failed}:
-            batches[job._loop].append((job, news[job], failed.get(job)))
+        for group in {**news, **failed}:
+            batches[group._loop].append((group, news[group], failed.get(group)))
         for loop, batch in batches.items():
             try:
                 loop.call_soon_threadsafe(_hand_over, batch)
             except RuntimeError:  # the loop is closed: nobody waits any more
-                for job, _, _ in batch:
-                    job.cancel()
+                for group, _, _ in batch:
+                    group.cancel()
 
 
-def _hand_over(batch: list[tuple[Job, list[Chunk], BaseException | None]]) -> None:
-    for job, chunks, error in batch:
-        job.deliver(chunks, error)
+def _hand_over(batch: list[tuple[TextGroup, list[Delta], BaseException | None]]) -> None:
+    for group, deltas, error in batch:
+        group.deliver(deltas, error)
