@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+from starlette.testclient import TestClient
 
 import nbgpt
 
@@ -132,3 +134,13 @@ def test_page_is_served_and_completes():
     finally:
         server.terminate()
         server.wait(10)
+
+
+def test_a_server_is_mounted_into_another_application():
+    mine = runpy.run_path(str(EXAMPLES / "mounted_server.py"))["mine"]
+    body = {"prompt": "Once upon", "max_tokens": 5, "seed": 1}
+    with TestClient(mine, base_url="http://localhost") as client:
+        assert len(client.get("/").json()["text"]) > 5
+        assert "<html" in client.get("/gpt2/").text
+        answer = client.post("/gpt2/v1/completions", json=body).json()
+    assert answer["choices"][0]["text"] == nbgpt.load().generate("Once upon", max_tokens=5, seed=1).text

@@ -52,6 +52,8 @@ class ApiError(Exception):
         headers = {}
         if self.status in (429, 503):
             headers["Retry-After"] = str(RETRY_SECONDS)
+        if self.status in (408, 413):  # the rest of the body is not read
+            headers["Connection"] = "close"
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return JSONResponse(self.body(), self.status, headers)
@@ -91,6 +93,8 @@ def install(application: FastAPI) -> None:
     @application.exception_handler(RequestValidationError)
     async def of_validation(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
+        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            return ApiError(422, "the body is not taken for JSON: send Content-Type: application/json").response()
         if first["type"] == "json_invalid":
             return ApiError(400, f"the body is not JSON: {first['ctx']['error']}").response()
         places = [str(place) for place in first["loc"] if place != "body" and not str(place).startswith("function-")]

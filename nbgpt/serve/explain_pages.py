@@ -78,7 +78,7 @@ def add_routes(router: APIRouter, server: Server, prefix: str, headers: Mapping[
             check_length(len(ids))
             return page(served.model.trace(ids), served.name)
 
-        return {"page": f"{prefix}explain/{pages.keep(await server.in_thread(make))}".lstrip("/")}
+        return {"page": f"{prefix}explain/{pages.keep(await server.read(make))}".lstrip("/")}
 
     @router.get(prefix + "explain/{name}")
     async def explained(name: str) -> Response:
