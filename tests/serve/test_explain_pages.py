@@ -22,7 +22,7 @@ WITH_KEY = {"Authorization": f"Bearer {KEY}"}
 def model(tmp_path_factory):
     config = text_config(n_ctx=300)
     path = tmp_path_factory.mktemp("model") / "random.safetensors"
-    return nbgpt.load(write_text_model(path, config, random_params(config)), threads=1)
+    return nbgpt.load(write_text_model(path, config, random_params(config), "int8"), threads=1)
 
 
 @pytest.fixture(scope="module")
