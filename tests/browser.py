@@ -81,6 +81,14 @@ class Browser:
         move = {"type": "pointerMove", "origin": self._find(selector), "x": x, "y": y, "duration": 0}
         self._ask("/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": [move]}]})
 
+    def touch(self, selector, by=0):
+        """Tap an element, or move it with a finger, so many pixels downwards."""
+        at = {"type": "pointerMove", "origin": self._find(selector), "x": 0, "y": 0, "duration": 0}
+        move = [{"type": "pointerMove", "origin": "pointer", "x": 0, "y": by, "duration": 50}] if by else []
+        actions = [at, {"type": "pointerDown", "button": 0}, *move, {"type": "pointerUp", "button": 0}]
+        pointer = {"type": "pointer", "id": "finger", "parameters": {"pointerType": "touch"}, "actions": actions}
+        self._ask("/actions", {"actions": [pointer]})
+
     def enter(self, selector):
         """Let what follows be about the document of a frame."""
         self._ask("/frame", {"id": self._find(selector)})

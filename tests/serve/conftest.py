@@ -1,7 +1,8 @@
 """Models and servers that the tests of this group share: a server is started once where nothing is done to it."""
 
 import pytest
-from folders import text_config, write_text_model
+from browser import browser
+from folders import reciter, text_config, write_text_model
 from models import random_params
 from servers import STORY, serving
 
@@ -40,3 +41,29 @@ def server(files, models):
 @pytest.fixture(scope="session")
 def client(server):
     return server.client()
+
+
+@pytest.fixture(scope="session")
+def reciting(tmp_path_factory):
+    """A small model that ends its text, in which characters are spread over tokens."""
+    return write_text_model(tmp_path_factory.mktemp("model") / "reciter.safetensors", *reciter(), "int8")
+
+
+@pytest.fixture(scope="session")
+def url(reciting):
+    """The address of the playground of a server with two models."""
+    with serving("--model", STORY, "--model", f"reciter={reciting}") as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def window(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("profile")) as window:
+        yield window
+
+
+@pytest.fixture(scope="session")
+def other_window(tmp_path_factory):
+    """A window of another browser, which knows nothing of the first one's."""
+    with browser(tmp_path_factory.mktemp("other profile")) as window:
+        yield window

@@ -44,7 +44,7 @@ function settingsOf() {
 }
 
 function isFormValid() {
-  if (!get("settings").checkValidity()) get("settings-box").open = true;
+  for (const closed of document.querySelectorAll("details:has(:invalid)")) closed.open = true;
   return get("settings").reportValidity();
 }
 
@@ -191,6 +191,8 @@ function tokenAt(branch, at, token) {
 
 function fill(settings) {
   for (const name of SETTINGS) get(name).value = settings[name];
+  const more = get("more-settings");
+  more.open ||= [...more.querySelectorAll("input")].some((one) => one.value !== one.defaultValue);
 }
 
 // --- What is shown --------------------------------------------------------------------------------------------------

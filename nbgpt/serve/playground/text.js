@@ -178,8 +178,10 @@ export function startText(chosen) {
     if (event.pointerType === "mouse" && placeOf(event.target) !== null) open(placeOf(event.target));
   });
   around.addEventListener("pointerenter", () => clearTimeout(leaving));
-  around.addEventListener("pointerleave", () => {
-    if (!card.contains(document.activeElement)) leaving = setTimeout(close, LINGER);
+  around.addEventListener("pointerleave", (event) => {
+    // A finger leaves after each touch, say one that scrolls the card.
+    const isAway = event.pointerType !== "touch" && !card.contains(document.activeElement);
+    if (isAway) leaving = setTimeout(close, LINGER);
   });
   document.addEventListener("pointerdown", (event) => around.contains(event.target) || close());
   around.addEventListener("focusout", (event) => {

@@ -1,7 +1,10 @@
 // Texts as a tree. A branch is one request to the server with what came of it; it begins with a prompt, or somewhere in
 // another branch, perhaps with a token that somebody chose. So a text is made again by the requests from its root on.
 
-export const SETTINGS = ["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_tokens", "seed"];
+export const SETTINGS = [
+  "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "typical_p", "presence_penalty",
+  "frequency_penalty", "no_repeat_ngram_size", "dry_multiplier", "mirostat_tau",
+];
 const N_TOP = 8;
 
 export class Branch {
