@@ -136,8 +136,15 @@ def _field(body: GenerationFields, option: str) -> str:
 
 
 def prompts_of(prompt: Any) -> list[Text]:
-    """One prompt or several, as a list."""
-    return [prompt] if is_one(prompt) else list(prompt)
+    """One prompt or several, as a list. Raises ApiError for what JSON can write and UTF-8 cannot."""
+    prompts = [prompt] if is_one(prompt) else list(prompt)
+    try:
+        for text in prompts:
+            if isinstance(text, str):
+                text.encode()
+    except UnicodeEncodeError as error:
+        raise ApiError(400, f"a text has half of a surrogate pair at {error.start}, which is no character") from None
+    return prompts
 
 
 _FORMS = {"choice": "guided_choice", "regex": "guided_regex", "json_schema": "guided_json"}

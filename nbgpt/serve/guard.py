@@ -85,7 +85,7 @@ class Guard:
 
         async def noted(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and status != _CLIENT_GONE:
                 status = message["status"]
             await send(message)
 

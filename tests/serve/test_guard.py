@@ -145,8 +145,11 @@ def test_a_body_without_its_type(server):
     assert (refused.status, "Content-Type: application/json" in refused.error["message"]) == (422, True)
 
 
-def test_lone_surrogates_are_text(server):
-    assert server.post(PATH, b'{"prompt": "\\ud800 it", "max_tokens": 2}').status == 200
+def test_half_of_a_surrogate_pair_is_no_text(server):
+    """JSON can write it, UTF-8 cannot: an answer could not echo it."""
+    for prompt in (b'"\\ud800 it"', b'["it", "\\udfff"]'):
+        refused = server.post(PATH, b'{"prompt": %s, "max_tokens": 2, "echo": true}' % prompt)
+        assert (refused.status, "surrogate" in refused.error["message"]) == (400, True)
 
 
 def test_large_bodies(server):
