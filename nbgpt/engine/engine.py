@@ -22,7 +22,7 @@ from .scheduler import Scheduler
 from .turns import Turns, takes_turns
 
 _IDLE = 1e-4
-"""Seconds until the next step when the requests of this one wait for others."""
+"""Sleep in seconds after a step in which all requests had to wait for others."""
 
 
 class Engine(Turns):
@@ -35,7 +35,7 @@ class Engine(Turns):
         self.runner = ModelRunner(weights, threads, kv_dtype, kv_memory)
         self.config, self.cache = self.runner.config, self.runner.cache
         self.scheduler = Scheduler(self.runner)
-        self._asking: dict[object, Ids[Request]] = {}  # what each thread is `asking` for
+        self._asking: dict[object, Ids[Request]] = {}  # the requests of each `asking` block that is open
         super().__init__()
 
     @property
@@ -54,7 +54,7 @@ class Engine(Turns):
     @property
     @takes_turns
     def kv_bytes_in_use(self) -> int:
-        """Bytes of keys and values, without those of old prompts, which anybody who needs memory may have."""
+        """Bytes of the KV cache in use, without pages that only the prefix cache holds and frees on demand."""
         n_idle = self.cache.n_held_only_by(self.scheduler.prefix_cache.pages)
         return (self.cache.n_used - n_idle) * self.cache.page_bytes
 
@@ -84,7 +84,7 @@ class Engine(Turns):
     # --- Requests -----------------------------------------------------------------------------------------------------
 
     def add(self, request: Request) -> None:
-        """Let a request take part in steps, those that are run while a thread is `asking` for it.
+        """Add a request: it takes part in the steps that run while a thread is `asking` for it.
 
         Raises ValueError if the KV cache can never hold it.
         """
@@ -92,7 +92,7 @@ class Engine(Turns):
 
     @contextmanager
     def asking(self, requests: Ids[Request]) -> Iterator[None]:
-        """Let these requests take part in all steps meanwhile, whichever thread runs them."""
+        """Let these requests take part in every step that runs during the `with` block, in whichever thread."""
         me = object()
         try:
             self._asking[me] = requests
@@ -104,8 +104,8 @@ class Engine(Turns):
     def advance(self, update: Callable[[], bool]) -> None:
         """Run one step for the requests that all threads are `asking` for. Raises what ended the step.
 
-        update: is called before the step and after it, and returns True if a step of another thread has brought what
-        the caller waits for: then no step is run.
+        update: called before the step and after it. If it returns True before, because a step of another thread has
+        already produced what the caller waits for, no step runs.
         """
         self.runner.check_open()
         if update():
@@ -130,13 +130,13 @@ class Engine(Turns):
 
     @takes_turns
     def retire(self, requests: Ids[Request]) -> None:
-        """Take requests out of the batch, ended or not, and give their pages back."""
+        """Take requests out of the batch, ended or not; their pages are freed or left to their session."""
         for request in requests:
             self.scheduler.retire(request)
 
     @takes_turns
     def settle(self, kept: KeptText) -> None:
-        """Take over the pages of a session's requests that have ended, as `KeptTexts.settle`."""
+        """Move the pages of a session's ended requests to its kept text, as `KeptTexts.settle` does."""
         self.scheduler.kept.settle(kept)
 
     @takes_turns
@@ -148,14 +148,14 @@ class Engine(Turns):
 
     @takes_turns
     def copy_kept(self, kept: KeptText) -> tuple[list[int], np.ndarray]:
-        """A session's text and what the cache holds of it: [n_pages, numbers of a page]."""
+        """The ids of a session's text, and a copy of the pages that hold them: [n_pages, page_size]."""
         self.runner.check_open()
         self.scheduler.kept.settle(kept)
         return kept.ids.copy(), self.cache.copy(kept.sequence)
 
     @takes_turns
     def restore_kept(self, ids: list[int], pages: np.ndarray) -> KeptText:
-        """A session's text with pages that `copy_kept` gave."""
+        """A session's text, from the ids and pages that `copy_kept` returned."""
         self.runner.check_open()
         kept = KeptText()
         kept.sequence = self.cache.restore(pages, len(ids))
@@ -178,16 +178,17 @@ class Engine(Turns):
 
     @takes_turns
     def next_ids(self, sequences: list[Sequence], ids: Ids[int], params: list[DrawParams]) -> list[int]:
-        """One more id for each sequence, and the ids drawn to follow them."""
+        """Append one id to each sequence -> the ids drawn after them."""
         self.runner.forward(ids, sequences, range(len(ids)), params)
         drawn: list[int] = self.runner.drawn.tolist()
         return drawn
 
     @takes_turns
     def outputs(self, ids: Ids[int], sequences: list[Sequence], wants: Ids[int]) -> tuple[np.ndarray, np.ndarray]:
-        """A pass as `ModelRunner.forward` -> copies of the rows in wants.
+        """A pass as in `ModelRunner.forward` -> logits and outputs of ln_f, both copies, of the rows in wants.
 
-        They are logits float32 [n, n_vocab] and the states that these are read from, after ln_f, float32 [n, n_embd].
+        wants: numbers of rows. The logits are float32 [len(wants), n_vocab]; the outputs of ln_f, from which the LM
+        head makes them, float32 [len(wants), n_embd].
         """
         logits = self.runner.forward(ids, sequences, wants, is_observed=True).copy()
         return logits, self.runner.buffers["ln_2"][: len(wants), : self.config.n_embd].copy()
@@ -195,7 +196,7 @@ class Engine(Turns):
     def check_room(self, ids: Ids[int], max_tokens: int, *, reads_last: bool = False) -> None:
         """Raise ValueError unless there is a prompt and it fits the context together with max_tokens new ids.
 
-        reads_last: the last new id takes a position too; most searches end when they have chosen it.
+        reads_last: the last new id is read and takes a position too; by default it is only chosen.
         """
         if not ids:
             raise ValueError("the prompt has no tokens; begin with the model's end of text")
@@ -257,7 +258,7 @@ class Engine(Turns):
         return np.split(found, np.cumsum(lengths))[:-1]
 
     def hidden(self, texts: list[list[int]], layer: int) -> Iterator[np.ndarray]:
-        """Read texts, each from an empty context -> the residual stream after so many layers, before ln_f.
+        """Read texts, each from an empty context -> the residual stream after the first `layer` layers, before ln_f.
 
         float32 [n, n_embd], a row for each token of the first text, then of the second, ..., part by part.
         """
@@ -295,7 +296,7 @@ class Engine(Turns):
     # --- Sequences ----------------------------------------------------------------------------------------------------
 
     def free(self, sequence: Sequence) -> None:
-        """Give the pages of a sequence back, whoever still holds it. Takes no lock, so that finalizers may call it."""
+        """Empty a sequence and free its pages. Takes no lock, so that finalizers may call it."""
         self.cache.free(sequence)
 
     @takes_turns

@@ -1,8 +1,8 @@
-"""Continuous batching: requests join and leave between steps, and each step is one pass over rows of many of them.
+"""Continuous batching: requests join and leave between steps, and a step runs the model over rows of many of them.
 
-A step reads one id of every text that is being continued, and fills what is left of its budget of rows with prompts
-that are being read, so that a long prompt holds nobody up (chunked prefill). A row's logits do not depend on the other
-rows, so none of this changes a bit of any text.
+A pass has one row for each request that decodes. The rest of its row budget goes to prompts, so that a long prompt does
+not delay the texts that decode (chunked prefill). A row's logits do not depend on the other rows, so none of this
+changes a bit of any text.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from .work import Work, row_budget
 MAX_RUNNING = MAX_LOGIT_ROWS
 """Requests that run at once: one pass has room for the logits of all of them."""
 PREFIX_CONTEXTS = 2
-"""Pages of the prefix cache, in whole contexts."""
+"""Size of the prefix cache, in contexts of n_ctx positions."""
 INTERRUPTED = "the step that this text took part in was interrupted: begin it again"
 
 
 class Scheduler:
     """Decides which rows of which requests the next pass reads, and whose pages go when memory is short.
 
-    Nothing here takes a lock: `Engine` calls it under its own. Requests are not kept alive: one that nobody holds any
-    more is gone, and so are its pages.
+    Nothing here takes a lock: `Engine` calls it under its own. It holds weak references to requests: when the caller
+    drops one, the request leaves the scheduler and its pages are freed.
     """
 
     def __init__(self, runner: ModelRunner, max_running: int = MAX_RUNNING) -> None:
@@ -50,13 +50,13 @@ class Scheduler:
         self.n_preemptions = self.n_prompt_tokens = self.n_cached_tokens = 0
         self._max_running = max_running
         self._queue = RequestQueue()
-        self._in_step: list[Request] = []  # of a step under way, so that none goes on after one that was cut short
-        self._drafting: Request | None = None  # whose draft is being made: it must keep its pages
+        self._in_step: list[Request] = []  # requests of the step under way, for `fail_interrupted`
+        self._drafting: Request | None = None  # the request whose drafter is running: it must keep its pages
 
     def add(self, request: Request) -> None:
         """Let a request take part in steps; any thread may call this.
 
-        Raises ValueError if the KV cache has not enough memory for it, whoever else leaves.
+        Raises ValueError if the request does not fit in the KV cache even alone.
         """
         n_tokens = min(len(request.prompt) + request.params.max_tokens - 1, request.window.n_ctx)
         wanted, limit = -(-n_tokens // PAGE), self._cache.n_pages
@@ -72,11 +72,11 @@ class Scheduler:
         request.cancel()
 
     def step(self, wanted: Iterable[Request] | None = None) -> list[Request]:
-        """Run one step -> the requests that got ids, ended or failed; none if all of them wait for others.
+        """Run one step -> the requests that got ids, ended or failed; none if all must wait for other requests.
 
-        wanted: the requests that take part, and None all; the others are paused. An error of one request ends it alone;
-        an error of the pass ends all that take part, and is raised. A logits processor may ask for a step within one:
-        what takes part in the outer one is paused.
+        wanted: the requests that take part; None: all requests. The others are paused. An error of one request ends it
+        alone; an error of the pass ends all that take part, and is raised. A logits processor may run a step inside a
+        step: the requests of the outer step are paused meanwhile.
         """
         start = time.perf_counter()
         for request in self._queue.welcome():
@@ -109,7 +109,7 @@ class Scheduler:
         return [request for request in present if request in grown or request.state is State.FINISHED]
 
     def fail_interrupted(self) -> None:
-        """End the requests of a step that was cut short before it could do so itself."""
+        """End the requests that an interrupted step has left unfinished."""
         for request in self._in_step:
             if not request.is_retired:
                 request.fail(RuntimeError(INTERRUPTED))
@@ -141,22 +141,22 @@ class Scheduler:
             if len(running) >= self._max_running:
                 return
             if request.state is State.WAITING and not self._should_wait(request, running):
-                sequence = self._known(request)
+                sequence = self._cached_prefix(request)
                 if not self._has_room(request, sequence, running):
                     return
                 if request in wanted and self._begin(request, sequence):
                     running.append(request)
 
     def _should_wait(self, request: Request, running: list[Request]) -> bool:
-        """True while another request is reading what this one begins with."""
+        """True while a running request prefills a prefix of this prompt that the prefix cache does not hold yet."""
         ids = request.window.ids[: request.first_wanted]
         n_known = self.prefix_cache.n_known(ids)
         reading = [one for one in running if one.window.n_pending > 1 and not one.window.is_shifted]
         prompts = (one.window.ids[: one.first_wanted] for one in reading)
         return any(n_in_common(ids, prompt) >= n_known + LEAST_SHARED for prompt in prompts)
 
-    def _known(self, request: Request) -> Sequence:
-        """A sequence that holds the longest cached beginning of a request: its session's or the prefix cache's."""
+    def _cached_prefix(self, request: Request) -> Sequence:
+        """A sequence with the longest prefix of a request that its session or the prefix cache holds."""
         ids, kept = request.window.ids[: request.first_wanted], request.kept
         if kept:
             self.kept.settle(kept)
@@ -182,7 +182,7 @@ class Scheduler:
             self.kept.shorten(kept, n_in_common(kept.ids, window.ids[: request.first_wanted]))
         if not self._reserve(request, window.n_pending, []):
             self._cache.truncate(sequence, 0)
-            self._wait([request])
+            self._wait_or_fail([request])
             return False
         request.state = State.RUNNING
         if not request.timing.new_tokens and not request.timing.prefill_seconds:
@@ -209,11 +209,11 @@ class Scheduler:
         """Shift the window of a text that has outgrown the context."""
         if request.window.shift():
             self._cache.truncate(request.window.sequence, 0)
-            request.speculation = None  # it knows the text by its places
+            request.speculation = None  # drafters index the text by position, and all positions have changed
             request.first_wanted = len(request.window.ids) - 1
 
     def _plan(self, running: list[Request]) -> list[tuple[Request, int]]:
-        """The rows of a pass, each a place in a request's window: texts that are continued first, then prompts."""
+        """The rows of a pass, each as (request, index in its window): rows that decode come first, then prefill."""
         running = [request for request in running if request.state is State.RUNNING]
         decoding = [request for request in running if request.is_decoding]
         reading = [request for request in running if not request.is_decoding]
@@ -230,11 +230,11 @@ class Scheduler:
                 planned.append(request)
                 n_logits += max(0, n - unwanted)
         if not rows:
-            self._wait(running)
+            self._wait_or_fail(running)
         return rows
 
     def _read(self, rows: list[tuple[Request, int]]) -> Work | None:
-        """One pass. The kernels draw where they can; where they cannot, or to measure, logits are copied."""
+        """One pass. The kernels draw ids where they can; logits are copied where they cannot, and for logprobs."""
         if not rows:
             return None
         ids = [request.window.ids[place] for request, place in rows]
@@ -262,11 +262,11 @@ class Scheduler:
     def _take(self, request: Request, place: int, drawn: int | None, logits: np.ndarray) -> None:
         try:
             request.take(place, drawn, logits)
-        except Exception as error:  # of a logits processor, or of constraints that leave nothing: this text's alone
+        except Exception as error:  # a logits processor failed, or constraints allow no id: this ends one request only
             request.fail(error)
 
     def _decode_steps(self, running: list[Request], n: int) -> Work:
-        """Multi-step decode: n tokens for each text in one call, so that the interpreter is away for less."""
+        """Multi-step decode: n tokens for each text in one call, which spreads the interpreter's overhead over them."""
         params = np.array([request.draws(n) for request in running])
         last = [request.window.ids[-1] for request in running]
 
@@ -278,15 +278,15 @@ class Scheduler:
         return Work(running, partial(self._runner.decode_steps, sequences, last, params.swapaxes(0, 1)), take)
 
     def _speculate(self, request: Request) -> Work | None:
-        """Check a draft in one pass; where none pays or there is no good guess, decode a few tokens without one."""
+        """Verify a draft in one pass. Decode a few tokens plainly if a draft would not pay, or the drafter has none."""
         assert request.speculation is not None
         start = time.perf_counter()
         ids, sequence = request.window.ids, request.window.sequence
-        before = len(request.tokens) - len(ids)  # from a place in the window to the number of a new token
+        offset = len(request.tokens) - len(ids)  # index in the window + offset = index in `request.tokens`
         room = min(request.params.max_tokens - len(request.tokens), request.window.n_ctx - sequence.length)
 
         def params(place: int) -> DrawParams:
-            return request.params.draw_params(place + before)
+            return request.params.draw_params(place + offset)
 
         draft = self._draft(request, room - 1, params)
         speculation = request.speculation
@@ -301,7 +301,7 @@ class Scheduler:
             n_drafted, wishes = 0, (max(1, min(request.n_steps(), speculation.rest)), 1)
             n_steps = next((n for n in wishes if self._reserve(request, n, [])), 0)
             if not n_steps:
-                self._wait([request])
+                self._wait_or_fail([request])
                 return None
             work = self._decode_steps([request], n_steps)
 
@@ -320,7 +320,7 @@ class Scheduler:
         except KVMemoryError:
             request.speculation.end()
             request.speculation = None
-        except Exception as error:  # this text's alone
+        except Exception as error:  # this ends one request only
             request.fail(error)
         finally:
             self._drafting = None
@@ -329,10 +329,10 @@ class Scheduler:
     # --- Memory -------------------------------------------------------------------------------------------------------
 
     def _reserve(self, request: Request, n: int, planned: list[Request]) -> bool:
-        """Pages for the next n positions of a request; False if only requests before it could give them.
+        """Take pages for the next n positions of a request; False if too few can be freed.
 
-        Taken from what can be read again: prompts of the past, idle sessions, paused requests, and younger requests
-        that are not planned in this pass.
+        Frees pages that can be computed again, in this order: the prefix cache, idle sessions, paused requests, younger
+        requests. Requests that are planned in this pass keep theirs, and so do active requests that are older.
         """
         sequence = request.window.sequence
         length = sequence.length + n
@@ -344,8 +344,8 @@ class Scheduler:
         self._cache.extend(sequence, length)
         return True
 
-    def _wait(self, running: list[Request]) -> None:
-        """No memory for these requests: fail the oldest, unless another request is running and will free some."""
+    def _wait_or_fail(self, running: list[Request]) -> None:
+        """No memory for any of these requests: fail the oldest, unless another active request will free some."""
         holding = [one for one in self._queue if one.state is State.RUNNING and one.window.sequence.pages]
         if running and not any(self._queue.is_active(one) and one not in running for one in holding):
             running[0].fail(
@@ -365,7 +365,7 @@ class Scheduler:
         return self.prefix_cache.drop_oldest() or self.kept.drop_oldest()
 
     def _preempt(self, victims: list[Request]) -> bool:
-        """Take the pages of the request that is paused the longest, or of the youngest: it is read again later."""
+        """Preempt one of these: the one paused the longest, else the youngest. False if none of them has pages."""
         victims = [one for one in victims if one.state is State.RUNNING and one.window.sequence.pages]
         if not victims:
             return False

@@ -2,8 +2,8 @@
 
 A pass of a few rows costs little more than one of a single row, since both read all weights once. The random number of
 a position is a function of the seed and the position, so what is drawn after a row is what plain decoding would draw
-there if the guesses before it are right. Guesses are kept while they are what was drawn: the ids are those of plain
-decoding, greedy or sampled, and only the time that they take depends on the drafter.
+there if the guesses before it are right. A guess is kept if it, and every guess before it, is what was drawn. So the
+ids are those of plain decoding, greedy or sampled, and only the time that they take depends on the drafter.
 
 Sources: Leviathan et al. 2023, "Fast Inference from Transformers via Speculative Decoding"; Saxena 2023, "Prompt Lookup
 Decoding". Their acceptance rule keeps the distribution; this one keeps the ids.
@@ -23,15 +23,15 @@ from .model_runner import MAX_LOGIT_ROWS, ModelRunner
 from .prefix_cache import n_in_common
 
 DrawParamsAt = Callable[[int], DrawParams]
-"""How to draw the id at a place of a text, its prompt included."""
+"""Index of an id in a text, prompt included -> the parameters with which it is drawn."""
 DEFAULT_MAX_DRAFT = 15
 
 
 class Drafter(Protocol):
-    """Guesses how a text goes on; of one text at a time, which only grows until `reset`."""
+    """Guesses the ids that follow a text. A drafter serves one text, which only grows until `reset`."""
 
     def propose(self, ids: list[int], n: int, params: DrawParamsAt) -> list[int]:
-        """Up to n ids that may follow ids, none if there is no good guess; ids of the vocabulary."""
+        """Up to n ids of the vocabulary that may follow `ids`; an empty list if there is no good guess."""
         ...
 
     def reset(self) -> None:
@@ -53,17 +53,18 @@ class Statistics:
         return self.accepted / self.proposed if self.proposed else 0.0
 
 
-_SHORTEST_REST = 8  # ids
-_REST_BY_COST = 25  # ids for each that a drafted id costs
+_SHORTEST_REST = 8  # ids to decode plainly before the next draft is tried
+_REST_BY_COST = 25  # ids to rest for each plain id that one drafted id costs in time
 _LARGEST_REST_FACTOR = 4
 _SHORTEST_WAIT, _LONGEST_WAIT = 2, 16  # ids, while there is nothing to propose
-_MEMORY = 0.9  # how much of what was counted is left after one more id
-_HOPE = 0.2, 0.25  # right and tested to begin with: likely, but one wrong id disproves it
-_LEAST_COST = 1.02  # of a pass with a draft, in plain ids
-_LIKELY_COST = 1.15  # of one with a single drafted id, until it is measured
-_MEASURED = 9  # times, whose median does not move when a thread is late or a drafter reads what it has missed
+_MEMORY = 0.9  # weight that earlier counts keep after each further drafted id
+_HOPE = 0.2, 0.25  # initial counts, right and tested: p begins at 0.8, and one wrong id brings it to 0.15
+_LEAST_COST = 1.02  # lower bound on the cost of a pass with a draft; the unit is the time of one plain id
+_LIKELY_COST = 1.15  # cost of a pass with one drafted id, until it is measured
+_N_MEASURED = 9  # times kept for a median, which ignores a late thread or a drafter that catches up on the text
 _LENGTHS = tuple(2**k - 1 for k in range(1, MAX_LOGIT_ROWS.bit_length()))
-"""Drafts that fill whole tiles of rows, with the id before them: what a pass costs goes up by the tile."""
+"""Lengths of drafts to choose from. With the id before it, such a draft fills whole tiles of rows: a pass costs more
+with each tile that it begins."""
 
 
 class Pace:
@@ -77,10 +78,10 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self._plain: deque[float] = deque(maxlen=_MEASURED)  # seconds of an id without drafts
-        self._costs = {1: deque([_LIKELY_COST], _MEASURED)}  # of a pass with so many drafted ids
+        self._plain: deque[float] = deque(maxlen=_N_MEASURED)  # seconds of an id without drafts
+        self._costs = {1: deque([_LIKELY_COST], _N_MEASURED)}  # number of drafted ids -> costs, in plain ids
         self._rest_factor, self._wait = 1, _SHORTEST_WAIT
-        self._try_after(1)  # so that a plain id has been measured before a draft is
+        self._try_after(1)  # the first id is plain, since the costs of drafts are relative to its time
 
     def _try_after(self, rest: int) -> None:
         self.rest = rest  # ids that the model should draw alone meanwhile
@@ -89,7 +90,7 @@ class Pace:
         self._right, self._tested = _HOPE
 
     def _cost(self, n: int) -> float:
-        """Of a pass with n drafted ids: the median, or what those that were measured let expect."""
+        """Cost of a pass with n drafted ids, in plain ids: its median, or that of the nearest n, scaled."""
         nearest = min(self._costs, key=lambda known: abs(known - n))
         return max(_LEAST_COST, 1 + (median(self._costs[nearest]) - 1) * n / nearest)
 
@@ -115,13 +116,16 @@ class Pace:
         self._wait = min(2 * self._wait, _LONGEST_WAIT)
 
     def note(self, n_drafted: int, n_ids: int, seconds: float) -> None:
-        """What came of it: so many ids, the one after the right ones of the draft included."""
+        """Learn from a step: n_drafted proposed ids, 0 in plain decoding, led to n_ids new ids in so many seconds.
+
+        After a draft, n_ids counts the right ids of the draft and the one drawn after them.
+        """
         if not n_drafted:
             self._plain.append(seconds / n_ids)
             self.rest = max(0, self.rest - n_ids)
             return
         if n_drafted not in self._costs:
-            self._costs[n_drafted] = deque([self._cost(n_drafted)], _MEASURED)
+            self._costs[n_drafted] = deque([self._cost(n_drafted)], _N_MEASURED)
         self._costs[n_drafted].append(seconds / median(self._plain))
         self._trying = False
         n_right, n_tested = n_ids - 1, min(n_ids, n_drafted)
@@ -141,7 +145,7 @@ class Speculation:
     def __init__(
         self, drafter: Drafter, max_draft: int = DEFAULT_MAX_DRAFT, statistics: Statistics | None = None
     ) -> None:
-        """Raises ValueError for a max_draft that is none."""
+        """Raises ValueError unless max_draft is from 1 to MAX_LOGIT_ROWS - 1."""
         if not 1 <= max_draft < MAX_LOGIT_ROWS:
             raise ValueError(f"max_draft is {max_draft}; it must be from 1 to {MAX_LOGIT_ROWS - 1}")
         self.statistics = Statistics() if statistics is None else statistics
@@ -159,11 +163,11 @@ class Speculation:
 
     @property
     def rest(self) -> int:
-        """How many ids to draw without a draft, after there was none."""
+        """How many ids to decode plainly when `draft` has returned none: at least 1."""
         return max(1, self._pace.rest)
 
     def note(self, n_drafted: int, n_ids: int, seconds: float) -> None:
-        """What came of a draft, or of none: so many ids, in so many seconds."""
+        """Learn from a step and count it; arguments as for `Pace.note`."""
         self._pace.note(n_drafted, n_ids, seconds)
         n_right = n_ids - 1 if n_drafted else 0
         self.statistics.passes += n_ids - n_right

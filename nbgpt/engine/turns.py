@@ -1,4 +1,4 @@
-"""Turns: the lock under which the calls of several threads follow one another, across errors and forks."""
+"""Turns: one lock that serializes the calls of all threads, and stays usable after exceptions, Ctrl-C and forks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 _Self = TypeVar("_Self", bound="Turns")
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
-_HAND_OVER = 1e-4
-"""Seconds that a thread leaves to those that wait for its lock, since it would otherwise get it again before them."""
+_YIELD_SECONDS = 1e-4
+"""Sleep after a call while other threads wait for the lock: otherwise this thread would take it again before them."""
 _PATIENCE = 1.0
-"""Seconds that a fork waits at first for one lock while it holds others."""
+"""Timeout in seconds when a fork takes one lock and holds others; it doubles with each attempt."""
 
 
 class Turns:
-    """An object whose methods, where they are marked with `takes_turns`, any thread may call."""
+    """Base class: any thread may call the methods that are decorated with `takes_turns`; they run one at a time."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # reentrant: a logits processor may ask the model something
@@ -45,7 +45,8 @@ def takes_turns(
 ) -> Callable[Concatenate[_Self, _Arguments], _Result]:
     """A method under the lock of its object.
 
-    An exception or Ctrl-C may end it anywhere: the next call begins with `recount` and `recover`.
+    An exception or Ctrl-C may end it anywhere: the next call then begins with `recount`, and with `recover` unless it
+    is nested in another.
     """
 
     @functools.wraps(method)
@@ -71,7 +72,7 @@ def takes_turns(
         finally:
             self._waiting.discard(me)
         if self._waiting and not is_nested:
-            time.sleep(_HAND_OVER)
+            time.sleep(_YIELD_SECONDS)
         return result
 
     return cast("Callable[Concatenate[_Self, _Arguments], _Result]", call)
@@ -83,10 +84,10 @@ _HELD: list[Turns] = []
 
 
 def _before_fork() -> None:
-    """Wait for the calls of other threads: the child would find them half done for ever.
+    """Take all locks: the child has no other threads, so it must not inherit a call that one of them has half done.
 
-    The owner of one lock may want another, as a logits processor does that asks a second model: after a while this
-    lets go of all locks, and begins with the one that it could not get.
+    A thread that holds one lock may wait for a second, such as a logits processor that calls another model. Therefore,
+    to avoid a deadlock, this releases all locks at a timeout and starts again with the lock that it did not get.
     """
     _FORK.acquire()
     waiting, patience = list(_ALL), _PATIENCE

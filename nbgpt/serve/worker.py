@@ -16,8 +16,8 @@ from ..text.stream import Writer
 from .errors import ApiError
 from .metrics import Metrics, TextTiming
 
-_APART, _TOGETHER = 0.003, 0.03
-"""Seconds between two requests that come together, and between the first and the last of them."""
+_GAP_SECONDS, _GATHER_SECONDS = 0.003, 0.03
+"""How long an idle engine thread waits for another request after the last one, and after the first one."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TextGroup:
     def __init__(self, engine: Engine, writers: Sequence[Writer], is_streamed: bool) -> None:
         self.engine, self.writers, self.is_streamed = engine, writers, is_streamed
         self.timings = [TextTiming(time.monotonic()) for _ in writers]
-        self._n_sent = [0] * len(writers)  # log-probabilities
+        self._n_sent = [0] * len(writers)  # log-probabilities of each text that were sent
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._deltas: list[Delta] = []
@@ -54,7 +54,7 @@ class TextGroup:
         self.cancel()
 
     async def deltas(self) -> AsyncIterator[list[Delta]]:
-        """What is new, as soon as there is some; raises what ended the texts."""
+        """New deltas, as soon as there are any; raises the error that ended the group."""
         n_open = len(self.writers)
         while n_open:
             await self._news.wait()
@@ -66,7 +66,10 @@ class TextGroup:
             yield deltas
 
     def collect(self, index: int) -> Delta | None:
-        """What a writer has written since the last time, if that is to be sent now. For the engine thread."""
+        """What a text has gained since its last delta; None if nothing is to be sent yet. For the engine thread.
+
+        A text that is not streamed is one delta, at its end.
+        """
         writer = self.writers[index]
         if not (writer.is_closed or (self.is_streamed and writer.pieces)):
             return None
@@ -101,11 +104,17 @@ class _Open:
         return self.group.timings[self.index]
 
 
+_Batch = list[tuple[TextGroup, list[Delta], BaseException | None]]
+
+
 class Worker:
     """Runs groups of any number of models, a step of each model in turn, in a thread of its own."""
 
     def __init__(self, max_batch: int, max_queue: int, metrics: Metrics) -> None:
-        """max_batch: texts of a model that grow at a time. max_queue: texts that may wait for a place."""
+        """max_batch: texts of a model that grow at a time.
+
+        max_queue: texts that may wait for a place; all models together have at most max_batch + max_queue texts.
+        """
         self._max_batch, self._max_queue, self._metrics = max_batch, max_queue, metrics
         self._changed = threading.Condition()
         self._open: dict[Engine, list[_Open]] = defaultdict(list)  # by arrival
@@ -147,7 +156,7 @@ class Worker:
     def submit(self, group: TextGroup) -> None:
         """Let the engine thread work on a group.
 
-        Raises ApiError: the queue is full, or the KV cache can never hold one of its texts.
+        Raises ApiError: the server is stopping, the queue is full, or the KV cache can never hold one of its texts.
         """
         with self._changed:
             if self._is_stopping:
@@ -182,18 +191,18 @@ class Worker:
 
     def _wait_for_more(self) -> None:
         """Let requests that come together be read together: one pass over all prompts is quicker than many."""
-        deadline = time.monotonic() + _TOGETHER
-        while self._changed.wait(_APART) and time.monotonic() < deadline:
+        deadline = time.monotonic() + _GATHER_SECONDS
+        while self._changed.wait(_GAP_SECONDS) and time.monotonic() < deadline:
             pass
 
     def _step(self, engine: Engine, texts: list[_Open]) -> None:
-        """One step of a model; then what came of it goes to the groups."""
+        """Run one step of a model, and send its results to the groups."""
         growing = texts[: self._max_batch]
         error: Exception | None = None
         try:
             with engine.asking([text.writer.request for text in growing]):
                 engine.advance(lambda: False)
-        except Exception as raised:  # of the pass: all that took part have ended with it
+        except Exception as raised:  # the pass failed: this has ended all requests that took part
             error = raised
         cancelled = [text for text in texts[self._max_batch :] if text.writer.request.is_cancelled]
         news: dict[TextGroup, list[Delta]] = defaultdict(list)
@@ -204,13 +213,13 @@ class Worker:
                     raise error
                 if delta := self._written(text):
                     news[text.group].append(delta)
-            except Exception as raised:  # of this group alone
+            except Exception as raised:  # this ends one group only
                 failed[text.group] = raised
         self._close(engine, failed)
         self._deliver(news, failed)
 
     def _written(self, text: _Open) -> Delta | None:
-        """What a text has to send after a step. Raises what has ended it."""
+        """The delta that a text sends after a step, if any. Raises the error that ended it."""
         request = text.writer.request
         if request.error is not None:
             raise request.error
@@ -231,10 +240,8 @@ class Worker:
             self._metrics.note_end(text.writer.request, text.timing)
 
     def _deliver(self, news: dict[TextGroup, list[Delta]], failed: dict[TextGroup, BaseException]) -> None:
-        """Hand the news over, in one call for all groups of a loop; whole answers when their last text has ended."""
-        batches: dict[asyncio.AbstractEventLoop, list[tuple[TextGroup, list[Delta], BaseException | None]]] = (
-            defaultdict(list)
-        )
+        """Send new deltas and errors to the groups, with one callback for all groups of an event loop."""
+        batches: dict[asyncio.AbstractEventLoop, _Batch] = defaultdict(list)
         for group in {**news, **failed}:
             batches[group._loop].append((group, news[group], failed.get(group)))
         for loop, batch in batches.items():
@@ -245,6 +252,6 @@ class Worker:
                     group.cancel()
 
 
-def _hand_over(batch: list[tuple[TextGroup, list[Delta], BaseException | None]]) -> None:
+def _hand_over(batch: _Batch) -> None:
     for group, deltas, error in batch:
         group.deliver(deltas, error)

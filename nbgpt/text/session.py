@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _FORMAT = "nbgpt session"
 _SAMPLE = 2048
-"""Bytes at either end of each tensor that tell a model from others."""
+"""Bytes from each end of every tensor that go into the fingerprint."""
 _KINDS = {"float32": "F32", "float16": "F16"}
 """What safetensors calls the types that a cache may have."""
 
@@ -37,10 +37,10 @@ _KINDS = {"float32": "F32", "float16": "F16"}
 class Session:
     """Continues texts that begin alike, and reads only what is new in each.
 
-    It keeps what the cache holds of its last text; the next one shares the longest common beginning, to the token. The
-    text that comes out is the same as without. Several threads may use one: what is kept is that of the one that ends
-    last. Its memory is given back when it is closed or nobody holds it any more; if others need the memory meanwhile,
-    the text is dropped, and read again when the session goes on.
+    It keeps what the cache holds of its last text; the next one shares the longest common prefix, to the token. The
+    text is the same as without a session. Several threads may use one session: the text that ends last is kept. Its
+    memory is given back when it is closed or nobody holds it any more; if others need the memory meanwhile, the text is
+    dropped, and read again when the session goes on.
     """
 
     def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
@@ -54,9 +54,9 @@ class Session:
         return len(self._settled().ids)
 
     def generate(self, prompt: Text | Prompt = "", **options: Unpack[Options]) -> Completion:
-        """Continue a prompt; options and errors as for `Model.generate`. `timing.prompt_tokens` counts what was read.
+        """Continue a prompt; options and errors as for `Model.generate`. Raises RuntimeError if the session is closed.
 
-        Raises RuntimeError if the session is closed.
+        `timing.prompt_tokens` counts the tokens that were read, without those found in the cache.
         """
         return self.stream(prompt, **options).finish()
 
@@ -67,7 +67,7 @@ class Session:
         asked = parse(self._tokenizer, {**options, **one.options})
         (writer,) = new_writers(self._engine, self._tokenizer, one.text, *asked, kept=self._kept)
         batch = Batch(self._engine, [writer], 1)
-        # what a stream that nobody holds any more has read is kept; the collector may call this, so it takes no lock
+        # if a stream is dropped, its text is kept; the garbage collector may call this, so it takes no lock
         weakref.finalize(batch, self._kept.ended.append, writer.request.window).atexit = False
         return Stream(batch, writer)
 
@@ -83,7 +83,7 @@ class Session:
         self._forget()
 
     def close(self) -> None:
-        """Forget the text and refuse others."""
+        """Forget the text; `stream`, `generate`, `reset` and `save` then raise RuntimeError."""
         self._closed = True
         self._forget()
 
@@ -97,10 +97,10 @@ class Session:
         raise TypeError("a session cannot be pickled: save it to a file and load it there")
 
     def save(self, path: str | Path) -> None:
-        """Write what is kept, whole or not at all, to a file that `load` reads. Raises OSError, for a folder too.
+        """Write the kept text to a file that `load` reads: the whole file or none. Raises OSError, also for a folder.
 
-        It is a safetensors file with the ids int32 [n] and the pages of keys and values that hold them, and metadata
-        that say of which model they are. Texts of others that lie in the same pages are left out.
+        It is a safetensors file with the ids int32 [n], the pages of the KV cache that hold them [n_pages, page_size],
+        and metadata that name the model. Positions of these pages that belong to other texts are written as zeros.
         """
         self._check_open()
         engine = self._engine
@@ -120,9 +120,9 @@ class Session:
     def load(cls, engine: Engine, tokenizer: Tokenizer, path: str | Path) -> Session:
         """A session that goes on from a file.
 
-        Raises FormatError if the file is damaged or none that `save` has written, ValueError if it was with another
-        model or another type of cache, OSError. On another kind of CPU the last bits of its numbers may differ from
-        those that would be computed there.
+        Raises FormatError if the file is damaged or was not written by `save`, ValueError if it was saved with another
+        model or another dtype of the KV cache, and OSError if it cannot be read. If it was saved on another kind of
+        CPU, the last bits of its keys and values may differ from what this CPU would compute.
         """
         ids, pages = _read(Path(path), engine)
         session = cls(engine, tokenizer)
@@ -143,7 +143,7 @@ class Session:
 
 
 def fingerprint(engine: Engine) -> str:
-    """Tells a model, as the cache sees it, from any other: a SHA-256 as hexadecimal digits.
+    """A SHA-256, in hexadecimal digits, that is equal only where saved pages are valid: same model, same cache layout.
 
     It covers the config, the type of the weights and of the cache, the layout of both, the checksum of the weights that
     the file was made from, and of each tensor its name, type and shape and the first and last 2 KiB.

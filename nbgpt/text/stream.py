@@ -19,7 +19,7 @@ class Writer:
     """Writes the text of one request as its ids come, up to a stop string."""
 
     def __init__(self, tokenizer: Tokenizer, request: Request, stops: Collection[str], opening: str = "") -> None:
-        """stops: strings that end the text. opening: what to write before it."""
+        """stops: strings that end the text. opening: text to write first, such as the prompt with echo."""
         params = request.params
         self.request = request
         self.pieces: deque[str] = deque()  # written, and not yet handed out
@@ -29,9 +29,9 @@ class Writer:
         self._tokenizer = tokenizer
         self._stops = StopStrings(stops) if stops else None
         self._is_stopped = False  # by a stop string
-        self._n_free = params.min_tokens  # so many first tokens are not searched for stop strings
-        ignored = tokenizer.eos_ids - params.stop_ids  # ends of text that are tokens like any other
-        unknown = {token for token in params.prefix if token not in tokenizer}  # padding of the vocabulary
+        self._n_free = params.min_tokens  # how many of the first tokens are not searched for stop strings
+        ignored = tokenizer.eos_ids - params.stop_ids  # end-of-text ids that do not end this text: they are written
+        unknown = {token for token in params.prefix if token not in tokenizer}  # absent ids: they have no text
         self._decoder = tokenizer.stream(request.prompt, (tokenizer.hidden_ids - ignored) | unknown)
         self._text_of_prompt = self._decode_prompt() if params.echo else []
         self._text_of_tokens: list[str] = []
@@ -64,7 +64,7 @@ class Writer:
             self.text.append(piece)
 
     def _decode_prompt(self) -> list[str]:
-        """The text that each id of the prompt completes; none for the id that begins texts."""
+        """The text that each id of the prompt completes; the empty text for bos_id."""
         decoder = self._tokenizer.stream()
         return ["" if token == self._tokenizer.bos_id else decoder.push(token) for token in self.request.prompt]
 
@@ -91,7 +91,7 @@ class Batch:
     def advance(self, writer: Writer) -> bool:
         """Let the requests grow by a step; False if this writer has come to its end.
 
-        An error in one ends them all, and whoever asks for a piece of any is told, unless it was cancelled.
+        An error of one request ends them all: this raises it for each of the writers, except those that were cancelled.
         """
         if self._error is not None and not writer.request.is_cancelled:
             raise self._error
@@ -109,7 +109,7 @@ class Batch:
         return True
 
     def _update(self, writer: Writer) -> bool:
-        """Write what is new; True if there is some of this writer's."""
+        """Write the new ids of all requests that grow; True if this writer then has pieces, or has come to its end."""
         growing = self._open[: self._batch_size]
         for one in growing:
             if one.request.error:
