@@ -17,6 +17,7 @@ from ..sampling.logprobs import TokenLogprob
 from ..tokenizer import Tokenizer
 from .errors import error_of
 from .generation import Generation, Server
+from .schemas import GenerationFields
 from .worker import Delta
 
 
@@ -69,6 +70,16 @@ async def watch(receive: Receive, generation: Generation) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     generation.group.cancel()
+
+
+async def answer(
+    server: Server, request: Request, body: GenerationFields, generation: Generation, shape: Shape, has_logprobs: bool
+) -> Response:
+    """The answer to a request, whole or as a stream."""
+    if not body.stream:
+        return await whole(server, request, generation, shape, has_logprobs)
+    has_usage = body.stream_options is not None and body.stream_options.include_usage
+    return EventStream(server, generation, shape, has_logprobs, has_usage)
 
 
 async def whole(server: Server, request: Request, generation: Generation, shape: Shape, has_logprobs: bool) -> Response:

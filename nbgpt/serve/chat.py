@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ..sampling.logprobs import TokenLogprob
 from ..tokenizer import Tokenizer
-from .answers import EventStream, token_text, whole
+from .answers import answer, token_text
 from .errors import ApiError, responses
 from .generation import Server, begin, check_logprobs, options_of
 from .schemas import ChatCompletion, ChatRequest
@@ -81,9 +81,6 @@ def routes(server: Server) -> APIRouter:
         prompt = server.chat_template.prompt([message.model_dump(exclude_none=True) for message in body.messages])
         generation = await begin(server, body, [prompt], options)
         shape = ChatShape(generation.served.model.tokenizer)
-        if not body.stream:
-            return await whole(server, request, generation, shape, bool(body.logprobs))
-        has_usage = body.stream_options is not None and body.stream_options.include_usage
-        return EventStream(server, generation, shape, bool(body.logprobs), has_usage)
+        return await answer(server, request, body, generation, shape, bool(body.logprobs))
 
     return router

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ..sampling.logprobs import TokenLogprob
 from ..tokenizer import Tokenizer
-from .answers import EventStream, token_text, whole
+from .answers import answer, token_text
 from .errors import ApiError, responses
 from .generation import Server, begin, check_logprobs, options_of, prompts_of
 from .schemas import Completion, CompletionRequest
@@ -68,9 +68,6 @@ def routes(server: Server) -> APIRouter:
         options = options_of(body, server.limits)
         generation = await begin(server, body, prompts_of(body.prompt), options, body.best_of)
         shape = TextShape(generation.served.model.tokenizer)
-        if not body.stream:
-            return await whole(server, request, generation, shape, body.logprobs is not None)
-        has_usage = body.stream_options is not None and body.stream_options.include_usage
-        return EventStream(server, generation, shape, body.logprobs is not None, has_usage)
+        return await answer(server, request, body, generation, shape, body.logprobs is not None)
 
     return router
