@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -51,7 +51,7 @@ class Bench:
     model: nbgpt.Model
     command: list[str]  # that starts our server, but for its port
     pid: int
-    has_peer: bool
+    peer: list[str]  # that starts llama-server, if there is one
     n_asked: int = field(default=0)
 
     def prompts(self, n: int, length: int = N_PROMPT) -> list[list[int]]:
@@ -82,6 +82,12 @@ class Bench:
         """A closed loop of clients."""
         return asyncio.run(closed_loop(port, body, n_clients, n_rounds))
 
+    @contextmanager
+    def peer_running(self) -> Iterator[None]:
+        """Start llama-server, if there is one. It ends with the section: the others are measured without it."""
+        with running(self.peer, PEER_PORT) if self.peer else nullcontext():
+            yield
+
 
 def speed(load: Load) -> float:
     """New tokens a second."""
@@ -109,9 +115,10 @@ def throughput(bench: Bench) -> Iterator[Figure]:
         "whole": lambda: bench.loop(bench.body()),
         "streamed": lambda: bench.loop(bench.body(is_streamed=True)),
     }
-    if bench.has_peer:
+    if bench.peer:
         runs["llama-server"] = lambda: bench.loop(bench.body(is_streamed=True), port=PEER_PORT)
-    results = in_turn(runs)
+    with bench.peer_running():
+        results = in_turn(runs)
     alone = median(results["process"])
     yield Figure(f"{bench.dtype}: 16 texts in one process", "", f"{alone:.0f} tokens/s", None)
     for name, goal in (("whole", 0.90), ("streamed", 0.80)):
@@ -120,7 +127,7 @@ def throughput(bench: Bench) -> Iterator[Figure]:
         measured = f"{value / alone:.2f} ({value:.0f} tokens/s; the generator takes {cpu:.0%} of a core)"
         what = f"{bench.dtype}: 16 clients, answers {name}"
         yield Figure(what, f"≥ {goal:.2f} of it", measured, value / alone >= goal)
-    if bench.has_peer:
+    if bench.peer:
         theirs, ours = median(map(speed, results["llama-server"])), median(map(speed, results["streamed"]))
         what = f"{bench.dtype}: streamed, beside llama-server {GGUF_OF[bench.dtype]}"
         yield Figure(what, "≥ 2 x", f"{ours / theirs:.2f} x ({theirs:.0f} tokens/s)", ours / theirs >= 2)
@@ -204,18 +211,24 @@ def cost(bench: Bench) -> Iterator[Figure]:
 
 def locust(bench: Bench) -> Iterator[Figure]:
     """Locust with 16 users for 30 seconds, a public load generator, on the same two cores."""
-    ports = {"nbgpt": PORT, "llama-server": PEER_PORT} if bench.has_peer else {"nbgpt": PORT}
-    for name, port in ports.items():
-        command = ["locust", "-f", str(Path(__file__).with_name("locustfile.py")), "--headless", "--json"]
-        command += ["-u", str(N_CLIENTS), "-r", str(N_CLIENTS), "-t", "30s", "--host", f"http://127.0.0.1:{port}"]
-        done = subprocess.run([sys.executable, "-m", *command], capture_output=True, check=True, text=True)
-        row = json.loads(done.stdout)[0]
-        times = sorted((float(ms), n) for ms, n in row["response_times"].items())
-        half, seen = row["num_requests"] / 2, 0
-        middle = next(ms for ms, n in times if (seen := seen + n) >= half)
-        rate = row["num_requests"] / (row["last_request_timestamp"] - row["start_time"])
-        measured = f"{rate:.1f} requests/s, {rate * N_NEW:.0f} tokens/s, median {middle:.0f} ms, "
-        yield Figure(f"{bench.dtype}: {name}", "", measured + f"{row['num_failures']} failures", None)
+    ports = {"nbgpt": PORT, "llama-server": PEER_PORT} if bench.peer else {"nbgpt": PORT}
+    with bench.peer_running():
+        for name, port in ports.items():
+            yield Figure(f"{bench.dtype}: {name}", "", locust_figures(port), None)
+
+
+def locust_figures(port: int) -> str:
+    """What Locust says of a server."""
+    command = ["locust", "-f", str(Path(__file__).with_name("locustfile.py")), "--headless", "--json"]
+    command += ["-u", str(N_CLIENTS), "-r", str(N_CLIENTS), "-t", "30s", "--host", f"http://127.0.0.1:{port}"]
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, check=True, text=True)
+    row = json.loads(done.stdout)[0]
+    times = sorted((float(ms), n) for ms, n in row["response_times"].items())
+    half, seen = row["num_requests"] / 2, 0
+    middle = next(ms for ms, n in times if (seen := seen + n) >= half)
+    rate = row["num_requests"] / (row["last_request_timestamp"] - row["start_time"])
+    answered = f"{rate:.1f} requests/s, {rate * N_NEW:.0f} tokens/s, median {middle:.0f} ms"
+    return f"{answered}, {row['num_failures']} failures"
 
 
 SECTIONS = {one.__name__: one for one in (throughput, single, first_token, joining, queueing, cost, locust)}
@@ -230,12 +243,11 @@ def benches(options: argparse.Namespace) -> Iterator[Bench]:
         with ExitStack() as stack:
             model = stack.enter_context(nbgpt.load(options.model, dtype, 2))
             pid = stack.enter_context(running([*command, "--port", str(PORT)], PORT))
-            has_peer = bool(options.llama_server) and dtype in files
-            if has_peer:
+            peer = []
+            if options.llama_server and dtype in files:
                 peer = [options.llama_server, "-m", files[dtype], "--port", str(PEER_PORT), "--host", "127.0.0.1"]
                 peer += ["-t", "2", "-np", str(N_CLIENTS), "-c", str(1024 * N_CLIENTS), "--no-repack", "--no-webui"]
-                stack.enter_context(running(peer, PEER_PORT))
-            yield Bench(dtype, model, command, pid, has_peer)
+            yield Bench(dtype, model, command, pid, peer)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import socket
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import openai
@@ -113,6 +114,11 @@ class Server:
         return self.wait_until(
             lambda metrics: not metrics["nbgpt_num_requests_running"] + metrics["nbgpt_num_requests_waiting"]
         )
+
+    def resident(self):
+        """Bytes of memory that the process has in use."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s*(\d+) kB", status)[1]) * 1024
 
     def stop(self, number=signal.SIGTERM):
         """End it by a signal -> its exit code."""

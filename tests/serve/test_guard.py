@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from servers import STORY, serving
@@ -46,6 +47,10 @@ def raw(server, *parts, pause=0.0):
 def head(server, length, extra=b""):
     lines = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s\r\n"
     return lines % (PATH.encode(), length, extra)
+
+
+def chunk(size):
+    return b"%x\r\n%s\r\n" % (size, b"a" * size)
 
 
 # --- Who may ask ------------------------------------------------------------------------------------------------------
@@ -157,9 +162,13 @@ def test_large_bodies(server):
     large = json.dumps({"prompt": "a" * (50 << 20)}).encode()
     answer = raw(server, head(server, len(large)))
     assert answer.startswith(b"HTTP/1.1 413")
-    chunk = b"%x\r\n%s\r\n" % (1 << 18, b"a" * (1 << 18))
     begun = b"POST %s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" % PATH.encode()
-    assert raw(server, begun, *[chunk] * 8)[:12] in (b"HTTP/1.1 413", b"")  # nothing: it was still being sent
+    assert raw(server, begun, *[chunk(1 << 18)] * 4, chunk(1)).startswith(b"HTTP/1.1 413")  # its last byte is too much
+    held = server.resident()
+    for _ in range(10):
+        raw(server, head(server, len(large)), large)
+        raw(server, begun, *[chunk(1 << 18)] * 200)
+    assert server.resident() < held + (32 << 20)
     fitting = {"prompt": "a b c d " * 100_000, "max_tokens": 1}
     refused = server.post(PATH, fitting)
     assert (refused.status, refused.error["code"]) == (400, "context_length_exceeded")
@@ -240,8 +249,12 @@ def test_many_connections(server):
     assert len(server.complete(**BODY)["choices"]) == 1
     for connection in connections:
         connection.close()
-    for _ in range(700):
+    held = server.resident()
+    for _ in range(9_700):
         server.connect().close()
+    server.wait_idle()
+    assert server.resident() < held + (32 << 20)
+    assert len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) < 300
 
 
 # --- The queue, the log, the metrics ----------------------------------------------------------------------------------
