@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+import json
+import os
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
 from statistics import median
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from nbgpt.abi.targets import current_target
+from nbgpt.analysis.benchmark import cpu_name
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -44,3 +51,31 @@ def table(figures: list[Figure]) -> list[str]:
         reached = {True: "yes", False: "**no**", None: ""}[one.reached]
         lines.append(f"| {one.what} | {one.goal} | {one.measured} | {reached} |")
     return lines
+
+
+class Results:
+    """Results of sections in a JSON file, and beside it as tables in Markdown; a section that is not kept stays."""
+
+    def __init__(self, file: Path, head: str, sections: Mapping[str, Callable[..., Any]]) -> None:
+        """head: what stands above the tables. sections: their functions, whose docstrings stand above each table."""
+        self._file, self._head, self._sections = file, head, sections
+        self._results: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+
+    def keep(self, section: str, figures: list[Figure]) -> None:
+        """Write the figures of a section, in place of those it had."""
+        self._results[section] = {
+            "machine": f"{cpu_name()}, {os.cpu_count()} CPUs, {current_target().summary}",
+            "date": str(date.today()),
+            "figures": [asdict(figure) for figure in figures],
+        }
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._file.write_text(json.dumps(self._results, indent=2, ensure_ascii=False) + "\n")
+        self._file.with_suffix(".md").write_text(self._as_markdown())
+
+    def _as_markdown(self) -> str:
+        lines = [self._head, ""]
+        for name, section in self._sections.items():
+            if result := self._results.get(name):
+                lines += [f"## {name}", "", f"{section.__doc__} {result['machine']}, {result['date']}.", ""]
+                lines += [*table([Figure(**figure) for figure in result["figures"]]), ""]
+        return "\n".join(lines)

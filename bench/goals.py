@@ -19,15 +19,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 from statistics import median
-from typing import Any, get_args
+from typing import get_args
 
 from engine.joining import joining
 from engine.speculation import speculation
-from figures import Figure, medians, share, table
+from figures import Figure, Results, medians, share
 
 from nbgpt import weights
 from nbgpt.abi.layout import PAGE, padded
@@ -329,18 +327,6 @@ _OF_SIZE = (sizes, memory, start, compiling, avx2)
 SECTIONS = {section.__name__: section for section in _OF_SPEED + _OF_SIZE}
 
 
-def as_markdown(results: dict[str, Any]) -> str:
-    """The results as tables, one a section."""
-    lines = ["# Goals that need no other engine", "", "Made by `python bench/goals.py`. Two threads, unless said.", ""]
-    for name, section in SECTIONS.items():
-        if name in results:
-            result = results[name]
-            lines += [f"## {name}", "", f"{section.__doc__} {result['machine']}, {result['date']}.", ""]
-            lines += table([Figure(**figure) for figure in result["figures"]])
-            lines.append("")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Measure sections and write the results after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -348,22 +334,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=everything, default=everything, metavar="SECTION")
     parser.add_argument("--output", type=Path, default=folder, help="where goals.md and goals.json are; %(default)s")
     options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
-    file = options.output / "goals.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
+    head = "# Goals that need no other engine\n\nMade by `python bench/goals.py`. Two threads, unless said."
+    results = Results(options.output / "goals.json", head, SECTIONS)
     for name in options.only:
-        began, figures = time.perf_counter(), []
+        figures = []
         for figure in SECTIONS[name]():
             print(f"{name}: {figure.what}: {figure.measured}; goal {figure.goal or 'none'}", file=sys.stderr)
-            figures.append(asdict(figure))
-        results[name] = {
-            "machine": f"{benchmark.cpu_name()}, {os.cpu_count()} CPUs, {current_target().summary}",
-            "date": str(date.today()),
-            "seconds": round(time.perf_counter() - began),
-            "figures": figures,
-        }
-        file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-        file.with_suffix(".md").write_text(as_markdown(results))
+            figures.append(figure)
+        results.keep(name, figures)
 
 
 if __name__ == "__main__":
