@@ -35,7 +35,6 @@ ELSEWHERE = {
     "serve/answers.py": "tests/serve/test_openai.py, test_reproducible.py",
     "serve/application.py": "tests/serve/test_guard.py, tests/test_examples.py",
     "serve/chat.py": "tests/serve/test_openai.py",
-    "serve/chat_template.py": "tests/serve/test_openai.py",
     "serve/completions.py": "tests/serve/test_openai.py",
     "serve/errors.py": "tests/serve/test_openai.py, test_guard.py",
     "serve/generation.py": "tests/serve/test_openai.py",

@@ -6,44 +6,24 @@ import argparse
 import json
 import math
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from ..sampling.declaration import GROUPS
-from ..text.options import OPTIONS, DraftModel
+from ..text.options import OPTIONS
+from .generation_options import add_option, given_options
 from .parser import add, add_model, load_model
 from .search import define_search, search, wants_search
-from .terminal import decode, note, read_text, shaded, write, write_pieces
+from .terminal import note, read_prompt, shaded, write, write_pieces
 
 if TYPE_CHECKING:
     from ..model import Model
-    from ..sampling.declaration import Option
     from ..text.completion import Completion
     from ..text.stream import Stream
     from ..tokenizer import Tokenizer
     from .parser import Commands
-
-
-def _bias(text: str) -> tuple[int, float]:
-    token, _, bias = text.partition("=")
-    try:
-        return int(token), float(bias)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not ID=BIAS, as 262=-5") from None
-
-
-_HOW: Mapping[Any, dict[str, Any]] = {
-    Integral: {"type": int},
-    Real: {"type": float},
-    bool: {"action": "store_true"},
-    Iterable: {"action": "append"},
-    Mapping: {"action": "append", "type": _bias},
-}
-"""How argparse reads an option, by its kind; a kind that is not here is text."""
 
 
 def define_generate(commands: Commands) -> None:
@@ -59,25 +39,9 @@ def define_generate(commands: Commands) -> None:
     groups = {name: command.add_argument_group(name, about) for name, about in GROUPS.items()}
     for declared in OPTIONS.values():
         if declared.flag:
-            _add_option(groups[declared.group], declared)
+            add_option(groups[declared.group], declared)
     _add_others(groups)
     define_search(command)
-
-
-def _add_option(group: argparse._ActionsContainer, declared: Option) -> None:
-    """Offer an option of `Model.generate`. It has no default here: what is not given is left to the library."""
-    how = dict(_HOW.get(declared.kind, {}))
-    if declared.kind is bool and declared.default is None:
-        how["action"] = argparse.BooleanOptionalAction
-    if declared.choices:
-        how["choices"] = declared.choices
-    elif declared.metavar:
-        how["metavar"] = declared.metavar
-    default = declared.shown_default()
-    parts = declared.help, "may be repeated" * (how.get("action") == "append"), f"default: {default}" * bool(default)
-    flags = [flag for flag in (declared.short, declared.flag) if flag]
-    text = "; ".join(filter(None, parts))
-    group.add_argument(*flags, dest=declared.name, default=argparse.SUPPRESS, help=text, **how)
 
 
 def _add_others(groups: Mapping[str, argparse._ActionsContainer]) -> None:
@@ -108,7 +72,7 @@ def _generate(options: argparse.Namespace) -> None:
     if hasattr(options, "logprobs") and not options.json:
         raise ValueError("--logprobs is given without --json, which alone shows them")
     is_search = wants_search(options)
-    prompt = _ids_of(_read_prompt(options)) if options.ids else _read_prompt(options)
+    prompt = _ids_of(read_prompt(options)) if options.ids else read_prompt(options)
     model = load_model(options)
     if is_search:
         return search(model, prompt, options)
@@ -126,27 +90,10 @@ def _generate(options: argparse.Namespace) -> None:
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments of `Model.generate` that were given."""
-    from ..model import load
-
-    convert: dict[type, Callable[[Any], Any]] = {Mapping: dict, DraftModel: load}
-    asked = {name: value for name, value in vars(options).items() if name in OPTIONS}
-    for name in asked:
-        if make := convert.get(OPTIONS[name].kind):
-            asked[name] = make(asked[name])
+    asked = given_options(options)
     if hasattr(options, "stop_id"):
         asked["stop"] = [*asked.get("stop", ()), *options.stop_id]
     return asked | {"logprobs": 0} if options.color else asked
-
-
-def _read_prompt(options: argparse.Namespace) -> str:
-    if options.prompt is not None and options.file is not None:
-        raise ValueError("a prompt and --file are given; choose one")
-    if options.prompt not in (None, "-"):
-        return decode(options.prompt.encode(errors="surrogateescape"), "the prompt")
-    file = options.prompt or options.file
-    if file is None and (sys.stdin is None or sys.stdin.isatty()):
-        return ""
-    return read_text(file or "-").removesuffix("\n")
 
 
 def _ids_of(prompt: str) -> list[int]:

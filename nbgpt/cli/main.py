@@ -7,17 +7,20 @@ import io
 import sys
 
 from .bench import define_bench
+from .chat import define_chat
 from .convert import define_convert
 from .download import define_download
 from .embed import define_embed
 from .eval import define_eval
 from .explain import define_explain
+from .fewshot import define_fewshot
 from .generate import define_generate
 from .info import define_info
 from .parser import Parser
 from .repl import define_repl
 from .score import define_score
 from .serve import define_serve
+from .tasks import define_answer, define_rank, define_summarize, define_translate
 from .terminal import give_up_output, note
 from .warmup import define_warmup
 
@@ -40,10 +43,16 @@ def _new_parser() -> Parser:
     for define in (
         define_generate,
         define_repl,
+        define_chat,
         define_convert,
         define_download,
         define_info,
         define_eval,
+        define_summarize,
+        define_translate,
+        define_answer,
+        define_rank,
+        define_fewshot,
         define_score,
         define_serve,
         define_embed,

@@ -68,8 +68,8 @@ def define_serve(commands: Commands) -> None:
 def _serve(options: argparse.Namespace) -> None:
     try:
         from ..serve.application import app
-        from ..serve.chat_template import load_template
         from ..serve.run import run
+        from ..tasks.chat_template import load_template
     except ImportError as error:
         raise ImportError(f'serve needs the package {error.name}: pip install "nbgpt[serve]"') from None
     template = load_template(options.chat_template) if options.chat_template else None

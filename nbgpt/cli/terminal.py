@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,18 @@ def read_text(file: str) -> str:
     if file != "-":
         return decode(Path(file).read_bytes(), file)
     return decode(sys.stdin.buffer.read() if sys.stdin else b"", "standard input")
+
+
+def read_prompt(options: argparse.Namespace) -> str:
+    """The argument `prompt`, or --file, or standard input if that is no terminal; - is standard input."""
+    if options.prompt is not None and options.file is not None:
+        raise ValueError("a prompt and --file are given; choose one")
+    if options.prompt not in (None, "-"):
+        return decode(options.prompt.encode(errors="surrogateescape"), "the prompt")
+    file = options.prompt or options.file
+    if file is None and (sys.stdin is None or sys.stdin.isatty()):
+        return ""
+    return read_text(file or "-").removesuffix("\n")
 
 
 def line_batches(file: str, size: int = 64) -> Iterator[list[str]]:

@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from ..model import Model
+from ..tasks.chat_template import ChatTemplate
 from ..version import __version__
 from . import chat, completions, errors, pages, status, texts, tokens
-from .chat_template import ChatTemplate
 from .generation import Server
 from .guard import Guard, Keys
 from .limits import Limits
@@ -61,8 +61,7 @@ def app(
     @asynccontextmanager
     async def lifespan(application: FastAPI) -> AsyncIterator[None]:
         yield
-        server.worker.stop()
-        server.executor.shutdown(wait=False, cancel_futures=True)
+        server.stop()
 
     application = FastAPI(**_ABOUT, lifespan=lifespan)
     for module in (completions, chat, texts, tokens, status, pages):
@@ -89,5 +88,5 @@ def _server(models: Mapping[str, Model], limits: Limits, chat_template: ChatTemp
     metrics = Metrics()
     worker = Worker(limits.max_batch, limits.max_queue, metrics)
     metrics.watch(worker.counts, {name: model.engine for name, model in models.items()})
-    executor = ThreadPoolExecutor(4, "nbgpt-serve")
-    return Server(Models(models, int(time.time())), worker, limits, metrics, chat_template, executor)
+    executors = ThreadPoolExecutor(4, "nbgpt-serve"), ThreadPoolExecutor(2, "nbgpt-grammar")
+    return Server(Models(models, int(time.time())), worker, limits, metrics, chat_template, *executors)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ..sampling.logprobs import TokenLogprob
+from ..tasks.chat_template import ChatTemplate
 from ..tokenizer import Tokenizer
 from .answers import answer, token_text
 from .errors import ApiError, responses
@@ -55,6 +56,13 @@ class ChatShape:
         return {"token": token_text(self._tokenizer, token), "logprob": logprob, "bytes": list(octets)}
 
 
+def _prompt(template: ChatTemplate, body: ChatRequest) -> str:
+    try:
+        return template.prompt([message.model_dump(exclude_none=True) for message in body.messages])
+    except ValueError as error:
+        raise ApiError(400, f"the chat template refuses these messages: {error}", param="messages") from None
+
+
 def routes(server: Server) -> APIRouter:
     """The route, for an application."""
     router = APIRouter()
@@ -78,7 +86,7 @@ def routes(server: Server) -> APIRouter:
             check_logprobs(body.top_logprobs, server.limits)
         stops = options.get("stop", [])
         options["stop"] = [*([stops] if isinstance(stops, (str, int)) else stops), *server.chat_template.stops]
-        prompt = server.chat_template.prompt([message.model_dump(exclude_none=True) for message in body.messages])
+        prompt = _prompt(server.chat_template, body)
         generation = await begin(server, body, [prompt], options)
         shape = ChatShape(generation.served.model.tokenizer)
         return await answer(server, request, body, generation, shape, bool(body.logprobs))

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ..tasks.chat_template import ChatTemplate
 from ..text.options import OPTIONS, parse
 from ..text.prompts import Text, is_one, new_writers
 from ..text.stream import Writer
-from .chat_template import ChatTemplate
 from .errors import ApiError, error_of
 from .limits import Limits
 from .metrics import Metrics
@@ -36,10 +36,26 @@ class Server:
     metrics: Metrics
     chat_template: ChatTemplate | None
     executor: ThreadPoolExecutor
+    grammar_executor: ThreadPoolExecutor
+    """Apart, since a grammar that is given up keeps its thread until it is compiled."""
+
+    def stop(self) -> None:
+        """Cancel what is open."""
+        self.worker.stop()
+        for executor in (self.executor, self.grammar_executor):
+            executor.shutdown(wait=False, cancel_futures=True)
 
     async def in_thread(self, work: Callable[[], _Result]) -> _Result:
         """Do what takes a while beside the loop. Raises what the work does."""
         return await asyncio.get_running_loop().run_in_executor(self.executor, work)
+
+    async def compile(self, work: Callable[[], _Result]) -> _Result:
+        """Do what compiles a grammar. Raises ApiError if it takes too long, else what the work does."""
+        compiled = asyncio.get_running_loop().run_in_executor(self.grammar_executor, work)
+        try:
+            return await asyncio.wait_for(compiled, self.limits.grammar_seconds)
+        except asyncio.TimeoutError:
+            raise ApiError(400, f"the grammar took more than {self.limits.grammar_seconds:g} s to compile") from None
 
     async def read(self, work: Callable[[], _Result]) -> _Result:
         """Let a model read a client's texts, beside the loop. Raises ApiError."""
@@ -107,14 +123,9 @@ async def _written(
     server: Server, write: Callable[[], list[Writer]], prompts: list[Text], options: Mapping[str, Any]
 ) -> list[Writer]:
     """Make the writers here if that is quick, else in another thread; a grammar has a time limit."""
-    has_grammar = not _FORMS.keys().isdisjoint(options)
-    try:
-        if not has_grammar and sum(map(len, prompts)) <= _LONG:
-            return write()
-        limit = server.limits.grammar_seconds if has_grammar else None
-        return await asyncio.wait_for(server.in_thread(write), limit)
-    except asyncio.TimeoutError:
-        raise ApiError(400, f"the grammar took more than {server.limits.grammar_seconds:g} s to compile") from None
+    if not _FORMS.keys().isdisjoint(options):
+        return await server.compile(write)
+    return write() if sum(map(len, prompts)) <= _LONG else await server.in_thread(write)
 
 
 def _refused(error: Exception, body: GenerationFields) -> ApiError:

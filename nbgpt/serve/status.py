@@ -48,6 +48,8 @@ def routes(server: Server) -> APIRouter:
     async def ready() -> dict[str, str]:
         if not server.worker.is_alive or server.worker.is_full:
             raise ApiError(503, "the queue is full" if server.worker.is_alive else "the engine thread is not running")
+        for served in server.models:
+            server.models.find(served.name)  # refuses a model that was closed
         return {"status": "ready"}
 
     @router.get("/metrics", summary="Metrics for Prometheus", response_class=PlainTextResponse)
