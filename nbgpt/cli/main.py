@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+from functools import partial
 
 from .bench import define_bench
 from .chat import define_chat
@@ -37,7 +38,7 @@ def _new_parser() -> Parser:
         prog="python -m nbgpt",
         description="GPT-2 on CPUs: official weights in, text out.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=24),
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for define in (

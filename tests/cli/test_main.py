@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,9 +20,12 @@ from nbgpt.conversion import registry
 from nbgpt.engine.request import Request
 from nbgpt.text.stream import Writer
 
-SHARED = {"__init__", "main", "parser", "terminal", "interactive", "search"}
-COMMANDS = sorted(path.stem for path in Path(nbgpt.cli.main.__file__).parent.glob("*.py") if path.stem not in SHARED)
-"""Every other module of the command line is a subcommand."""
+SOURCES = [path.read_text(encoding="utf-8") for path in Path(nbgpt.cli.main.__file__).parent.glob("*.py")]
+DEFINED = sorted(
+    name for source in SOURCES for name in re.findall(r"^def define_(\w+)\(commands:", source, re.MULTILINE)
+)
+COMMANDS = [name.replace("_", "-") for name in DEFINED]
+"""Whatever module of the command line defines them."""
 
 
 # generate
