@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from functools import partial
 
 from .bench import define_bench
 from .chat import define_chat
@@ -38,7 +37,7 @@ def _new_parser() -> Parser:
         prog="python -m nbgpt",
         description="GPT-2 on CPUs: official weights in, text out.",
         epilog=_EXAMPLES,
-        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=24),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for define in (
