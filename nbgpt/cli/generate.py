@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -16,7 +17,7 @@ from ..text.options import OPTIONS
 from .generation_options import add_option, given_options
 from .parser import add, add_model, load_model
 from .search import define_search, search, wants_search
-from .terminal import note, read_prompt, shaded, write, write_pieces
+from .terminal import dimmed, note, read_prompt, shaded, write, write_pieces
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -31,14 +32,14 @@ def define_generate(commands: Commands) -> None:
     command = add(commands, "generate", "continue a text", _generate)
     command.description = "Continue a text. It alone goes to standard output; figures go to standard error."
     option = command.add_argument
-    option("prompt", nargs="?", help="text to continue; without it, --file, or standard input if that is no terminal")
+    option("prompt", nargs="*", help="text to continue; without it, --file, or standard input if that is no terminal")
     option("-f", "--file", help="read the prompt from a file; - is standard input")
     option("--ids", action="store_true", help="the prompt is token ids, separated by spaces or commas, and not text")
     add_model(command)
     option("-q", "--quiet", action="store_true", help="no line of figures on standard error")
     groups = {name: command.add_argument_group(name, about) for name, about in GROUPS.items()}
     for declared in OPTIONS.values():
-        if declared.flag:
+        if declared.flag and declared.name != "echo":
             add_option(groups[declared.group], declared)
     _add_others(groups)
     define_search(command)
@@ -54,6 +55,12 @@ def _add_others(groups: Mapping[str, argparse._ActionsContainer]) -> None:
         "--num-samples", type=int, metavar="N", help="write several texts, with a line of --- between them"
     )
     option = groups["output"].add_argument
+    option(
+        "--echo",
+        action=argparse.BooleanOptionalAction,
+        default=argparse.SUPPRESS,
+        help=OPTIONS["echo"].help + "; default: a terminal shows the prompt dimmed",
+    )
     option("--color", action="store_true", help="shade tokens by probability: red unlikely, green likely")
     option(
         "--json", action="store_true", help="a JSON object a text, in one line, instead of the text; it has --logprobs"
@@ -80,8 +87,10 @@ def _generate(options: argparse.Namespace) -> None:
     streams = model.stream(prompt, n=n, **asked)
     if options.json:
         return _write_json(streams, model, options.quiet)
+    is_shown = "echo" not in asked and sys.stdout is not None and sys.stdout.isatty()
+    opening = dimmed(prompt if isinstance(prompt, str) else model.tokenizer.decode(prompt)) if is_shown else ""
     for sample, stream in enumerate(streams):
-        write("---\n" * (sample > 0))
+        write("---\n" * (sample > 0) + opening)
         try:
             write_pieces(_shade(stream) if options.color else stream)
         finally:

@@ -6,6 +6,7 @@ import argparse
 import io
 import sys
 
+from ..version import __version__
 from .bench import define_bench
 from .chat import define_chat
 from .convert import define_convert
@@ -16,6 +17,7 @@ from .explain import define_explain
 from .fewshot import define_fewshot
 from .generate import define_generate
 from .info import define_info
+from .invocation import as_called, command, with_flags
 from .parser import Parser
 from .repl import define_repl
 from .score import define_score
@@ -29,16 +31,20 @@ examples:
   python -m nbgpt generate "It was a dark and stormy night"
   echo "Once upon a time" | python -m nbgpt generate --max-tokens 50 --seed 1
   python -m nbgpt download gpt2 && python -m nbgpt generate --model gpt2 "Alan Turing"
+
+exit codes:
+  0 done; 1 a file, a package or the machine failed; 2 wrong usage; 130 interrupted; 141 the reader closed the pipe
 """
 
 
 def _new_parser() -> Parser:
     parser = Parser(
-        prog="python -m nbgpt",
+        prog=command(),
         description="GPT-2 on CPUs: official weights in, text out.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("-V", "--version", action="version", version=f"nbgpt {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for define in (
         define_generate,
@@ -81,7 +87,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, MemoryError):
         return 1, f"out of memory: {error}; take a smaller model or another --dtype"
     if isinstance(error, ValueError):
-        return 2, str(error)
+        return 2, with_flags(str(error))
     raise error
 
 
@@ -92,7 +98,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: of the command line; None: the process's own.
 
     Returns:
-        The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted (Ctrl-C), 141 the reader closed the pipe.
+        The exit code: 0 done; 1 a file, a package or the machine failed; 2 wrong usage; 130 interrupted (Ctrl-C);
+        141 the reader closed the pipe.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
@@ -103,6 +110,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         code, line = _explain(error)
         if line:
-            note(line)
+            note(as_called(line))
         give_up_output()
         return code

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from ..abi.layout import HEAD_DTYPE
+from .invocation import as_called
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -18,10 +20,24 @@ DTYPES = tuple(HEAD_DTYPE)
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that reports a usage error in one line."""
+    """An ArgumentParser that reports a usage error in one line, and names commands as this user calls them."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"nbgpt: {printable(message)}; `{self.prog} --help` explains\n")
+        self.exit(2, f"nbgpt: {printable(_without_choices(message))}; `{self.prog} --help` explains\n")
+
+    def format_help(self) -> str:
+        return as_called(super().format_help())
+
+
+def _without_choices(message: str) -> str:
+    """The message about a command that does not exist, with the name nearest to it instead of all names."""
+    found = re.fullmatch(r"argument (?:COMMAND|MEASURE): invalid choice: '(.*)' \(choose from (.*)\)", message)
+    if not found:
+        return message
+    from difflib import get_close_matches
+
+    near = get_close_matches(found[1], re.findall(r"[\w-]+", found[2]), 1)
+    return f"there is no command {found[1]!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def add(commands: Commands, name: str, text: str, run: Callable[[argparse.Namespace], None] | None = None) -> Parser:

@@ -25,7 +25,7 @@ _DRAWN = {**_GREEDY, "temperature": "1", "top_k": "2"}
 def _add_task(commands: Commands, name: str, text: str, run: Any, given: str, options: Mapping[str, str]) -> Parser:
     """Add a subcommand that takes a text and answers with one."""
     command = add(commands, name, text, run)
-    command.add_argument("prompt", metavar="TEXT", nargs="?", help=f"{given}; without it, --file or standard input")
+    command.add_argument("prompt", metavar="TEXT", nargs="*", help=f"{given}; without it, --file or standard input")
     command.add_argument("-f", "--file", help=f"read {given} from a file; - is standard input")
     add_model(command)
     command.add_argument("--json", action="store_true", help="an object with the text, the prompt and the seed")
@@ -66,7 +66,7 @@ def define_answer(commands: Commands) -> None:
 def define_rank(commands: Commands) -> None:
     """Add the subcommand."""
     command = add(commands, "rank", "sort choices by how likely they follow a text, likeliest first", _rank)
-    command.add_argument("prompt", metavar="TEXT", nargs="?", help="the text; without it, --file or standard input")
+    command.add_argument("prompt", metavar="TEXT", nargs="*", help="the text; without it, --file or standard input")
     command.add_argument("-f", "--file", help="read the text from a file; - is standard input")
     command.add_argument(
         "--choice", action="append", default=[], metavar="TEXT", help='begin a word with a space: " yes"; repeat it'

@@ -18,12 +18,13 @@ def read_text(file: str) -> str:
 
 
 def read_prompt(options: argparse.Namespace) -> str:
-    """The argument `prompt`, or --file, or standard input if that is no terminal; - is standard input."""
-    if options.prompt is not None and options.file is not None:
+    """The words of the argument `prompt`, or --file, or standard input if it is no terminal; - is standard input."""
+    prompt = " ".join(options.prompt) if options.prompt else None
+    if prompt is not None and options.file is not None:
         raise ValueError("a prompt and --file are given; choose one")
-    if options.prompt not in (None, "-"):
-        return decode(options.prompt.encode(errors="surrogateescape"), "the prompt")
-    file = options.prompt or options.file
+    if prompt not in (None, "-"):
+        return decode(prompt.encode(errors="surrogateescape"), "the prompt")
+    file = prompt or options.file
     if file is None and (sys.stdin is None or sys.stdin.isatty()):
         return ""
     return read_text(file or "-").removesuffix("\n")
@@ -72,6 +73,11 @@ def write_pieces(pieces: Iterable[str]) -> None:
     finally:
         if not last.endswith("\n"):
             write("\n")
+
+
+def dimmed(text: str) -> str:
+    """The text in a fainter colour, for a terminal."""
+    return f"\x1b[2m{text}\x1b[0m" if text else ""
 
 
 def give_up_output() -> None:

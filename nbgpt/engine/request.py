@@ -231,5 +231,5 @@ def _check(config: GPT2Config, prompt: list[int], params: SamplingParams) -> Non
     if params.overflow == "error" and wanted > n_ctx:
         raise ValueError(
             f"prompt of {len(prompt)} tokens and {params.max_tokens} new ones need {wanted} positions; this model's "
-            f"context is {n_ctx}: shorten one of them or choose overflow 'truncate_left' or 'keep_first'"
+            f"context is {n_ctx}: shorten one of them or choose overflow=truncate_left or keep_first"
         )

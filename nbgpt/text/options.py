@@ -123,6 +123,11 @@ class TextOptions:
     has_seed: bool = True
     """False if `SamplingParams.seed` is the default, in place of which the caller puts a random one."""
 
+    @property
+    def has_form(self) -> bool:
+        """True if the new text must have a given form."""
+        return any(form is not None for form in (self.choice, self.regex, self.json_schema))
+
     def __post_init__(self) -> None:
         check_fields(self)
         if self.prompt_lookup and self.draft_model is not None:

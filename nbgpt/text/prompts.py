@@ -80,6 +80,9 @@ def new_writers(
     if not asked.has_max_tokens and params.overflow == "error":
         room = engine.config.n_ctx + 1 - len(ids)  # the last token is not read
         params = replace(params, max_tokens=max(1, min(params.max_tokens, room)))
+    n_free = params.min_tokens
+    if isinstance(text, str) and not text and not asked.has_form:
+        params = replace(params, min_tokens=max(1, n_free))  # a text, and not its end at once
     if not asked.has_seed:
         params = replace(params, seed=random_seed())
     opening = (text if isinstance(text, str) else tokenizer.decode(ids)) if params.echo else ""
@@ -96,7 +99,7 @@ def new_writers(
             speculation=speculation,
             kept=kept,
         )
-        writers.append(Writer(tokenizer, request, asked.stop, opening))
+        writers.append(Writer(tokenizer, request, asked.stop, n_free, opening))
     return writers
 
 

@@ -18,8 +18,14 @@ from .stop_strings import StopStrings
 class Writer:
     """Writes the text of one request as its ids come, up to a stop string."""
 
-    def __init__(self, tokenizer: Tokenizer, request: Request, stops: Collection[str], opening: str = "") -> None:
-        """stops: strings that end the text. opening: text to write first, such as the prompt with echo."""
+    def __init__(
+        self, tokenizer: Tokenizer, request: Request, stops: Collection[str], n_free: int, opening: str = ""
+    ) -> None:
+        """Prepare to write.
+
+        stops: strings that end the text; n_free: how many of the first tokens are not searched for them.
+        opening: text to write first, such as the prompt with echo.
+        """
         params = request.params
         self.request = request
         self.pieces: deque[str] = deque()  # written, and not yet handed out
@@ -29,7 +35,7 @@ class Writer:
         self._tokenizer = tokenizer
         self._stops = StopStrings(stops) if stops else None
         self._is_stopped = False  # by a stop string
-        self._n_free = params.min_tokens  # how many of the first tokens are not searched for stop strings
+        self._n_free = n_free
         ignored = tokenizer.eos_ids - params.stop_ids  # end-of-text ids that do not end this text: they are written
         unknown = {token for token in params.prefix if token not in tokenizer}  # absent ids: they have no text
         self._decoder = tokenizer.stream(request.prompt, (tokenizer.hidden_ids - ignored) | unknown)

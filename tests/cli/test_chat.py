@@ -56,7 +56,7 @@ def test_left_out_exchanges_are_said(run):
     ("arguments", "message"),
     [
         (["--template", "nowhere.jinja"], "nowhere.jinja: No such file"),
-        (["--temperature", "-1"], "temperature is -1"),
+        (["--temperature", "-1"], "--temperature is -1"),
         (["--seed", "1"], "a prompt of"),
     ],
 )

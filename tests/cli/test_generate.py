@@ -1,19 +1,23 @@
 """`generate` on the command line: every option arrives, JSON is whole, and colours say how likely tokens were."""
 
+import contextlib
 import io
 import json
 import math
+import os
 import re
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from command_line import start
 from folders import RECITED, TOKENIZER, ballot, reciter, text_config, write_text_model
 from models import random_params
 
 import nbgpt
 from nbgpt.backend.kernel_cache import load_kernels
+from nbgpt.cli.invocation import as_called
 from nbgpt.cli.main import main
 from nbgpt.cli.terminal import shaded
 from nbgpt.sampling.declaration import GROUPS
@@ -213,17 +217,17 @@ def test_shades(monkeypatch):
     [
         (["--logit-bias", "262"], "argument --logit-bias: '262' is not ID=BIAS, as 262=-5; `python -m nbgpt generate"),
         (["--logit-bias", "a=5"], "argument --logit-bias: 'a=5' is not ID=BIAS"),
-        (["--logit-bias", "99999=5"], "logit_bias has token 99999; it must be a whole number from 0 to"),
-        (["--stop", ""], "stop has ''; it must be a text of at least one character"),
+        (["--logit-bias", "99999=5"], "--logit-bias has token 99999; it must be a whole number from 0 to"),
+        (["--stop", ""], "--stop has ''; it must be a text of at least one character"),
         (["--stop-id", -1], "token in stop is -1; it must be a whole number from 0 to"),
-        (["--bad-word", ""], "bad_words has an empty one; each must have at least one token"),
-        (["--min-p", 2], "min_p is 2.0; it must be from 0 (off) to 1"),
-        (["--min-tokens", 300], "min_tokens is 300; it must be a whole number up to max_tokens, "),
+        (["--bad-word", ""], "--bad-word has an empty one; each must have at least one token"),
+        (["--min-p", 2], "--min-p is 2.0; it must be from 0 (off) to 1"),
+        (["--min-tokens", 300], "--min-tokens is 300; it must be a whole number up to max_tokens, "),
         (["--logprobs", 2], "--logprobs is given without --json, which alone shows them"),
         (["--json", "--color"], "--json and --color are given; choose one"),
-        (["--json", "--logprobs", -1], "logprobs is -1; it must be a whole number from 0 to"),
-        (["--batch-size", 0], "batch_size is 0; it must be a whole number from 1 on"),
-        (["--max-time", 0], "max_time is 0.0; it must be above 0 seconds"),
+        (["--json", "--logprobs", -1], "--logprobs is -1; it must be a whole number from 0 to"),
+        (["--batch-size", 0], "--batch-size is 0; it must be a whole number from 1 on"),
+        (["--max-time", 0], "--max-time is 0.0; it must be above 0 seconds"),
     ],
 )
 def test_values_out_of_range(run, recital, options, message):
@@ -247,7 +251,7 @@ def test_help_is_what_is_declared(run):
     groups = dict(re.findall(r"^(\w+):\n(.*?)(?=^\w+:\n|\Z)", out, re.MULTILINE | re.DOTALL))
     said = {name: " ".join(text.split()) for name, text in groups.items()}
     for name, about in GROUPS.items():
-        assert said[name].startswith(about)
+        assert said[name].startswith(as_called(about))
     for one in OPTIONS.values():
         if one.flag:
             assert one.flag in said[one.group]
@@ -274,3 +278,32 @@ def test_long_texts(run, recital):
         code, out, _ = run("-m", recital, "-n", 500, "--ignore-eos", "--overflow", overflow)
         assert code == 0
         assert len(TOKENIZER.encode(out)) >= 300
+
+
+def test_a_terminal_shows_the_prompt_dimmed(recital):
+    """The prompt is of several words without quotes."""
+    controller, terminal = os.openpty()
+    process = start("generate", "-q", "-m", recital, "It", "was", "-n", 1, stdout=terminal)
+    os.close(terminal)
+    said = b""
+    with contextlib.suppress(OSError):  # Linux's answer when the other end is closed
+        while part := os.read(controller, 1024):
+            said += part
+    assert (process.wait(60), said.startswith(b"\x1b[2mIt was\x1b[0m")) == (0, True)
+    os.close(controller)
+
+
+def test_echo(run, recital):
+    plain = run("It was", "-q", "-m", recital, "-n", 3)[1]
+    assert run("It was", "-q", "-m", recital, "-n", 3, "--echo")[1] == "It was" + plain
+    assert run("It", "was", "-q", "-m", recital, "-n", 3, "--no-echo")[1] == plain
+
+
+def test_an_empty_prompt_has_a_text(run, folder):
+    """Though the model would end it at once, and a stop string is still found in its first token."""
+    likely = np.full(TOKENIZER.n_vocab, -50, np.float32)
+    likely[[TOKENIZER.encode("a")[0], *TOKENIZER.eos_ids]] = 0, 9
+    path = write_text_model(folder / "ends.safetensors", *ballot(likely, n_layer=1))
+    assert run("-q", "-m", path, "-n", 5)[1] == "a\n"
+    assert run("-q", "-m", path, "-n", 5, "--stop", "a")[1] == "\n"
+    assert run("-q", "-m", path, "-n", 5, "--regex", "b?")[1] in ("\n", "b\n")

@@ -6,7 +6,7 @@ from nbgpt.cli.main import main
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [(["--max-tokens", "0"], "max_tokens is 0"), (["--seed", "-1"], "seed is -1")]
+    ("options", "message"), [(["--max-tokens", "0"], "--max-tokens is 0"), (["--seed", "-1"], "--seed is -1")]
 )
 def test_what_it_is_started_with_is_tried(capsys, options, message):
     assert main(["repl", *options]) == 2

@@ -57,7 +57,7 @@ def test_rank(run, model, tmp_path, flags):
         (["summarize", "word " * 3000], "this model's context is"),
         (["translate", "a house"], "no example is given"),
         (["answer", "Who?", "--context", "nowhere.txt"], "nowhere.txt: No such file"),
-        (["answer", "Who?", "--max-tokens", "0"], "max_tokens is 0"),
+        (["answer", "Who?", "--max-tokens", "0"], "--max-tokens is 0"),
         (["rank", "a"], "no choice is given"),
         (["rank", "a", "--choice", ""], "has no tokens"),
     ],

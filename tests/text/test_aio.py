@@ -87,7 +87,7 @@ def test_a_text_without_pieces(tmp_path):
     silent = nbgpt.load(write_text_model(tmp_path / "m.safetensors", *reciter("")))
 
     async def main():
-        return await text_of(silent, "", max_tokens=5), await silent.agenerate("", max_tokens=5)
+        return await text_of(silent, [0], max_tokens=5), await silent.agenerate([0], max_tokens=5)
 
     text, completion = asyncio.run(main())
     assert (text, completion.text, completion.finish_reason) == ("", "", "stop")
