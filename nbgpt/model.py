@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from functools import partial
 from numbers import Integral
 from operator import index
@@ -15,7 +15,7 @@ from .conversion.registry import open_model
 from .engine.engine import Engine
 from .engine.kv_cache import KVDtype
 from .text.completion import Completion, Continuation
-from .text.options import Options, parse
+from .text.options import Options, check_options, parse
 from .text.prompts import Prompt, Prompts, Text, as_prompts, is_one, new_writers
 from .text.stream import Stream
 from .validation import check
@@ -50,6 +50,9 @@ class Model:
         self.engine = Engine(weights, threads, kv_dtype, kv_memory)
         self.engine.runner.forbid(self.tokenizer.absent_ids(self.config.n_vocab))
 
+    def __repr__(self) -> str:
+        return f"<nbgpt.Model {self.name} {self.dtype}, context {self.config.n_ctx}, {self.n_threads} threads>"
+
     @property
     def name(self) -> str:
         return self.weights.name
@@ -77,6 +80,10 @@ class Model:
             ValueError: the prompt is neither a text nor ids of the vocabulary, or bos is not True, False or None.
         """
         return self.tokenizer.encode_prompt(prompt, bos, special)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, without the names of special tokens. Raises ValueError for an id that has no text."""
+        return self.tokenizer.decode(ids)
 
     @overload
     def generate(self, prompt: Text | Prompt = "", *, n: None = None, **options: Unpack[Options]) -> Completion: ...
@@ -273,40 +280,36 @@ class Model:
         """
         from .text.aio import begin
 
+        check_options(self.tokenizer, options)
         return begin(partial(self.stream, prompt, **options))
 
     @overload
-    async def agenerate(
+    def agenerate(
         self, prompt: Text | Prompt = "", *, n: None = None, **options: Unpack[Options]
-    ) -> Completion: ...
+    ) -> Awaitable[Completion]: ...
 
     @overload
-    async def agenerate(
+    def agenerate(
         self, prompt: Text | Prompt = "", *, n: int, **options: Unpack[Options]
-    ) -> list[Completion]: ...
+    ) -> Awaitable[list[Completion]]: ...
 
     @overload
-    async def agenerate(
+    def agenerate(
         self,
         prompt: Prompts,
         *,
         n: int | None = None,
         **options: Unpack[Options],
-    ) -> list[Completion]: ...
+    ) -> Awaitable[list[Completion]]: ...
 
-    async def agenerate(
+    def agenerate(
         self, prompt: Any = "", *, n: int | None = None, **options: Any
-    ) -> Completion | list[Completion]:
+    ) -> Awaitable[Completion | list[Completion]]:
         """`generate` without blocking asyncio's loop. When its task is cancelled, the model stops after its step."""
-        import asyncio
+        from .text.aio import complete
 
-        from .text.aio import pieces_of
-
-        streams = await asyncio.to_thread(self._streams, prompt, n, options)
-        async for _ in pieces_of(*streams):
-            pass
-        completions = [stream.completion for stream in streams]
-        return completions[0] if is_one(prompt) and n is None else completions
+        check_options(self.tokenizer, options)
+        return complete(partial(self._streams, prompt, n, options), is_one(prompt) and n is None)
 
     def close(self) -> None:
         """Release memory and threads. Later calls that need the model, streams included, raise RuntimeError.

@@ -379,3 +379,14 @@ def test_public_names():
     assert all(getattr(nbgpt, name) for name in nbgpt.__all__)
     with pytest.raises(AttributeError, match="module 'nbgpt' has no attribute 'nothing'"):
         nbgpt.nothing  # noqa: B018
+
+
+def test_decode_is_the_way_back(random_model):
+    text = "It was a naïve café 😀"
+    assert random_model.decode(random_model.encode(text, bos=False)) == text
+
+
+def test_what_a_model_looks_like(random_model):
+    config = random_model.config
+    about = f"{random_model.name} {random_model.dtype}, context {config.n_ctx}, {random_model.n_threads} threads"
+    assert repr(random_model) == f"<nbgpt.Model {about}>"

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from typing import Any
 
 from .stream import Stream
 
@@ -15,6 +16,15 @@ async def begin(stream: Callable[[], Stream]) -> AsyncGenerator[str, None]:
     async with aclosing(pieces_of(await asyncio.to_thread(stream))) as pieces:
         async for piece in pieces:
             yield piece
+
+
+async def complete(streams: Callable[[], list[Stream]], is_one: bool) -> Any:
+    """The completions of streams, or the one there is. A thread makes the streams."""
+    begun = await asyncio.to_thread(streams)
+    async for _ in pieces_of(*begun):
+        pass
+    completions = [stream.completion for stream in begun]
+    return completions[0] if is_one else completions
 
 
 async def pieces_of(*streams: Stream) -> AsyncGenerator[str, None]:

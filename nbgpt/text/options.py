@@ -124,9 +124,9 @@ class TextOptions:
     """False if `SamplingParams.seed` is the default, in place of which the caller puts a random one."""
 
     @property
-    def has_form(self) -> bool:
-        """True if the new text must have a given form."""
-        return any(form is not None for form in (self.choice, self.regex, self.json_schema))
+    def forms(self) -> dict[str, Any]:
+        """Forms that the new text must have, by the name of the option."""
+        return {name: form for name in _FORMS if (form := getattr(self, name)) is not None}
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -134,6 +134,7 @@ class TextOptions:
             raise ValueError("prompt_lookup and draft_model are given; choose one")
 
 
+_FORMS = ("choice", "regex", "json_schema")
 OPTIONS: Final[Mapping[str, Option]] = declared(SamplingParams) | declared(TextOptions)
 """Every keyword argument of `Model.generate`, by name."""
 
@@ -185,6 +186,11 @@ def parse(tokenizer: Tokenizer, options: Mapping[str, Any]) -> tuple[SamplingPar
     return (replace(params, temperature=0.0) if text.greedy else params), text
 
 
+def check_options(tokenizer: Tokenizer, options: Mapping[str, Any]) -> None:
+    """Raise what `parse` raises, but for the form of the text, which takes time to compile."""
+    parse(tokenizer, {name: value for name, value in options.items() if name not in _FORMS})
+
+
 def _prefix(tokenizer: Tokenizer, prefix: Any) -> tuple[int, ...]:
     OPTIONS["prefix"].checked(prefix)
     return tuple(tokenizer.encode(prefix))
@@ -210,8 +216,7 @@ def _stops(stop: Any) -> tuple[tuple[str, ...], frozenset[int]]:
 
 def _constraints(tokenizer: Tokenizer, text: TextOptions) -> list[PerRequestProcessor]:
     """Logits processors for structured output."""
-    forms = {"choice": text.choice, "regex": text.regex, "json_schema": text.json_schema}
-    asked = {name: form for name, form in forms.items() if form is not None}
+    asked = text.forms
     if not asked:
         return []
     from ..sampling.structured_output import Constraint

@@ -81,7 +81,7 @@ def new_writers(
         room = engine.config.n_ctx + 1 - len(ids)  # the last token is not read
         params = replace(params, max_tokens=max(1, min(params.max_tokens, room)))
     n_free = params.min_tokens
-    if isinstance(text, str) and not text and not asked.has_form:
+    if isinstance(text, str) and not text and not asked.forms:
         params = replace(params, min_tokens=max(1, n_free))  # a text, and not its end at once
     if not asked.has_seed:
         params = replace(params, seed=random_seed())

@@ -221,3 +221,12 @@ def test_errors_arrive(model):
 def test_characters_come_whole(tmp_path):
     recital = nbgpt.load(write_text_model(tmp_path / "m.safetensors", *reciter()))
     assert asyncio.run(text_of(recital, "", max_tokens=100)) == RECITED
+
+
+def test_options_are_checked_when_they_are_given(model):
+    """And not at the first piece."""
+    for begin in (model.astream, model.agenerate):
+        with pytest.raises(TypeError, match="did you mean 'max_tokens'"):
+            begin("Once", max_token=3)
+        with pytest.raises(ValueError, match="top_k is -1"):
+            begin("Once", top_k=-1)
