@@ -9,6 +9,7 @@ import sys
 from ..version import __version__
 from .bench import define_bench
 from .chat import define_chat
+from .completion import define_completion
 from .convert import define_convert
 from .download import define_download
 from .embed import define_embed
@@ -67,6 +68,7 @@ def _new_parser() -> Parser:
         define_warmup,
     ):
         define(commands)
+    define_completion(commands, _new_parser)
     return parser
 
 
