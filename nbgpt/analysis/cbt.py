@@ -2,54 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from ..engine.engine import Engine
 from ..formats import FormatError
-from ..tokenizer import Tokenizer
-from .choices import accuracy, score_examples
-from .estimate import Measurement
-from .examples import Example, encode_pair
+from .estimate import Estimate
+from .examples import Example
+from .measure import Found, Measure, accuracy, sums
 
-PROTOCOL = (
-    "GPT-2's paper, 3.2: the likeliest word together with the rest of its sentence, after the 20 sentences and the "
-    "sentence's beginning; the texts as the file has them, without the paper's de-tokenizer"
-)
 _N_LINES = 21
 _GAP = "XXXXX"
 
 
-def read_cbt(text: str, where: str) -> list[Example]:
+def _read(text: str, where: str) -> list[Example]:
     """Examples of a file as it is published (cbtest_NE_test_2500ex.txt and its like).
 
     An example is 20 numbered lines with a sentence each, then "21 sentence with XXXXX<tab>answer<tab><tab>a|b|...", and
     an empty line.
-
-    Args:
-        text: of the file.
-        where: its name, for messages.
-
-    Raises:
-        FormatError: a line is of another form.
     """
     examples = [_example(sentences, place) for sentences, place in _blocks(text, where)]
     if not examples:
         raise FormatError(f"{where} has no examples; wanted are {_N_LINES} numbered lines for each")
     return examples
-
-
-def cbt(
-    engine: Engine,
-    tokenizer: Tokenizer,
-    examples: Sequence[Example],
-    *,
-    bos: bool | None = None,
-    progress: Callable[[int, int], object] = lambda done, total: None,
-) -> Measurement:
-    """How often the likeliest word is the right one: see PROTOCOL. Arguments and errors as for `choices.choices`."""
-    found, n_truncated = score_examples(engine, tokenizer, examples, encode_pair, bos, progress)
-    acc = accuracy(examples, [[one.total for one in likelihoods] for likelihoods in found])
-    return Measurement(PROTOCOL, len(examples), n_truncated, {"acc": acc})
 
 
 def _blocks(text: str, where: str) -> Iterator[tuple[list[str], str]]:
@@ -82,3 +55,15 @@ def _example(sentences: list[str], place: str) -> Example:
         )
     context = "".join(f"{sentence} " for sentence in sentences[:-1]) + before
     return Example(context, tuple(word + after for word in words), words.index(answer))
+
+
+def _estimates(examples: Sequence[Example], found: Found) -> dict[str, Estimate]:
+    return {"acc": accuracy(examples, sums(found))}
+
+
+CBT = Measure(
+    "GPT-2's paper, 3.2: the likeliest word together with the rest of its sentence, after the 20 sentences and the "
+    "sentence's beginning; the texts as the file has them, without the paper's de-tokenizer",
+    _read,
+    _estimates,
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,7 +22,9 @@ class Curves:
     """What `plot.svg` draws."""
 
     n_scored: int  # tokens
-    positions: np.ndarray  # int64 [k + 1]: bin i has the tokens that positions[i] to positions[i + 1] - 1 others precede
+    positions: (
+        np.ndarray
+    )  # int64 [k + 1]: bin i has the tokens that positions[i] to positions[i + 1] - 1 others precede
     nll: list[Estimate]  # k of them: mean negative log-likelihood of the tokens of a bin, in nats
     stated: np.ndarray  # float64 [N_BINS]: mean of the probabilities in a bin; nan if there are none
     happened: np.ndarray  # float64 [N_BINS]: share of them whose token came
@@ -104,7 +107,7 @@ class _Tally:
         return Curves(
             len(nll),
             edges,
-            [mean_of(nll[(low <= positions) & (positions < high)]) for low, high in zip(edges, edges[1:], strict=False)],
+            [mean_of(nll[(low <= positions) & (positions < high)]) for low, high in pairwise(edges)],
             stated,
             happened,
             self._counts,

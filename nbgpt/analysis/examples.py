@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,40 +35,43 @@ class Row:
 
     def text(self, name: str) -> str:
         """A field that is a text, not empty. Raises FormatError."""
-        return self._field(name, lambda value: isinstance(value, str) and value != "", "a text that is not empty")
+        value = self._field(name, wanted := "a text that is not empty")
+        if not isinstance(value, str) or not value:
+            raise self._wrong(name, value, wanted)
+        return value
 
     def maybe_empty(self, name: str) -> str:
         """A field that is a text. Raises FormatError."""
-        return self._field(name, lambda value: isinstance(value, str), "a text")
+        value = self._field(name, wanted := "a text")
+        if not isinstance(value, str):
+            raise self._wrong(name, value, wanted)
+        return value
 
     def texts(self, name: str) -> list[str]:
-        """A field that is a list of at least two texts, none of them empty. Raises FormatError."""
-        return self._field(
-            name,
-            lambda value: (
-                isinstance(value, list)
-                and len(value) >= 2
-                and all(isinstance(text, str) and text.strip() for text in value)
-            ),
-            "a list of at least two texts that are not empty",
-        )
+        """A field that is a list of at least two texts with more than spaces. Raises FormatError."""
+        value = self._field(name, wanted := "a list of at least two texts that are not empty")
+        if not isinstance(value, list) or len(value) < 2:
+            raise self._wrong(name, value, wanted)
+        texts = [text for text in value if isinstance(text, str) and text.strip()]
+        if len(texts) < len(value):
+            raise self._wrong(name, value, wanted)
+        return texts
 
     def label(self, name: str, n: int) -> int:
         """A field that is a whole number below n, which the hub's files write as a text. Raises FormatError."""
-        allowed = {value: number for number in range(n) for value in (number, str(number))}
-        wanted = f"the number of the right one, 0 to {n - 1}"
-        return allowed[
-            self._field(name, lambda value: type(value) in (int, str) and value in allowed, wanted)
-        ]
+        value = self._field(name, wanted := f"the number of the right one, 0 to {n - 1}")
+        if type(value) not in (int, str) or str(value) not in map(str, range(n)):
+            raise self._wrong(name, value, wanted)
+        return int(value)
 
-    def _field(self, name: str, holds: Callable[[Any], bool], wanted: str) -> Any:
+    def _field(self, name: str, wanted: str) -> Any:
         if name not in self._fields:
             has = ", ".join(self._fields) or "no fields"
-            raise FormatError(f"{self.where}: no {name!r} among {has:.80}; wanted is {wanted}")
-        value = self._fields[name]
-        if not holds(value):
-            raise FormatError(f"{self.where}: {name!r} is {value!r:.60}; wanted is {wanted}")
-        return value
+            raise FormatError(f"{self.where} has no {name!r}, but {has:.80}; wanted is {wanted}")
+        return self._fields[name]
+
+    def _wrong(self, name: str, value: object, wanted: str) -> FormatError:
+        return FormatError(f"{self.where}: {name!r} is {value!r:.60}; wanted is {wanted}")
 
 
 def rows(text: str, where: str) -> Iterator[Row]:

@@ -105,9 +105,9 @@ class HarnessModel(TemplateLM):
         with _bar(len(requests), disable_tqdm) as progress:
             found = likelihoods(self._engine, [(context, after) for _, context, after in requests], progress)
         answers = [(one.total, one.is_greedy) for one in found]
-        for (key, _, _), answer in zip(requests, answers, strict=True):
-            if key is not None:  # as for a part of a rolling text
-                self.cache_hook.add_partial("loglikelihood", key, answer)
+        for request, answer in zip(requests, answers, strict=True):
+            if request[0] is not None:  # as it is for a part of a rolling text
+                self.cache_hook.add_partial("loglikelihood", request[0], answer)
         return answers
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
@@ -128,16 +128,19 @@ class HarnessModel(TemplateLM):
 
     def _prompt(self, context: str, asked: Mapping[str, Any]) -> Prompt:
         """A prompt with its options. Raises ValueError for options that are not there."""
-        options = dict(normalize_gen_kwargs(dict(asked), self.max_gen_toks))
+        options: dict[str, Any] = dict(normalize_gen_kwargs(dict(asked), self.max_gen_toks))
         n_new, until = options.pop("max_gen_toks"), options.pop("until")
         if n_new >= self.max_length:
             raise ValueError(f"max_gen_toks is {n_new}; it must be less than {self.max_length}, this model's context")
-        is_sampled, temperature = options.pop("do_sample"), options.pop("temperature")
+        temperature = options.pop("temperature", 0.0) if options.pop("do_sample") else 0.0
         if unknown := options.keys() - {*_PASSED_ON}:
             raise ValueError(f"generation_kwargs has {', '.join(sorted(unknown))}; nbgpt has {', '.join(_PASSED_ON)}")
-        how: dict[str, Any] = {"temperature": temperature or 1.0} if is_sampled else {"greedy": True}
-        if is_sampled:
-            how |= {"top_k": 50, "seed": 0, **options}  # transformers' default, and texts that can be made again
+        how = {
+            "top_k": 50,
+            "seed": 0,
+            **options,
+            "temperature": temperature,
+        }  # transformers' top_k; the same texts again
         ids = self.tok_encode(context)[-(self.max_length - n_new) :] or [self._bos_id]
         return Prompt(ids, max_tokens=n_new, stop=[term for term in until if term], bos=False, **how)
 

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..engine.engine import Engine
 from ..formats import FormatError
-from ..tokenizer import Tokenizer
-from .choices import score_examples
-from .estimate import Measurement, exp_of, mean_of
-from .examples import Example, encode_pair, rows
-
-PROTOCOL = (
-    "lm-evaluation-harness, lambada_openai: the last word after a space; acc if each of its tokens is the likeliest "
-    "one, perplexity of whole words"
-)
+from .estimate import Estimate, exp_of, mean_of
+from .examples import Example, rows
+from .measure import Found, Measure
 
 
-def read_lambada(text: str, where: str) -> list[Example]:
+def _read(text: str, where: str) -> list[Example]:
     """Examples of a JSONL file, {"text": ...} a line, as EleutherAI/lambada_openai and OpenAI's lambada_test.jsonl.
 
     The last word is what follows the last space, punctuation included.
-
-    Args:
-        text: of the file.
-        where: its name, for messages.
-
-    Raises:
-        FormatError: a line is of another form, or has no two words.
     """
     examples = []
     for row in rows(text, where):
@@ -41,17 +27,15 @@ def read_lambada(text: str, where: str) -> list[Example]:
     return examples
 
 
-def lambada(
-    engine: Engine,
-    tokenizer: Tokenizer,
-    examples: Sequence[Example],
-    *,
-    bos: bool | None = None,
-    progress: Callable[[int, int], object] = lambda done, total: None,
-) -> Measurement:
-    """Accuracy and perplexity of last words: see PROTOCOL. Arguments and errors as for `choices.choices`."""
-    found, n_truncated = score_examples(engine, tokenizer, examples, encode_pair, bos, progress)
+def _estimates(examples: Sequence[Example], found: Found) -> dict[str, Estimate]:
     hits = np.array([one.is_greedy for [one] in found], np.float64)
     nll = np.array([-one.total for [one] in found])
-    estimates = {"acc": mean_of(hits), "perplexity": exp_of(mean_of(nll))}
-    return Measurement(PROTOCOL, len(examples), n_truncated, estimates)
+    return {"acc": mean_of(hits), "perplexity": exp_of(mean_of(nll))}
+
+
+LAMBADA = Measure(
+    "lm-evaluation-harness, lambada_openai: the last word after a space; acc if each of its tokens is the likeliest "
+    "one, perplexity of whole words",
+    _read,
+    _estimates,
+)

@@ -1,4 +1,4 @@
-"""Log-likelihood of continuations: many pairs of a context and its continuation, with full passes and shared beginnings.
+"""Log-likelihood of continuations after their contexts: many pairs in full passes, with beginnings read once.
 
 The pairs are read in the order of their contexts, so that neighbours begin alike: what a context has in common with one
 that was read before is not read again, and a context that has several continuations is read once.

@@ -9,6 +9,7 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -110,7 +111,7 @@ def svg(curves: Curves, model: str) -> str:
 
 def _loss(curves: Curves, model: str) -> str:
     """Mean NLL by the number of tokens before, on a logarithmic axis."""
-    middles = [math.log2((low + high - 1) / 2) for low, high in zip(curves.positions, curves.positions[1:], strict=False)]
+    middles = [math.log2((low + high - 1) / 2) for low, high in pairwise(curves.positions)]
     values = [one.value for one in curves.nll]
     errors = [one.standard_error for one in curves.nll]
     low, high, step = _scale(min(values), max(values))

@@ -10,7 +10,7 @@ from .parser import Parser, add, add_bos, add_model, load_model
 from .terminal import printable, read_text
 
 if TYPE_CHECKING:
-    from ..analysis.estimate import Measurement
+    from ..analysis.measure import Measure
     from .parser import Commands
 
 
@@ -44,38 +44,35 @@ def _define(measures: Commands, name: str, text: str, run: Any) -> Parser:
 
 
 def _lambada(options: argparse.Namespace) -> None:
-    from ..analysis.lambada import lambada, read_lambada
+    from ..analysis.lambada import LAMBADA
 
-    _measure(options, read_lambada, lambada)
+    _run(options, LAMBADA)
 
 
 def _choices(options: argparse.Namespace) -> None:
-    from ..analysis.choices import choices, read_choices
+    from ..analysis.choices import CHOICES
 
-    _measure(options, read_choices, choices)
+    _run(options, CHOICES)
 
 
 def _hellaswag(options: argparse.Namespace) -> None:
-    from ..analysis.hellaswag import hellaswag, read_hellaswag
+    from ..analysis.hellaswag import HELLASWAG
 
-    _measure(options, read_hellaswag, hellaswag, options.protocol)
+    _run(options, HELLASWAG[options.protocol])
 
 
 def _cbt(options: argparse.Namespace) -> None:
-    from ..analysis.cbt import cbt, read_cbt
+    from ..analysis.cbt import CBT
 
-    _measure(options, read_cbt, cbt)
+    _run(options, CBT)
 
 
-def _measure(options: argparse.Namespace, read: Any, measure: Any, *protocol: str) -> None:
+def _run(options: argparse.Namespace, measure: Measure) -> None:
     """Read the file, measure the model and write what was found."""
-    where = "standard input" if options.file == "-" else options.file
-    examples = read(read_text(options.file), where, *protocol)
+    examples = measure.read(read_text(options.file), "standard input" if options.file == "-" else options.file)
     model = load_model(options)
     with counting("reading", "text") as progress:
-        found: Measurement = measure(
-            model.engine, model.tokenizer, examples, *protocol, bos=options.bos, progress=progress
-        )
+        found = measure.run(model.engine, model.tokenizer, examples, bos=options.bos, progress=progress)
     counts = {"protocol": found.protocol, "n": found.n, "n_truncated": found.n_truncated}
     if options.json:
         write_json({"model": model.name, "dtype": model.dtype, **counts, **found.estimates})

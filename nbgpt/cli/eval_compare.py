@@ -72,7 +72,7 @@ def _about(a: Model, b: Model, found: Comparison) -> list[tuple[str, str]]:
 
 def _percentiles(found: Comparison) -> list[tuple[str, str]]:
     """A line for each percentile: its KL divergence, and the change of the right token's probability."""
-    named = {100: "maximum", 50: "median", 0: "minimum"}
+    named: dict[float, str] = {100: "maximum", 50: "median", 0: "minimum"}
     changes = found.change_percentiles
     return [
         (named.get(percent, f"{percent:g} %"), f"KLD {value:9.6f}   change of p {100 * changes[percent]:+8.3f} %")

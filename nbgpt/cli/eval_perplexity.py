@@ -50,9 +50,7 @@ def _perplexity(options: argparse.Namespace) -> None:
     ids = model.tokenizer.encode(text)
     bos_id = first_id(model, options.bos)
     with counting("perplexity", "window") as progress:
-        result = perplexity(
-            model.engine, ids, options.protocol, options.window, options.stride, bos_id, progress
-        )
+        result = perplexity(model.engine, ids, options.protocol, options.window, options.stride, bos_id, progress)
     if options.json:
         write_json({"model": model.name, "dtype": model.dtype, **vars(result)})
     else:

@@ -24,7 +24,7 @@ def add_json(command: argparse._ActionsContainer) -> None:
 
 @contextmanager
 def counting(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, if that is a terminal -> a function of how much is done and how much there is."""
+    """A progress bar on standard error, if that is a terminal -> a function of what is done and what there is."""
     from tqdm import tqdm
 
     with tqdm(unit=unit, desc=label, file=sys.stderr, delay=0.5, disable=None) as bar:
