@@ -117,6 +117,11 @@ class _Read:
     ids: list[int]
     sequence: KVSequence
 
+    def begin(self, engine: Engine, ids: list[int]) -> KVSequence:
+        """A sequence with as many of the first ids as are there, if those are worth sharing."""
+        n = n_in_common(self.ids, ids)
+        return engine.fork(self.sequence, n if n >= LEAST_SHARED else 0)
+
 
 def _read(engine: Engine, pairs: list[Pair], batch: list[int], past: _Read, waiting: _Pass) -> _Read:
     """Read a batch of pairs: what is new of all contexts, then the continuations -> the last context.
@@ -129,9 +134,8 @@ def _read(engine: Engine, pairs: list[Pair], batch: list[int], past: _Read, wait
     forks = []
     for context, group in groupby(batch, key=lambda i: pairs[i][0]):
         members = list(group)
-        n_known = min(n_in_common(past.ids, context), len(context) - 1)  # the last row is read for its logits
-        sequence = engine.fork(past.sequence, n_known)
-        for token in context[n_known:-1]:
+        sequence = past.begin(engine, context[:-1])  # the last row is read for its logits
+        for token in context[sequence.length : -1]:
             waiting.add(token, sequence)
         waiting.add(context[-1], sequence, [(i, 0, pairs[i][1][0]) for i in members])
         forks += [(i, sequence) for i in members]
@@ -147,11 +151,10 @@ def _read(engine: Engine, pairs: list[Pair], batch: list[int], past: _Read, wait
 
 def _beginning(engine: Engine, common: list[int], past: _Read, waiting: _Pass) -> _Read:
     """What all contexts of a batch begin with, read if the cache does not have it."""
-    n_known = n_in_common(past.ids, common)
-    if len(common) - n_known < LEAST_SHARED:
+    if len(common) - n_in_common(past.ids, common) < LEAST_SHARED:
         return past
-    sequence = engine.fork(past.sequence, n_known)
-    for token in common[n_known:]:
+    sequence = past.begin(engine, common)
+    for token in common[sequence.length :]:
         waiting.add(token, sequence)
     waiting.run()
     return _Read(common, sequence)
