@@ -80,8 +80,8 @@ class HarnessModel(TemplateLM):
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Ids of a text. Names of special tokens stand for those tokens, as in transformers."""
         ids = self._tokenizer.encode(string, special=True)
-        wanted = self._add_bos and ids[:1] != [self._bos_id] if add_special_tokens is None else add_special_tokens
-        return [self._bos_id, *ids] if wanted else ids
+        begins = self._add_bos and add_special_tokens is not False and ids[:1] != [self._bos_id]
+        return [self._bos_id, *ids] if begins else ids
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """Log-likelihood of each text as a whole, in windows of the context that do not score a token twice."""
