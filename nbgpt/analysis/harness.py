@@ -10,12 +10,14 @@ import errno
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..engine.engine import Engine
 from ..text.prompts import Prompt
 from ..tokenizer import Tokenizer
+from ..validation import check
 from .likelihood import likelihoods
 
 try:
@@ -176,12 +178,14 @@ def evaluate(
         What `simple_evaluate` returns, without samples.
 
     Raises:
-        ValueError: there is no such task, or the harness cannot run it.
+        ValueError: there is no such task, the harness cannot run it, or a number is out of range.
         OSError: the folder or a data set cannot be read.
     """
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
+    check("limit", 1 if limit is None else limit, Integral, lambda n: n >= 1, "from 1 on")
+    check("num_fewshot", 0 if num_fewshot is None else num_fewshot, Integral, lambda n: n >= 0, "from 0 on")
     if include_path is not None and not Path(include_path).is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "no folder with tasks", include_path)
     try:
