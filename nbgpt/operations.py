@@ -1,4 +1,4 @@
-"""Softmax, sigmoid and LayerNorm in NumPy, for results that no kernel computes."""
+"""Softmax, its logarithm, sigmoid and LayerNorm in NumPy, for results that no kernel computes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     probabilities: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
     return probabilities
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """log(softmax(logits)) along the last axis, float64 whatever the dtype of logits."""
+    shifted: np.ndarray = logits.astype(np.float64)
+    shifted -= shifted.max(axis=-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

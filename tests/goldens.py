@@ -108,6 +108,51 @@ LARGEST_LOGITS = [15496, 50256, 1234], [11, 464, 262]
 MEAN_NLL = [50256, 15496, 995, 0], 5.331855774
 
 
+@dataclass(frozen=True)
+class Benchmark:
+    """What gpt2 (124M) scores in float32, to the digits that the source gives."""
+
+    name: str  # of the measure, and the protocol if there are several
+    file: str  # in $NBGPT_DATA
+    expected: dict[str, float]
+    tolerance: dict[str, float]  # the last digit, and a few examples on the edge
+    source: str
+
+
+_HARNESS = "lm-evaluation-harness"
+_OF_HELLASWAG = "llm.c, dev/data/hellaswag.py"
+
+BENCHMARKS = [
+    Benchmark(
+        "lambada",
+        "lambada_openai.jsonl",  # EleutherAI/lambada_openai, the English one
+        {"acc": 0.3256, "perplexity": 40.06},
+        {"acc": 0.0004, "perplexity": 0.02},
+        _HARNESS,
+    ),
+    Benchmark(
+        "hellaswag lm-eval",
+        "hellaswag_val.jsonl",  # rowanz/hellaswag
+        {"acc": 0.2892, "acc_norm": 0.3114},
+        {"acc": 0.0004, "acc_norm": 0.0004},
+        f"{_HARNESS}, as quoted in {_OF_HELLASWAG}",
+    ),
+    Benchmark(
+        "hellaswag llm.c",
+        "hellaswag_val.jsonl",
+        {"acc": 0.2859, "acc_norm": 0.2955},
+        {"acc": 0.001, "acc_norm": 0.001},  # it multiplies in TF32
+        _OF_HELLASWAG,
+    ),
+]
+WIKITEXT = "wiki.test.raw", 29.94, "transformers, docs/source/en/perplexity.md: stride 1024"
+
+
+def wikitext(text):
+    """WikiText-2 as that page joins its lines: "\\n\\n" between them, and nothing in those that have only spaces."""
+    return "\n\n".join(line if line.strip() else "" for line in text.splitlines(keepends=True))
+
+
 def log_softmax(logits):  # float32 [n, n_vocab] -> float64
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

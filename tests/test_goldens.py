@@ -1,6 +1,7 @@
 """Golden outputs: of the model that comes with nbgpt always, of official weights where there are any.
 
-Official weights are looked for in $NBGPT_WEIGHTS, a folder with one folder for each name, and in the hub's cache.
+Official weights are looked for in $NBGPT_WEIGHTS, a folder with one folder for each name, and in the hub's cache; the
+files of benchmarks in $NBGPT_DATA.
 """
 
 import os
@@ -13,6 +14,9 @@ from goldens import CONTINUATIONS
 
 import nbgpt
 from nbgpt import paths
+from nbgpt.analysis.hellaswag import HELLASWAG
+from nbgpt.analysis.lambada import LAMBADA
+from nbgpt.analysis.perplexity import perplexity
 from nbgpt.conversion import hub, registry
 from nbgpt.conversion.convert import convert
 from nbgpt.engine.kv_cache import Sequence
@@ -99,3 +103,33 @@ def test_mean_nll(load):
     log_probabilities = goldens.log_softmax(load("gpt2", "float32").logits(ids))
     nll = -np.mean([log_probabilities[i, token] for i, token in enumerate(ids[1:])])
     assert nll == pytest.approx(expected, abs=1e-3)  # as 1e-5 of the largest logit
+
+
+# Benchmarks
+
+MEASURES = {"lambada": LAMBADA, **{f"hellaswag {protocol}": measure for protocol, measure in HELLASWAG.items()}}
+
+
+def data_file(name):
+    """The text of a benchmark's file; skips the test if there is none."""
+    path = Path(os.environ.get("NBGPT_DATA", ".")) / name
+    if "NBGPT_DATA" not in os.environ or not path.is_file():
+        pytest.skip(f"no {name}: set NBGPT_DATA to the folder that holds it")
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("golden", goldens.BENCHMARKS, ids=lambda golden: golden.name)
+def test_benchmark(load, golden):
+    text, measure = data_file(golden.file), MEASURES[golden.name]
+    model = load("gpt2", "float32")
+    found = measure.run(model.engine, model.tokenizer, measure.read(text, golden.file), bos=False).estimates
+    for name, expected in golden.expected.items():
+        assert found[name].value == pytest.approx(expected, abs=golden.tolerance[name])
+
+
+def test_wikitext(load):
+    name, expected, _ = goldens.WIKITEXT
+    text = goldens.wikitext(data_file(name))
+    model = load("gpt2", "float32")
+    found = perplexity(model.engine, model.tokenizer.encode(text), "strided", 1024, 1024)
+    assert found.perplexity == pytest.approx(expected, abs=0.05)

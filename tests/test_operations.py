@@ -1,11 +1,11 @@
-"""Softmax, sigmoid and LayerNorm beside their definitions, in Python's own floats."""
+"""Softmax, its logarithm, sigmoid and LayerNorm beside their definitions, in Python's own floats."""
 
 import math
 
 import numpy as np
 import pytest
 
-from nbgpt.operations import layer_norm, sigmoid, softmax
+from nbgpt.operations import layer_norm, log_softmax, sigmoid, softmax
 
 
 def test_softmax_is_its_definition_along_the_last_axis(rng):
@@ -24,6 +24,16 @@ def test_softmax_keeps_the_dtype_and_its_argument():
 
 def test_softmax_of_what_exp_would_overflow_and_of_banned_tokens():
     assert softmax(np.array([1e4, 1e4, -np.inf])).tolist() == [0.5, 0.5, 0.0]
+
+
+def test_log_softmax_is_its_definition_in_float64(rng):
+    logits = rng.standard_normal((3, 7)).astype(np.float32)
+    found = log_softmax(logits)
+    for row, logs in zip(logits.tolist(), found, strict=True):
+        total = math.fsum(math.exp(value) for value in row)
+        assert logs.tolist() == pytest.approx([math.log(math.exp(value) / total) for value in row], rel=1e-14)
+    assert found.dtype == np.float64
+    assert log_softmax(np.array([1e4, 0.0, -1e4])).tolist() == [0.0, -1e4, -2e4]  # no logarithm of 0
 
 
 @pytest.mark.parametrize("logit", [-1e4, -3.0, 0.0, 0.5, 20.0, 1e4])

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "formats/tokenizer_kinds.py": "tests/parity/test_vocabularies.py",
     "formats/vocabulary.py": "tests/conversion/test_registry.py, tests/parity/test_vocabularies.py",
     "cli/serve.py": "tests/serve/test_guard.py, test_run.py",
+    "plugins/lm_eval.py": "tests/parity/test_harness.py, as it needs lm-eval",
     "serve/answers.py": "tests/serve/test_openai.py, test_reproducible.py",
     "serve/application.py": "tests/serve/test_guard.py, tests/test_examples.py",
     "serve/chat.py": "tests/serve/test_openai.py",

@@ -58,8 +58,13 @@ def add_model(command: argparse._ActionsContainer) -> None:
 
 
 def add_loading(command: argparse._ActionsContainer) -> None:
-    """Add the options that say how to load a model: --dtype, --threads, --kv-dtype, --kv-memory."""
+    """Add the options that say how to load a model: --dtype, and those of `add_running`."""
     command.add_argument("--dtype", choices=DTYPES, help="type of the weights; default: what the file has, or int8")
+    add_running(command)
+
+
+def add_running(command: argparse._ActionsContainer) -> None:
+    """Add the options that say what a model may use: --threads, --kv-dtype, --kv-memory."""
     command.add_argument("-t", "--threads", type=int, help="default: the physical cores there are")
     command.add_argument(
         "--kv-dtype",

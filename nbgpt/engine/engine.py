@@ -23,6 +23,7 @@ from .turns import Turns, takes_turns
 
 _IDLE = 1e-4
 """Sleep in seconds after a step in which all requests had to wait for others."""
+_GREEDY = DrawParams(temperature=0, top_k=0, top_p=1, uniform=0)
 
 
 class Engine(Turns):
@@ -256,6 +257,18 @@ class Engine(Turns):
         for rows, owners in self._in_passes(sequences, lengths, MAX_LOGIT_ROWS):
             found[rows] = self._nll(ids[rows], owners, targets[rows])
         return np.split(found, np.cumsum(lengths))[:-1]
+
+    @takes_turns
+    def judge(
+        self, ids: Ids[int], sequences: list[Sequence], wants: Ids[int], targets: Ids[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A pass as in `ModelRunner.forward` -> -log p(target) in nats after each row in wants, and the likeliest id.
+
+        wants: numbers of rows; a row may stand there several times, each time with another target.
+        The results are float64 and int32 [len(wants)].
+        """
+        self.runner.forward(ids, sequences, wants, [_GREEDY] * len(wants), targets)
+        return self.runner.nll, self.runner.drawn
 
     def hidden(self, texts: list[list[int]], layer: int) -> Iterator[np.ndarray]:
         """Read texts, each from an empty context -> the residual stream after the first `layer` layers, before ln_f.
