@@ -7,6 +7,7 @@ import io
 import sys
 
 from .bench import define_bench
+from .classify import define_classify
 from .convert import define_convert
 from .download import define_download
 from .embed import define_embed
@@ -19,6 +20,7 @@ from .repl import define_repl
 from .score import define_score
 from .serve import define_serve
 from .terminal import give_up_output, note
+from .train_classifier import define_train_classifier
 from .warmup import define_warmup
 
 _EXAMPLES = """\
@@ -47,6 +49,8 @@ def _new_parser() -> Parser:
         define_score,
         define_serve,
         define_embed,
+        define_classify,
+        define_train_classifier,
         define_explain,
         define_bench,
         define_warmup,
