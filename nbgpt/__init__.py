@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from .sampling.logprobs import TokenLogprob
     from .tasks.classification import Classification
     from .tasks.scoring import Score
-    from .tasks.training.classifier import Classifier, train_classifier
+    from .tasks.training.classifier import Classifier
+    from .tasks.training.train import train_classifier
     from .text.completion import Completion, Continuation, Usage
     from .text.prompts import Prompt
     from .text.session import Session
@@ -47,7 +48,7 @@ _HOME = {
     "Trace": "analysis.trace",
     "Usage": "text.completion",
     "load": "model",
-    "train_classifier": "tasks.training.classifier",
+    "train_classifier": "tasks.training.train",
 }
 
 __all__ = [

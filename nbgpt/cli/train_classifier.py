@@ -33,7 +33,7 @@ def define_train_classifier(commands: Commands) -> None:
     command.add_argument(
         "--pooling",
         choices=("last", "mean", "both"),
-        default="mean",
+        default="both",
         help="what of a text's hidden states is read: the last token's, the mean of all, or both; default: %(default)s",
     )
     command.add_argument(
@@ -58,9 +58,9 @@ def _layer(text: str) -> int | str:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from ..tasks.training.classifier import train
     from ..tasks.training.data import read_examples
     from ..tasks.training.logistic import require_scikit_learn
+    from ..tasks.training.train import train
 
     require_scikit_learn()
     columns = options.text_column, options.label_column
@@ -107,7 +107,7 @@ def _finish(classifier: Classifier, path: Path, options: argparse.Namespace) -> 
     pages = [path.with_suffix(ending) for ending in (".html", ".md")]
     for page in pages:
         classifier.report(page)
-    write(as_text(classifier))
+    write(as_text(classifier.evaluation))
     files = {"classifier": path, "report": pages[0], "": pages[1], "exported": options.export}
     for label, file in files.items():
         if file is not None:

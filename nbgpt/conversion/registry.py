@@ -134,12 +134,12 @@ def _open_native(path: Path) -> Weights:
 
 
 def _base_of(path: Path, base: BaseReference) -> Weights:
-    """The base model of a classifier: where it was in training, beside the classifier, or by its name."""
+    """The base model of a classifier: by its name, where it was in training, or beside the classifier."""
+    named, others = find(base.name, base.dtype), []
     places = [path.parent / base.path, path.parent / Path(base.path).name]
-    others = []
-    for place in [*places, *filter(None, [find(base.name, base.dtype)])]:
+    for place in [*([named] if named else []), *places]:
         if place.is_file() and is_native(place):
-            weights = load(place)
+            weights = load(Path(os.path.normpath(place)))
             if fingerprint(weights) == base.fingerprint:
                 return weights
             others.append(place)

@@ -1,4 +1,4 @@
-"""Labels for texts, by a fine-tune of transformers' GPT2ForSequenceClassification or by a head of `train_classifier`."""
+"""Labels for texts, by a GPT2ForSequenceClassification of transformers or by a head of `train_classifier`."""
 
 from __future__ import annotations
 

@@ -72,5 +72,5 @@ def embed(
     if pooling not in get_args(Pooling):
         raise ValueError(f"pooling is {pooling!r}; choose 'mean' or 'last'")
     batch = encode_batch(engine, tokenizer, texts, bos, room=engine.config.n_ctx)
-    vectors = pooled(engine, batch, [engine.config.n_layer], pooling, tokenizer.bos_id)[0]
+    vectors: np.ndarray = pooled(engine, batch, [engine.config.n_layer], pooling, tokenizer.bos_id)[0]
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if normalize else vectors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from operator import index
+from typing import Any, get_args
 
 import numpy as np
 
@@ -24,6 +25,14 @@ def checked_layer(config: GPT2Config, layer: int) -> int:
             f"or from {-n_layer - 1} to -1 counted from the end"
         )
     return index(layer) % (n_layer + 1)
+
+
+def checked_pooling(pooling: Any) -> Pooling:
+    """A pooling. Raises ValueError for anything else."""
+    if pooling not in get_args(Pooling):
+        raise ValueError(f"pooling is {pooling!r:.40}; choose 'last', 'mean' or 'both'")
+    checked: Pooling = pooling
+    return checked
 
 
 def encode_truncated(

@@ -93,10 +93,9 @@ def read_head(path: Path) -> tuple[str, ClassifierHead, BaseReference]:
     is_named = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
     if not is_named or len(labels) < 2 or len(set(labels)) != len(labels):
         raise FormatError(f"{path}: labels {labels!r:.80} are not two names or more: {_AGAIN}")
-    arrays = _read(path, entries, len(labels))
     try:
         reference = BaseReference(**base)
-        head = ClassifierHead(tuple(labels), **about, **arrays)
+        head = ClassifierHead(labels=tuple(labels), **about, **_read(path, entries, len(labels)))
         _check(head, reference)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{path}: {error}: {_AGAIN}") from None
@@ -110,10 +109,10 @@ def _parsed(path: Path, metadata: dict[str, str], part: str) -> Any:
         raise FormatError(f"{path}: {part} is missing or no JSON: {_AGAIN}") from None
 
 
-def _read(path: Path, entries: dict[str, Entry], n_labels: int) -> dict[str, np.ndarray]:
+def _read(path: Path, entries: dict[str, Entry], n_labels: int) -> dict[str, Any]:
     """The four arrays; their shapes are checked before anything is allocated."""
     n_features = prod(entries["mean"].shape) if "mean" in entries else 0
-    shapes = {"mean": (n_features,), "scale": (n_features,)}
+    shapes: dict[str, tuple[int, ...]] = {"mean": (n_features,), "scale": (n_features,)}
     shapes |= {"coefficients": (n_labels, n_features), "intercept": (n_labels,)}
     found = {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
     if not n_features or found != {name: ("F64", shape) for name, shape in shapes.items()}:

@@ -31,7 +31,7 @@ class Axis:
 
 
 def unit_axis(title: str, low: float = 0.0) -> Axis:
-    """An axis of probabilities or shares up to 1, that begins a fifth, a tenth or a twentieth below the lowest value."""
+    """An axis of probabilities or shares up to 1, that begins at a round number below the lowest value."""
     step = next(step for step in (0.05, 0.1, 0.2) if step == 0.2 or (1 - low) / step <= 6)
     first = max(0.0, np.floor(low / step) * step)
     return Axis(title, first, 1.0, np.arange(first, 1 + step / 2, step).round(2).tolist())

@@ -56,7 +56,7 @@ class DataSet:
 def read_examples(
     path: str | Path, text_column: str = "text", label_column: str = "label"
 ) -> tuple[list[Any], list[Any]]:
-    """Texts and labels of a table: see `read_rows`. Raises FormatError, OSError, and ValueError for a missing column."""
+    """Texts and labels of a table. Raises as `read_rows`, and ValueError for a missing column."""
     rows = read_rows(path)
     return column(rows, text_column), column(rows, label_column)
 

@@ -98,7 +98,8 @@ def confusion(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Number of texts of each label (row) that are given each label (column): int64 [n_labels, n_labels]."""
     n_labels = probabilities.shape[1]
     pairs = targets * n_labels + probabilities.argmax(axis=1)
-    return np.bincount(pairs, minlength=n_labels**2).reshape(n_labels, n_labels)
+    counts: np.ndarray = np.bincount(pairs, minlength=n_labels**2).reshape(n_labels, n_labels)
+    return counts
 
 
 def by_label(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -107,7 +108,8 @@ def by_label(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     hits, guessed, present = (array.sum(axis=0).astype(np.float64) for array in (guess & true, guess, true))
 
     def share(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-        return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+        divided: np.ndarray = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+        return divided
 
     return np.column_stack((share(hits, guessed), share(hits, present), share(2 * hits, guessed + present)))
 

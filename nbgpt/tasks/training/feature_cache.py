@@ -37,7 +37,7 @@ def cached(
     width = engine.config.n_embd * (2 if pooling == "both" else 1)
     with suppress(OSError, ValueError, EOFError):
         found: np.ndarray = np.load(file, allow_pickle=False)
-        if (found.dtype, found.shape) == (np.float32, (len(layers), len(batch), width)):
+        if found.dtype == np.float32 and found.shape == (len(layers), len(batch), width):
             os.utime(file)
             return found
     features = compute()

@@ -39,9 +39,10 @@ class Fit:
     n_folds: int  # 0: the smallest label has too few texts for cross-validation
     converged: bool
 
-    def probabilities(self, features: Any) -> np.ndarray:
-        """Float64 [n, n_labels]."""
-        found: np.ndarray = self.pipeline.predict_proba(features)
+    def probabilities(self, inputs: Any) -> np.ndarray:
+        """Float64 [n, n_labels] for features float32 [n, n_features], or for texts."""
+        inputs = inputs.astype(np.float64) if isinstance(inputs, np.ndarray) else inputs
+        found: np.ndarray = self.pipeline.predict_proba(inputs)
         return found
 
     def head(self, labels: Sequence[str], layer: int, pooling: Pooling) -> ClassifierHead:
@@ -65,10 +66,10 @@ class Fit:
 
 
 def fit_features(features: np.ndarray, targets: np.ndarray, seed: int, cs: Sequence[float] = FEATURE_CS) -> Fit:
-    """A classifier of hidden states [n, n_features], which are standardized first."""
+    """A classifier of hidden states [n, n_features], which are standardized first; all of it in float64."""
     from sklearn.preprocessing import StandardScaler
 
-    return _fit(StandardScaler(), features, targets, seed, cs)
+    return _fit(StandardScaler(), features.astype(np.float64), targets, seed, cs)
 
 
 def fit_words(texts: Sequence[str], targets: np.ndarray, seed: int, cs: Sequence[float] = WORD_CS) -> Fit:
@@ -84,6 +85,7 @@ def _fit(transformer: Any, inputs: Any, targets: np.ndarray, seed: int, cs: Sequ
     from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
     from sklearn.multiclass import OneVsRestClassifier
     from sklearn.pipeline import Pipeline
+    from threadpoolctl import threadpool_limits
 
     multi_label = targets.ndim == 2
     logistic = LogisticRegression(C=_UNCHECKED_C, max_iter=_MAX_ITERATIONS)
@@ -91,7 +93,8 @@ def _fit(transformer: Any, inputs: Any, targets: np.ndarray, seed: int, cs: Sequ
     pipeline = Pipeline([("inputs", transformer), ("logistic", model)])
     n_folds = min(N_FOLDS, len(targets) // 2 if multi_label else int(np.bincount(targets).min()))
     targets = targets.astype(np.int64)
-    with warnings.catch_warnings():
+    # One thread of BLAS: several of them wait for each other longer than so small products take.
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a fold in which a label is always or never there; the last fit is checked
         if len(cs) == 1 or n_folds < 2:
             pipeline.set_params(
