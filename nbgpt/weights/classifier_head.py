@@ -40,10 +40,13 @@ class ClassifierHead:
     intercept: np.ndarray  # [n_labels]
 
     def logits(self, features: np.ndarray) -> np.ndarray:
-        """Features float32 [n, n_features] -> float64 [n, n_labels]; a row's bits do not depend on the others."""
-        standardized = (features - self.mean) / self.scale
-        rows = [self.coefficients @ row + self.intercept for row in standardized]
-        return np.stack(rows) if rows else np.empty((0, len(self.labels)))
+        """Features float32 [n, n_features] -> float64 [n, n_labels].
+
+        The sums are NumPy's own, of one text at a time: the bits of BLAS would depend on the other texts, and on where
+        the arrays lie in memory.
+        """
+        rows = [(self.coefficients * row).sum(axis=1) for row in (features - self.mean) / self.scale]
+        return np.array(rows).reshape(-1, len(self.labels)) + self.intercept
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from .report import write_report
 from .results import Evaluation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Classifier:
     """A trained head with the model whose hidden states it reads."""
 
@@ -28,6 +28,9 @@ class Classifier:
     tokenizer: Tokenizer
     bos: bool
     evaluation: Evaluation
+
+    def __repr__(self) -> str:
+        return f"Classifier of {len(self.labels)} labels on {self.evaluation.model}"
 
     @property
     def head(self) -> ClassifierHead:

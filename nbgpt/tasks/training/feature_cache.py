@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -31,20 +32,19 @@ def cached(
     A folder that cannot be read or written costs time and nothing else.
     """
     try:
-        file = paths.home() / "features" / f"{_key(engine, batch, layers, pooling)}.npy"
+        file = paths.home() / "features" / f"{_key(engine, batch, layers, pooling)}.float32"
     except ValueError:  # a user without a home
         return compute()
-    width = engine.config.n_embd * (2 if pooling == "both" else 1)
-    with suppress(OSError, ValueError, EOFError):
-        found: np.ndarray = np.load(file, allow_pickle=False)
-        if found.dtype == np.float32 and found.shape == (len(layers), len(batch), width):
+    shape = len(layers), len(batch), engine.config.n_embd * (2 if pooling == "both" else 1)
+    with suppress(OSError):
+        if file.stat().st_size == 4 * prod(shape):
             os.utime(file)
-            return found
+            return np.fromfile(file, "<f4").reshape(shape)
     features = compute()
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with paths.whole_file(file) as out:
-            np.save(out, features)
+            out.write(np.ascontiguousarray(features, "<f4").data)
         _shrink(file.parent)
     return features
 
@@ -61,7 +61,7 @@ def _key(engine: Engine, batch: list[list[int]], layers: Sequence[int], pooling:
 
 def _shrink(folder: Path) -> None:
     kept = 0
-    for file in sorted(folder.glob("*.npy"), key=lambda file: -file.stat().st_mtime_ns):
+    for file in sorted(folder.glob("*.float32"), key=lambda file: -file.stat().st_mtime_ns):
         kept += file.stat().st_size
         if kept > LIMIT:
             file.unlink(missing_ok=True)

@@ -60,6 +60,7 @@ class Fit:
             if len(labels) == 2:
                 coefficients, intercept = np.vstack((0 * coefficients, coefficients)), np.append(0.0, intercept)
             coefficients, intercept = coefficients - coefficients.mean(axis=0), intercept - intercept.mean()
+        coefficients = np.ascontiguousarray(coefficients)  # as in a file, so that sums have one order
         return ClassifierHead(
             tuple(labels), multi_label, layer, pooling, scaler.mean_, scaler.scale_, coefficients, intercept
         )

@@ -18,7 +18,7 @@ WORDS = {
 def sentences(label, n, seed):
     """Texts of a label's words, all of them different."""
     random = np.random.default_rng([seed, len(label)])
-    return [" ".join(random.choice(WORDS[label], 3 + i % 5)) + f" {i}" for i in range(n)]
+    return [" ".join([str(i), *random.choice(WORDS[label], 3 + i % 5)]) for i in range(n)]
 
 
 @pytest.fixture(scope="session")
