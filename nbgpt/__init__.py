@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .sampling.logprobs import TokenLogprob
     from .tasks.classification import Classification
     from .tasks.scoring import Score
+    from .tasks.training.classifier import Classifier
+    from .tasks.training.train import train_classifier
     from .text.completion import Completion, Continuation, Usage
     from .text.prompts import Prompt
     from .text.session import Session
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Classification": "tasks.classification",
+    "Classifier": "tasks.training.classifier",
     "Completion": "text.completion",
     "Continuation": "text.completion",
     "FormatError": "formats",
@@ -45,10 +48,12 @@ _HOME = {
     "Trace": "analysis.trace",
     "Usage": "text.completion",
     "load": "model",
+    "train_classifier": "tasks.training.train",
 }
 
 __all__ = [
     "Classification",
+    "Classifier",
     "Completion",
     "Continuation",
     "FormatError",
@@ -64,6 +69,7 @@ __all__ = [
     "Usage",
     "__version__",
     "load",
+    "train_classifier",
 ]
 
 

@@ -9,6 +9,7 @@ import sys
 from ..version import __version__
 from .bench import define_bench
 from .chat import define_chat
+from .classify import define_classify
 from .completion import define_completion
 from .convert import define_convert
 from .download import define_download
@@ -25,6 +26,7 @@ from .score import define_score
 from .serve import define_serve
 from .tasks import define_answer, define_rank, define_summarize, define_translate
 from .terminal import give_up_output, note
+from .train_classifier import define_train_classifier
 from .warmup import define_warmup
 
 _EXAMPLES = """\
@@ -63,6 +65,8 @@ def _new_parser() -> Parser:
         define_score,
         define_serve,
         define_embed,
+        define_classify,
+        define_train_classifier,
         define_explain,
         define_bench,
         define_warmup,

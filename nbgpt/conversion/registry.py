@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import paths
 from ..config import OFFICIAL
+from ..formats import FormatError
 from ..validation import check
-from ..weights import DTYPES, Weights, is_native, load
+from ..weights import DTYPES, BaseReference, Weights, fingerprint, is_head, is_native, load, read_head
 
 if TYPE_CHECKING:
     from ..formats import Checkpoint
@@ -81,11 +84,11 @@ def open_model(model: str | Path | None = None, dtype: str | None = None) -> Wei
         return _open_path(Path(model), dtype)
     name = EMBEDDED if model is None else str(model)
     if found := find(name, dtype):
-        return load(found)
+        return _open_native(found)
     if folder := _downloaded(name):
         return _converted(folder, name, dtype)
     if other := find(name):
-        return _with_dtype(load(other), dtype)
+        return _with_dtype(_open_native(other), dtype)
     raise ModelNotFoundError(_advice(name))
 
 
@@ -103,9 +106,47 @@ def find_source(source: str) -> Path:
 
 
 def _open_path(path: Path, dtype: str | None) -> Weights:
-    if is_native(path):
-        return _with_dtype(load(path), dtype)
+    if is_native(path) or is_head(path):
+        return _with_dtype(_open_native(path), dtype)
     return _converted(path, model_name(path), dtype)
+
+
+def _open_native(path: Path) -> Weights:
+    """A native file, or the file of a classifier with the base model that it names."""
+    if not is_head(path):
+        return load(path)
+    name, head, base = read_head(path)
+    weights = _base_of(path, base)
+    config = weights.config
+    if head.layer > config.n_layer or len(head.mean) != config.n_embd * (2 if head.pooling == "both" else 1):
+        raise FormatError(
+            f"{path}: layer {head.layer}, {len(head.mean)} features are not {base.name}'s: train it again"
+        )
+    about = {"name": name, "labels": json.dumps(head.labels), "notes": f"{base.about}; its base model: {weights.path}"}
+    return replace(
+        weights,
+        path=path,
+        config=replace(config, n_labels=len(head.labels), multi_label=head.multi_label),
+        bos=base.bos,
+        metadata={**weights.metadata, **about},
+        head=head,
+    )
+
+
+def _base_of(path: Path, base: BaseReference) -> Weights:
+    """The base model of a classifier: by its name, where it was in training, or beside the classifier."""
+    named, others = find(base.name, base.dtype), []
+    places = [path.parent / base.path, path.parent / Path(base.path).name]
+    for place in [*([named] if named else []), *places]:
+        if place.is_file() and is_native(place):
+            weights = load(Path(os.path.normpath(place)))
+            if fingerprint(weights) == base.fingerprint:
+                return weights
+            others.append(place)
+    wanted = f"{path} is a classifier on {base.name} {base.dtype}"
+    if others:
+        raise FormatError(f"{wanted}, and {others[0]} is another model: train it again, or put the right one there")
+    raise FormatError(f"{wanted}, which is not at {places[0]}: put it beside the classifier, or train it again")
 
 
 def _with_dtype(weights: Weights, dtype: str | None) -> Weights:
@@ -134,7 +175,7 @@ def _downloaded(name: str) -> Path | None:
 
 def _converted(source: Path, name: str, dtype: str | None) -> Weights:
     """The native file made from these weights; made now if it is not there or is damaged, or if they have changed."""
-    from ..formats import FormatError, open_checkpoint
+    from ..formats import open_checkpoint
     from .convert import VERSION
 
     dtype = dtype or DEFAULT_DTYPE

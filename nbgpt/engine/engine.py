@@ -275,15 +275,17 @@ class Engine(Turns):
 
         float32 [n, n_embd], a row for each token of the first text, then of the second, ..., part by part.
         """
+        return (streams[0] for streams in self.hidden_after(texts, [layer]))
+
+    def hidden_after(self, texts: list[list[int]], layers: Ids[int]) -> Iterator[np.ndarray]:
+        """`hidden` after several numbers of layers, in ascending order: float32 [len(layers), n, n_embd]."""
         ids = [token for text in texts for token in text]
         for rows, sequences in self._in_passes([Sequence() for _ in texts], list(map(len, texts)), MAX_ROWS):
-            yield self._hidden(ids[rows], sequences, layer)
+            yield self._hidden_after(ids[rows], sequences, layers)
 
     @takes_turns
-    def _hidden(self, ids: Ids[int], sequences: list[Sequence], layer: int) -> np.ndarray:
-        self.runner.forward(ids, sequences, [], layers=(0, layer))
-        stream: np.ndarray = self.runner.buffers["x"][: len(ids), : self.config.n_embd].copy()
-        return stream
+    def _hidden_after(self, ids: Ids[int], sequences: list[Sequence], layers: Ids[int]) -> np.ndarray:
+        return self.runner.streams(ids, sequences, layers)
 
     def _in_passes(
         self, sequences: list[Sequence], lengths: list[int], max_rows: int

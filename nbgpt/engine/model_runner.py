@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence as Ids
+from itertools import pairwise
 
 import numpy as np
 
@@ -131,6 +132,21 @@ class ModelRunner:
         self.thread_pool.run(self._jobs)
         planes = self._logit_planes
         return self.buffers["logits"][: planes * len(wants) : planes, : self.config.n_vocab]
+
+    def streams(self, ids: Ids[int], sequences: list[Sequence], layers: Ids[int]) -> np.ndarray:
+        """Append rows as `forward` does -> the residual stream after each of some numbers of layers.
+
+        float32 [len(layers), len(ids), n_embd]. layers: in ascending order; the pass is run in as many parts.
+        """
+        found = np.empty((len(layers), len(ids), self.config.n_embd), np.float32)
+        n_new = Counter(sequences)
+        for number, part in enumerate(pairwise((0, *layers))):
+            if number > 0:
+                for sequence, n in n_new.items():  # the next layers read the same positions
+                    sequence.length -= n
+            self.forward(ids, sequences, [], layers=part)
+            found[number] = self.buffers["x"][: len(ids), : self.config.n_embd]
+        return found
 
     def decode_steps(self, sequences: list[Sequence], ids: Ids[int], params: np.ndarray) -> np.ndarray:
         """Multi-step decode: append ids [n], draw what follows, append that, and so on, in one call of compiled code.

@@ -1,4 +1,4 @@
-"""Labels for texts, by a model fine-tuned as transformers' GPT2ForSequenceClassification."""
+"""Labels for texts, by a GPT2ForSequenceClassification of transformers or by a head of `train_classifier`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..engine.engine import Engine
 from ..operations import sigmoid, softmax
 from ..text.prompts import Text
 from ..tokenizer import Tokenizer
-from ..weights import Weights
-from .embeddings import final_states, ln_f
-from .scoring import encode_batch
+from ..weights import ClassifierHead, Weights
+from .features import encode_truncated, pooled
+from .scoring import encode_batch, listed
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Classification:
 def classify(
     engine: Engine, tokenizer: Tokenizer, texts: Sequence[Text], *, bos: bool | None = None
 ) -> list[Classification]:
-    """The label of each text: `score.weight` times the final hidden state of its last token.
+    """The label of each text: `score.weight` times the final hidden state of its last token, or what a head says.
 
     Probabilities are the softmax of the logits, as in transformers' pipeline. A model with one label, or with
     independent labels (`problem_type` "multi_label_classification"), has the sigmoid of each logit instead. Labels are
@@ -42,7 +42,7 @@ def classify(
     Args:
         engine: runs the model.
         tokenizer: the model's tokenizer.
-        texts: each of at most n_ctx tokens.
+        texts: each of at most n_ctx tokens; a head of `train_classifier` reads the end of longer ones.
         bos: begin with <|endoftext|>; None: as the model's file says.
 
     Returns:
@@ -56,17 +56,35 @@ def classify(
     if not config.n_labels:
         raise ValueError(
             f"{weights.name} has no classification head (score.weight); `rank` chooses between texts with any model, "
-            "and a fine-tune saved as GPT2ForSequenceClassification has a head"
+            "a fine-tune saved as GPT2ForSequenceClassification has a head, and `train_classifier` makes one"
         )
-    to_probabilities = sigmoid if config.multi_label or config.n_labels == 1 else softmax
-    names, head = labels(weights), weights.floats("score.weight")[:, : config.n_embd]
-    batch = encode_batch(engine, tokenizer, texts, bos, room=config.n_ctx)
-    found = []
-    for states in final_states(engine, batch):
-        logits = head @ ln_f(weights, states[-1:])[0]
-        probabilities = to_probabilities(logits.astype(np.float64)).tolist()
-        found.append(Classification(logits, dict(zip(names, probabilities, strict=True))))
-    return found
+    # Each text is multiplied by itself, so that its bits do not depend on the batch.
+    if weights.head is not None:
+        logits = head_logits(engine, tokenizer, weights.head, texts, bos)
+    else:
+        batch = encode_batch(engine, tokenizer, texts, bos, room=config.n_ctx)
+        states = pooled(engine, batch, [config.n_layer], "last", tokenizer.bos_id)[0]
+        score = weights.floats("score.weight")[:, : config.n_embd]
+        logits = np.array([score @ state for state in states]).reshape(-1, config.n_labels)
+    names, odds = labels(weights), probabilities(logits, config.multi_label)
+    return [
+        Classification(one.astype(np.float32), dict(zip(names, likely.tolist(), strict=True)))
+        for one, likely in zip(logits, odds, strict=True)
+    ]
+
+
+def head_logits(
+    engine: Engine, tokenizer: Tokenizer, head: ClassifierHead, texts: Sequence[Text], bos: bool | None
+) -> np.ndarray:
+    """Logits of a trained head for each text, float64 [n_texts, n_labels]; of long texts the end is read."""
+    batch, _ = encode_truncated(engine, tokenizer, listed("texts", texts), bos)
+    return head.logits(pooled(engine, batch, [head.layer], head.pooling, tokenizer.bos_id)[0])
+
+
+def probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Of logits [n, n_labels]: the softmax of each row, or sigmoids if there is one label or they are independent."""
+    to_probabilities = sigmoid if multi_label or logits.shape[1] == 1 else softmax
+    return np.array([to_probabilities(row) for row in logits.astype(np.float64)]).reshape(logits.shape)
 
 
 def labels(weights: Weights) -> list[str]:

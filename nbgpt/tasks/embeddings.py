@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from operator import index
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
 
 from ..engine.engine import Engine
-from ..operations import layer_norm
 from ..text.prompts import Text
 from ..tokenizer import Tokenizer
-from ..weights import Weights
+from .features import checked_layer, ln_f, pooled
 from .scoring import encode_batch
 
 Pooling = Literal["mean", "last"]
@@ -38,13 +36,8 @@ def hidden_states(
         ValueError: there is no such layer, or the text does not fit the context.
     """
     n_layer = engine.config.n_layer
-    if not -n_layer - 1 <= index(layer) <= n_layer:
-        raise ValueError(
-            f"layer is {layer}; it must be from 0 (embeddings) to {n_layer} (after the last block and ln_f), "
-            f"or from {-n_layer - 1} to -1 counted from the end"
-        )
+    layer = checked_layer(engine.config, layer)
     ids = encode_batch(engine, tokenizer, [text], bos, room=engine.config.n_ctx)
-    layer %= n_layer + 1
     states = np.concatenate(list(engine.hidden(ids, layer)))
     return ln_f(engine.weights, states) if layer == n_layer else states
 
@@ -79,26 +72,5 @@ def embed(
     if pooling not in get_args(Pooling):
         raise ValueError(f"pooling is {pooling!r}; choose 'mean' or 'last'")
     batch = encode_batch(engine, tokenizer, texts, bos, room=engine.config.n_ctx)
-    vectors = np.empty((len(batch), engine.config.n_embd), np.float32)
-    for number, states in enumerate(final_states(engine, batch)):
-        has_bos = len(states) > 1 and batch[number][0] == tokenizer.bos_id
-        rows = states[-1:] if pooling == "last" else states[has_bos:]
-        vectors[number] = ln_f(engine.weights, rows).mean(axis=0, dtype=np.float64)
+    vectors: np.ndarray = pooled(engine, batch, [engine.config.n_layer], pooling, tokenizer.bos_id)[0]
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True) if normalize else vectors
-
-
-def final_states(engine: Engine, batch: list[list[int]]) -> Iterator[np.ndarray]:
-    """The residual stream after the last block of each text's ids, before ln_f: float32 [n_tokens, n_embd]."""
-    parts = engine.hidden(batch, engine.config.n_layer)
-    rows = np.empty((0, engine.config.n_embd), np.float32)
-    for ids in batch:
-        while len(rows) < len(ids):
-            rows = np.concatenate((rows, next(parts)))
-        yield rows[: len(ids)]
-        rows = rows[len(ids) :]
-
-
-def ln_f(weights: Weights, states: np.ndarray) -> np.ndarray:
-    """The final LayerNorm of float32 [n, n_embd], which the kernels compute only together with logits."""
-    gain, bias = (weights.floats(f"ln_f.{part}")[: states.shape[1]] for part in ("weight", "bias"))
-    return layer_norm(states, gain, bias, weights.config.layer_norm_epsilon).astype(np.float32)

@@ -111,7 +111,7 @@ def rank(
 
 
 def _checked_choices(choices: Any) -> list[str]:
-    checked = _listed("choices", choices)
+    checked = listed("choices", choices)
     if not checked:
         raise ValueError("choices is empty; give at least one")
     for choice in checked:
@@ -132,7 +132,7 @@ def encode_batch(
         RuntimeError: the model is closed.
     """
     engine.check_open()
-    texts = _listed("texts", texts)
+    texts = listed("texts", texts)
     batch = [tokenizer.encode_prompt(text, bos) for text in texts]
     for text, ids in zip(texts, batch, strict=True):
         if len(ids) > room:
@@ -143,7 +143,8 @@ def encode_batch(
     return batch
 
 
-def _listed(name: str, texts: Any) -> list[str]:
+def listed(name: str, texts: Any) -> list[str]:
+    """Texts as a list. Raises TypeError, which begins with `name`, for a text instead of texts."""
     if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
         kind = "the text " * isinstance(texts, str)
         raise TypeError(f"{name} is {kind}{texts!r:.60}; it must be a list of texts")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import weakref
 from collections.abc import AsyncGenerator
 from functools import partial
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
+from .. import weights
 from ..abi.layout import PAGE
 from ..engine.engine import Engine
 from ..engine.kept_text import KeptText
 from ..formats import FormatError
 from ..formats.safetensors import Entry, create, read_header
 from ..tokenizer import Tokenizer
-from ..weights import LAYOUT
 from .completion import Completion
 from .options import Options, parse
 from .prompts import Prompt, Text, new_writers
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _FORMAT = "nbgpt session"
-_SAMPLE = 2048
-"""Bytes from each end of every tensor that go into the fingerprint."""
 _KINDS = {"float32": "F32", "float16": "F16"}
 """What safetensors calls the types that a cache may have."""
 
@@ -145,22 +142,9 @@ class Session:
 def fingerprint(engine: Engine) -> str:
     """A SHA-256, in hexadecimal digits, that is equal only where saved pages are valid: same model, same cache layout.
 
-    It covers the config, the type of the weights and of the cache, the layout of both, the checksum of the weights that
-    the file was made from, and of each tensor its name, type and shape and the first and last 2 KiB.
+    It covers what `weights.fingerprint` covers, and the type and layout of the cache.
     """
-    weights = engine.weights
-    facts = {
-        "config": weights.config.to_dict(),
-        "weights": [weights.dtype, LAYOUT, weights.metadata.get("source_sha256")],
-        "cache": [_kind(engine), PAGE, engine.cache.page_size],
-        "tensors": [[name, entry.dtype, entry.shape] for name, entry in weights.entries.items()],
-    }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name in weights.entries:
-        octets = weights.bytes_of(name)
-        digest.update(octets[:_SAMPLE].data)
-        digest.update(octets[-_SAMPLE:].data)
-    return digest.hexdigest()
+    return weights.fingerprint(engine.weights, cache=[_kind(engine), PAGE, engine.cache.page_size])
 
 
 def _describe(engine: Engine) -> str:

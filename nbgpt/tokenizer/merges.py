@@ -76,11 +76,28 @@ def check_reachable(tokens: Sequence[bytes], pairs: Sequence[tuple[str, str]]) -
     ranks: Mapping[bytes, int] = {token: rank for rank, token in enumerate(tokens)}
     for rank, (spelled, _) in enumerate(pairs, start=256):
         token, left = tokens[rank], len(spelled)
-        parts = [token[i : i + 1] for i in range(len(token))]
-        while len(parts) > 2:
-            best, at = min((ranks.get(a + b, rank), at) for at, (a, b) in enumerate(pairwise(parts)))
-            if best >= rank:
-                break
-            parts[at : at + 2] = [parts[at] + parts[at + 1]]
-        if ranks[token] != rank or parts != [token[:left], token[left:]]:
+        if ranks[token] != rank or _parts(token, rank, ranks) != [token[:left], token[left:]]:
             raise ValueError(f"merge {rank - 255} makes {token!r} in a way that ranks do not; {CURE}")
+
+
+def _parts(token: bytes, rank: int, ranks: Mapping[bytes, int]) -> list[bytes]:
+    """What is left of a token's bytes when all pairs that rank before it have been merged, or the last two parts."""
+    parts = [token[i : i + 1] for i in range(len(token))]
+    while len(parts) > 2:
+        best, at = min((ranks.get(a + b, rank), at) for at, (a, b) in enumerate(pairwise(parts)))
+        if best >= rank:
+            break
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+    return parts
+
+
+def merges_of(tokens: Sequence[bytes]) -> str:
+    """merges.txt of the tokens in the order of their ranks: the inverse of `read_merges` and `ranked_tokens`."""
+    ranks = {token: rank for rank, token in enumerate(tokens)}
+    parted = (_parts(token, rank, ranks) for rank, token in enumerate(tokens) if len(token) > 1)
+    return "".join(["#version: 0.2\n", *(f"{' '.join(map(spelling, parts))}\n" for parts in parted)])
+
+
+def spelling(token: bytes) -> str:
+    """A token's bytes as printable characters: the inverse of `spelled_bytes`."""
+    return "".join(map(SPELLING.__getitem__, token))

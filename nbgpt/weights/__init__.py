@@ -4,6 +4,8 @@ May import: backend and what is below it.
 Start with `native_file.py`; `quantize.py` defines the types, `packing.py` their layout, `gptq.py` calibrated rounding.
 """
 
+from .classifier_head import BaseReference, ClassifierHead, Pooling, is_head, read_head, save_head
+from .fingerprint import fingerprint
 from .native_file import (
     CLOSED,
     DTYPES,
@@ -23,11 +25,18 @@ __all__ = [
     "DTYPES",
     "ITEM_BYTES",
     "LAYOUT",
+    "BaseReference",
+    "ClassifierHead",
+    "Pooling",
     "Weights",
+    "fingerprint",
     "in_memory",
+    "is_head",
     "is_native",
     "load",
     "matrix_shapes",
     "native_shapes",
+    "read_head",
+    "save_head",
     "tokenizer_of",
 ]

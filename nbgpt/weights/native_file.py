@@ -21,6 +21,7 @@ from ..backend.buffers import aligned_zeros
 from ..config import GPT2Config
 from ..formats import FormatError
 from ..formats.safetensors import Entry, read_header
+from .classifier_head import ClassifierHead
 
 LAYOUT = "1"
 """Version of the layout, in the metadata of every native file."""
@@ -82,6 +83,7 @@ class Weights:
     entries: dict[str, Entry]
     layer_offsets: np.ndarray  # int64 [n_layer, len(LAYER_TENSORS)]
     model_offsets: np.ndarray  # int64 [len(MODEL_TENSORS)]
+    head: ClassifierHead | None = None  # of a classifier that was trained on this model's hidden states
 
     @property
     def name(self) -> str:

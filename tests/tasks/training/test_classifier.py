@@ -1,0 +1,133 @@
+"""A classifier's labels, and its file: the same labels without scikit-learn."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from folders import text_config, write_text_model
+from models import random_params
+
+import nbgpt
+from nbgpt.formats import FormatError
+
+TEXTS = ["calm sea", "", "a wolf at night", "9" * 500, "dance and sing " * 20]
+
+
+@pytest.mark.parametrize("which", ["classifier", "binary", "tagger"])
+def test_a_loaded_one_says_the_same(which, request, tmp_path):
+    found = request.getfixturevalue(which)
+    loaded = nbgpt.load(found.save(tmp_path / "c.safetensors"))
+    expected, labels = found.predict_proba(TEXTS), found.predict(TEXTS)
+    for one, odds, label in zip(loaded.classify(TEXTS), expected, labels, strict=True):
+        assert list(one.probabilities) == list(found.labels)
+        np.testing.assert_array_equal(list(one.probabilities.values()), odds)
+        assert one.logits.dtype == np.float32
+        if which == "tagger":
+            assert label == [name for name, p in one.probabilities.items() if p > 0.5]
+        else:
+            assert one.label == label
+            assert odds.sum() == pytest.approx(1)
+    assert loaded.classify([]) == []
+    assert found.predict([]) == []
+    assert found.predict_proba([]).shape == (0, len(found.labels))
+
+
+def test_a_batch_is_each_text_alone_to_the_bit(classifier):
+    together = classifier.predict_proba(TEXTS)
+    for text, odds in zip(TEXTS, together, strict=True):
+        np.testing.assert_array_equal(classifier.predict_proba([text])[0], odds)
+
+
+def test_scikit_learn_is_not_needed(classifier, tmp_path):
+    path = classifier.save(tmp_path / "c.safetensors")
+    code = (
+        "import sys; sys.modules['sklearn'] = sys.modules['scipy'] = None\n"
+        "import json, nbgpt\n"
+        "print(json.dumps([one.probabilities for one in nbgpt.load(sys.argv[1]).classify(['calm sea'])]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=True, text=True)
+    [odds] = json.loads(done.stdout)
+    np.testing.assert_array_equal(list(odds.values()), classifier.predict_proba(["calm sea"])[0])
+
+
+def test_what_a_loaded_one_is(classifier, tmp_path, base):
+    loaded = nbgpt.load(classifier.save(tmp_path / "c.safetensors", name="moods"))
+    assert (loaded.name, loaded.dtype) == ("moods", "float32")
+    assert loaded.weights.path == tmp_path / "c.safetensors"
+    assert loaded.config.n_labels == 3
+    assert loaded.weights.metadata["notes"] == f"classifier of 3 labels, trained on 96 texts; its base model: {base}"
+    text = loaded.generate("calm", max_tokens=5, greedy=True)
+    assert text.text == nbgpt.load(base).generate("calm", max_tokens=5, greedy=True).text
+
+
+def test_texts_begin_as_in_training(model, labelled, tmp_path):
+    texts, labels = labelled
+    found = nbgpt.train_classifier(model, texts, labels, layer=1, bos=True)
+    loaded = nbgpt.load(found.save(tmp_path / "c.safetensors"))
+    for path in (loaded.classify(["calm"]), loaded.classify(["calm"], bos=True)):
+        np.testing.assert_array_equal(list(path[0].probabilities.values()), found.predict_proba(["calm"])[0])
+    other = loaded.classify(["calm"], bos=False)
+    assert other[0].probabilities != loaded.classify(["calm"])[0].probabilities
+
+
+# The base model
+
+
+def test_the_base_may_move_along(classifier, base, tmp_path):
+    """Both files in one folder, or the two folders together."""
+    here = tmp_path / "here"
+    here.mkdir()
+    shutil.copyfile(base, here / base.name)
+    path = classifier.save(tmp_path / "c.safetensors")
+    moved = here / "c.safetensors"
+    data = path.read_bytes()
+    assert str(base).encode() not in data  # a path from the classifier's folder, which says nothing of this machine
+    moved.write_bytes(data)
+    assert nbgpt.load(moved).classify(["a"])[0].probabilities == nbgpt.load(path).classify(["a"])[0].probabilities
+
+
+def test_the_base_may_be_found_by_its_name(classifier, base, tmp_path, monkeypatch):
+    (tmp_path / "home" / "models").mkdir(parents=True)
+    (tmp_path / "gone").mkdir()
+    path = classifier.save(tmp_path / "gone" / "c.safetensors")
+    lost = tmp_path / "elsewhere" / "deep" / "down"
+    lost.mkdir(parents=True)
+    shutil.move(path, lost / "c.safetensors")
+    with pytest.raises(
+        FormatError, match=r"c.safetensors is a classifier on small float32, which is not at .*: put it"
+    ):
+        nbgpt.load(lost / "c.safetensors")
+    monkeypatch.setenv("NBGPT_HOME", str(tmp_path / "home"))
+    from nbgpt.conversion import registry
+
+    shutil.copyfile(base, registry.models_folder() / registry.file_name("small", "float32"))
+    assert registry.open_model(lost / "c.safetensors").head is not None
+
+
+def test_another_base(classifier, tmp_path):
+    path = classifier.save(tmp_path / "c.safetensors")
+    config = text_config(n_layer=3)
+    other = write_text_model(tmp_path / "small.safetensors", config, random_params(config, seed=1))
+    data = path.read_bytes()
+    lost = tmp_path / "a" / "b" / "c" / "d"
+    lost.mkdir(parents=True)
+    (lost / "c.safetensors").write_bytes(data)
+    shutil.copyfile(other, lost / "small.safetensors")
+    with pytest.raises(FormatError, match=r"a classifier on small float32, and .*small\.safetensors is another model"):
+        nbgpt.load(lost / "c.safetensors")
+
+
+def test_names_of_files(classifier, base):
+    with pytest.raises(ValueError, match=r"moods is the name of the file; it must end in \.safetensors"):
+        classifier.save("moods")
+    with pytest.raises(ValueError, match="is the base model: choose another name"):
+        classifier.save(base)
+
+
+def test_another_dtype_is_not_there(classifier, tmp_path):
+    path = classifier.save(tmp_path / "c.safetensors")
+    with pytest.raises(ValueError, match="holds float32 and you asked for int8"):
+        nbgpt.load(path, dtype="int8")
