@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..formats import FormatError
-from ..formats.strict_json import parse_object
+from ..tasks.rows import json_lines
 from ..tokenizer import Tokenizer
 from .likelihood import Pair
 
@@ -85,11 +85,9 @@ def rows(text: str, where: str) -> Iterator[Row]:
         FormatError: a line is no JSON object, or there are none.
     """
     is_empty = True
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            is_empty = False
-            place = f"{where}, line {number}"
-            yield Row(parse_object(line.encode(errors="replace"), place), place)
+    for place, fields in json_lines(text, where):
+        is_empty = False
+        yield Row(fields, place)
     if is_empty:
         raise FormatError(f"{where} has no lines; wanted is a JSON object a line")
 

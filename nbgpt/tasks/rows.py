@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ..formats import FormatError
+from ..formats.strict_json import parse_object
 
 Row = dict[str, Any]
 """Values by the name of their column."""
@@ -29,7 +30,11 @@ def read_rows(path: str | Path) -> list[Row]:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FormatError(f"{path} is not UTF-8 (at byte {error.start}): convert it, for example with iconv") from None
-    rows = _json_lines(path, text) if kind == ".jsonl" else _delimited(path, text, _DELIMITERS[kind])
+    rows = (
+        [row for _, row in json_lines(text, str(path))]
+        if kind == ".jsonl"
+        else _delimited(path, text, _DELIMITERS[kind])
+    )
     if not rows:
         raise FormatError(f"{path} has no rows")
     return rows
@@ -49,19 +54,15 @@ def _delimited(path: Path, text: str, delimiter: str) -> list[Row]:
     return rows
 
 
-def _json_lines(path: Path, text: str) -> list[Row]:
-    rows = []
+def json_lines(text: str, where: str) -> Iterator[tuple[str, Row]]:
+    """The objects of JSON lines, each with its place for messages. Empty lines are skipped.
+
+    Raises FormatError, which begins with the file's name `where`, for a line that is no JSON object.
+    """
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise FormatError(f"{path}, line {number}: no JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise FormatError(f"{path}, line {number}: {line.strip():.40} is no JSON object")
-        rows.append(row)
-    return rows
+        if line.strip():
+            place = f"{where}, line {number}"
+            yield place, parse_object(line.encode(errors="replace"), place)
 
 
 def column(rows: list[Row], name: str) -> list[Any]:
