@@ -7,6 +7,7 @@ import io
 import sys
 
 from .bench import define_bench
+from .compress import define_compress, define_decompress
 from .convert import define_convert
 from .download import define_download
 from .embed import define_embed
@@ -45,6 +46,8 @@ def _new_parser() -> Parser:
         define_info,
         define_eval,
         define_score,
+        define_compress,
+        define_decompress,
         define_serve,
         define_embed,
         define_explain,
