@@ -63,16 +63,16 @@ def _compress(options: argparse.Namespace) -> None:
 
 
 def _decompress(options: argparse.Namespace) -> None:
-    from ..compression.codec import decode
+    from ..compression.codec import decompress
     from ..compression.container import Container
 
     output = options.output or _output_of(options.file)
     packed = _read(options.file)
-    container = Container.from_bytes(packed)
+    Container.from_bytes(packed)  # a damaged file is refused before a model is loaded
     model = load_model(options)
     started = time.perf_counter()
     data = _with_bar(
-        "decompress", lambda show: decode(model.engine, model.tokenizer, container, chunk=options.chunk, progress=show)
+        "decompress", lambda show: decompress(model.engine, model.tokenizer, packed, chunk=options.chunk, progress=show)
     )
     _write(output, data)
     _summarize(len(packed), len(data), data, time.perf_counter() - started)
@@ -107,12 +107,17 @@ def _write(output: str, data: bytes) -> None:
         raise
 
 
-def _with_bar(name: str, run: Callable[[Callable[[int], object]], bytes]) -> bytes:
-    """What `run` returns; it is given what shows how many more tokens are done."""
+def _with_bar(name: str, run: Callable[[Callable[[int, int], object]], bytes]) -> bytes:
+    """What `run` returns; it is given what shows progress: how many more tokens are done, and how many there are."""
     from tqdm import tqdm
 
     with tqdm(unit="token", desc=name, file=sys.stderr, delay=0.5, disable=None) as bar:
-        return run(bar.update)
+
+        def show(n: int, total: int) -> None:
+            bar.total = total
+            bar.update(n)
+
+        return run(show)
 
 
 def _summarize(n_in: int, n_out: int, data: bytes, seconds: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 
-def chunks(n_tokens: int, n_chunks: int) -> list[slice]:
+def chunk_spans(n_tokens: int, n_chunks: int) -> list[slice]:
     """Cut a text into chunks whose lengths differ by one token at most."""
     return [slice(i * n_tokens // n_chunks, (i + 1) * n_tokens // n_chunks) for i in range(n_chunks)]
 

@@ -1,11 +1,10 @@
 """Compression end to end: what goes in comes out, and nothing else does."""
 
 import pytest
-from folders import reciter, text_config, write_text_model
+from folders import text_config, write_text_model
 from models import random_params
 
 import nbgpt
-from nbgpt.compression import compress, decompress
 
 
 @pytest.fixture(scope="module")
