@@ -1,33 +1,35 @@
-"""`compress` and `decompress`: files made small by the model's knowledge of their language."""
+"""`compress` and `decompress`: files made small by what the model knows of their language."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from .parser import add, add_model, load_model
 from .terminal import note
 
 if TYPE_CHECKING:
-    from .parser import Commands
+    from .parser import Commands, Parser
 
 SUFFIX = ".nbgpt"
 
 
 def define_compress(commands: Commands) -> None:
     """Add the subcommand."""
-    command = add(commands, "compress", "make a file small without loss; text of the model's language best", _compress)
+    command = add(commands, "compress", "make a file smaller without loss, text of the model's kind most", _compress)
     command.add_argument("file", help="any file; - is standard input")
     _add_output(command, f"FILE{SUFFIX}")
     command.add_argument(
         "--chunk-size",
         metavar="N",
         type=int,
-        help="tokens of a chunk; small ones decompress faster, side by side, and take more bytes; default: 4096",
+        help="tokens that are decompressed in turn, beside other chunks; the fewer, the faster and the larger; "
+        "default: 2048",
     )
     add_model(command)
 
@@ -41,47 +43,42 @@ def define_decompress(commands: Commands) -> None:
     add_model(command)
 
 
-def _add_output(command: argparse.ArgumentParser, default: str) -> None:
-    command.add_argument(
-        "-o", "--output", help=f"- is standard output; default: {default}, or - if standard input is read"
-    )
+def _add_output(command: Parser, default: str) -> None:
+    text = f"an older one is replaced, - is standard output; default: {default}; for standard input -"
+    command.add_argument("-o", "--output", metavar="FILE", help=text)
 
 
 def _compress(options: argparse.Namespace) -> None:
     from ..compression.codec import CHUNK_SIZE, compress
 
-    output = options.output or ("-" if options.file == "-" else options.file + SUFFIX)
     data = _read(options.file)
-    model = load_model(options)
-    size = CHUNK_SIZE if options.chunk_size is None else options.chunk_size
-    started = time.perf_counter()
-    packed = _with_bar(
-        "compress", lambda show: compress(model.engine, model.tokenizer, data, chunk_size=size, progress=show)
-    )
-    _write(output, packed)
-    _summarize(len(data), len(packed), data, time.perf_counter() - started)
+    with _create(options.output or ("-" if options.file == "-" else options.file + SUFFIX)) as output:
+        model, started = load_model(options), time.perf_counter()
+        size = CHUNK_SIZE if options.chunk_size is None else options.chunk_size
+        with _progress("compress") as progress:
+            packed = compress(model.engine, model.tokenizer, data, chunk_size=size, progress=progress)
+        output.write(packed)
+    _summarize(len(data), len(packed), len(data), started)
 
 
 def _decompress(options: argparse.Namespace) -> None:
     from ..compression.codec import decompress
     from ..compression.container import Container
 
-    output = options.output or _output_of(options.file)
     packed = _read(options.file)
     Container.from_bytes(packed)  # a damaged file is refused before a model is loaded
-    model = load_model(options)
-    started = time.perf_counter()
-    data = _with_bar(
-        "decompress", lambda show: decompress(model.engine, model.tokenizer, packed, chunk=options.chunk, progress=show)
-    )
-    _write(output, data)
-    _summarize(len(packed), len(data), data, time.perf_counter() - started)
+    with _create(options.output or _output_of(options.file)) as output:
+        model, started = load_model(options), time.perf_counter()
+        with _progress("decompress") as progress:
+            data = decompress(model.engine, model.tokenizer, packed, chunk=options.chunk, progress=progress)
+        output.write(data)
+    _summarize(len(packed), len(data), len(data), started)
 
 
 def _output_of(file: str) -> str:
     """Where a decompressed file goes if nothing is said."""
     if file != "-" and not (file.endswith(SUFFIX) and Path(file).name != SUFFIX):
-        raise ValueError(f"{file} does not end in {SUFFIX}: say where to write, with -o")
+        raise ValueError(f"the name {file!r} does not end in {SUFFIX}: say with -o where to write")
     return file.removesuffix(SUFFIX)
 
 
@@ -91,24 +88,26 @@ def _read(file: str) -> bytes:
     return sys.stdin.buffer.read() if sys.stdin else b""
 
 
-def _write(output: str, data: bytes) -> None:
-    """Write the whole file or none."""
+@contextmanager
+def _create(output: str) -> Iterator[BinaryIO]:
+    """A file that takes its name when it is whole, or standard output."""
     from ..paths import whole_file
 
     if output != "-":
         with whole_file(Path(output)) as file:
-            file.write(data)
+            yield file
         return
     try:
-        sys.stdout.buffer.write(data)
+        yield sys.stdout.buffer
         sys.stdout.flush()
     except OSError as error:
-        error.filename = "standard output"
+        error.filename = error.filename or "standard output"
         raise
 
 
-def _with_bar(name: str, run: Callable[[Callable[[int, int], object]], bytes]) -> bytes:
-    """What `run` returns; it is given what shows progress: how many more tokens are done, and how many there are."""
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar -> what shows how many more tokens are done, of how many."""
     from tqdm import tqdm
 
     with tqdm(unit="token", desc=name, file=sys.stderr, delay=0.5, disable=None) as bar:
@@ -117,9 +116,11 @@ def _with_bar(name: str, run: Callable[[Callable[[int, int], object]], bytes]) -
             bar.total = total
             bar.update(n)
 
-        return run(show)
+        yield show
 
 
-def _summarize(n_in: int, n_out: int, data: bytes, seconds: float) -> None:
-    bits = 8 * min(n_in, n_out) / max(1, len(data))
-    note(f"{n_in} bytes in, {n_out} out, {bits:.3f} bits a byte, {seconds:.1f} s")
+def _summarize(n_in: int, n_out: int, n_data: int, started: float) -> None:
+    """Say what was done. Bits a byte are those of the compressed file for each byte of what it holds, n_data."""
+    n_packed = n_in + n_out - n_data
+    seconds = time.perf_counter() - started
+    note(f"{n_in} bytes in, {n_out} out, {8 * n_packed / max(1, n_data):.3f} bits a byte, {seconds:.1f} s")

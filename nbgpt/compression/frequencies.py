@@ -14,7 +14,7 @@ import numpy as np
 
 STEPS = 128
 """Steps of the table in a nat. Rounding to them costs about 1 / (24 STEPS^2) nats a token, 2.5e-6."""
-BITS = 28
+BITS = 30
 """The likeliest token has frequency 2^BITS, one that is BITS bits or more less likely has frequency 1."""
 
 
