@@ -116,7 +116,9 @@ def decompress(
     n_chunks, spans = len(container.chunks), container.spans
     check("batch_size", batch_size, Integral, lambda n: 1 <= n <= MAX_LOGIT_ROWS, f"from 1 to {MAX_LOGIT_ROWS}")
     if chunk is not None:
-        check("chunk", chunk, Integral, lambda i: 0 <= i < n_chunks, f"below {n_chunks}, the number of chunks")
+        check(
+            "chunk", chunk, Integral, lambda i: 0 <= i < n_chunks, f"from 0 on, below {n_chunks}, the number of chunks"
+        )
     numbers = range(n_chunks) if chunk is None else [chunk]
     total = sum(spans[i].stop - spans[i].start for i in numbers)
     size = min(batch_size, max(1, engine.cache.n_pages // -(-container.window // PAGE)))

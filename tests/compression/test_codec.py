@@ -100,15 +100,16 @@ def test_one_chunk_can_be_read_alone(model, packed):
     assert n_chunks > 3
     assert b"".join(parts) == LONG
     for i in (-1, n_chunks, 1.5):
-        with pytest.raises(ValueError, match=f"chunk is {i}; it must be a whole number from 0 to {n_chunks - 1}"):
+        with pytest.raises(ValueError, match=f"chunk is {i}; it must be a whole number from 0 on, below {n_chunks}"):
             decompress(model.engine, model.tokenizer, packed, chunk=i)
 
 
-@pytest.mark.parametrize("name", ["window", "overlap", "chunk_size"])
-@pytest.mark.parametrize("value", [-1, N_CTX + 1, 2.0])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name in ("window", "overlap", "chunk_size") for value in (-1, 2.0)]
+    + [("window", 0), ("window", N_CTX + 1), ("overlap", N_CTX), ("chunk_size", 0)],
+)
 def test_sizes_out_of_range(model, name, value):
-    if (name, value) == ("chunk_size", N_CTX + 1):
-        pytest.skip("a chunk may be longer than the context")
     with pytest.raises(ValueError, match=f"{name} is {value}; it must be a whole number from"):
         compress(model.engine, model.tokenizer, b"a", **{name: value})
 
@@ -198,4 +199,4 @@ def test_the_bytes_stay_what_they_are():
     with nbgpt.load() as model:
         packed = model.compress(text)
         assert model.decompress(packed) == text
-    assert sha256(packed).hexdigest() == "?"
+    assert sha256(packed).hexdigest() == "d70673ae34432ab4f6484d99a94184bc276687287235b0957d3ceb8470253aaf"
