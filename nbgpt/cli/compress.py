@@ -29,7 +29,7 @@ def define_compress(commands: Commands) -> None:
         metavar="N",
         type=int,
         help="tokens that are decompressed in turn, beside other chunks; the fewer, the faster and the larger; "
-        "default: 2048",
+        "default: 4096",
     )
     add_model(command)
 

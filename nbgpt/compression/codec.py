@@ -31,7 +31,7 @@ from .container import Chunk, Container
 from .frequencies import frequencies
 from .windows import chunk_spans, windows
 
-CHUNK_SIZE = 2048
+CHUNK_SIZE = 4096
 """Tokens of a chunk. Each begins without a context, which takes bytes; and chunks are decompressed side by side."""
 MAX_BATCH = 32
 """Chunks that are decompressed side by side, if the KV cache can hold them."""

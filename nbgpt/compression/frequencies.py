@@ -45,5 +45,5 @@ def frequencies(logits: np.ndarray) -> np.ndarray:
         steps = top - logits
         steps *= np.float32(STEPS)
     np.minimum(steps, np.float32(len(table) - 1), out=steps)
-    counts: np.ndarray = table[np.rint(steps, out=steps).astype(np.int16)]
+    counts: np.ndarray = table.take(np.rint(steps, out=steps).astype(np.int16), mode="clip")
     return counts
