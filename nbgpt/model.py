@@ -261,6 +261,18 @@ class Model:
         finish_reason = "length" if len(found) == max_tokens else "stop"
         return Continuation(self.tokenizer.decode_after(ids, found), found, None, finish_reason)
 
+    def compress(self, data: bytes) -> bytes:
+        """Compress bytes without loss, text best; `decompress` of the same model returns them: see `codec.compress`."""
+        from .compression import compress
+
+        return compress(self.engine, self.tokenizer, data)
+
+    def decompress(self, packed: bytes) -> bytes:
+        """The bytes that `compress` was given: see `codec.decompress`."""
+        from .compression import decompress
+
+        return decompress(self.engine, self.tokenizer, packed)
+
     def session(self) -> Session:
         """A session: each of its texts reads only what follows the common beginning with the last one."""
         from .text.session import Session

@@ -365,6 +365,7 @@ def test_a_warm_generate_loads_only_what_it_needs(recital):
         "numba",
         "tqdm",
         "huggingface_hub",
+        "nbgpt.compression",
         "nbgpt.conversion.hub",
         "nbgpt.conversion.convert",
         "nbgpt.weights.quantize",

@@ -11,6 +11,7 @@ from .bench import define_bench
 from .chat import define_chat
 from .classify import define_classify
 from .completion import define_completion
+from .compress import define_compress, define_decompress
 from .convert import define_convert
 from .download import define_download
 from .embed import define_embed
@@ -63,6 +64,8 @@ def _new_parser() -> Parser:
         define_rank,
         define_fewshot,
         define_score,
+        define_compress,
+        define_decompress,
         define_serve,
         define_embed,
         define_classify,

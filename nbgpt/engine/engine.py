@@ -215,10 +215,11 @@ class Engine(Turns):
         sequence = Sequence()
         for start in range(0, len(ids), MAX_LOGIT_ROWS):
             part = ids[start : start + MAX_LOGIT_ROWS]
-            yield self._logits(part, [sequence] * len(part))
+            yield self.logits_after(part, [sequence] * len(part))
 
     @takes_turns
-    def _logits(self, ids: Ids[int], sequences: list[Sequence]) -> np.ndarray:
+    def logits_after(self, ids: Ids[int], sequences: list[Sequence]) -> np.ndarray:
+        """Append each row's id to its sequence, up to MAX_LOGIT_ROWS rows -> logits float32 [n, n_vocab], a copy."""
         logits: np.ndarray = self.runner.forward(ids, sequences, range(len(ids))).copy()
         return logits
 

@@ -105,7 +105,7 @@ class Session:
         ids = np.array(kept, np.int32)
         metadata = {
             "format": _FORMAT,
-            "model": _describe(engine),
+            "model": describe(engine),
             "fingerprint": fingerprint(engine),
             "sha256": _checksum(ids, pages),
         }
@@ -147,7 +147,8 @@ def fingerprint(engine: Engine) -> str:
     return weights.fingerprint(engine.weights, cache=[_kind(engine), PAGE, engine.cache.page_size])
 
 
-def _describe(engine: Engine) -> str:
+def describe(engine: Engine) -> str:
+    """The model for messages: its name, and the types of its weights and of its cache."""
     return f"{engine.weights.name} {engine.weights.dtype}, cache {engine.cache.dtype}"
 
 
@@ -169,7 +170,7 @@ def _read(path: Path, engine: Engine) -> tuple[list[int], np.ndarray]:
     if metadata.get("fingerprint") != fingerprint(engine):
         saved = metadata.get("model", "another one")
         raise ValueError(
-            f"{path} is a session of {saved}, and this model is {_describe(engine)}: load that model for it"
+            f"{path} is a session of {saved}, and this model is {describe(engine)}: load that model for it"
         )
     cache, config = engine.cache, engine.config
     ids_at, pages_at = (entries.get(name, Entry("", (0,), 0, 0)) for name in ("ids", "pages"))

@@ -1,0 +1,126 @@
+"""`compress` and `decompress`: files made small by what the model knows of their language."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from .parser import add, add_model, load_model
+from .terminal import note
+
+if TYPE_CHECKING:
+    from .parser import Commands, Parser
+
+SUFFIX = ".nbgpt"
+
+
+def define_compress(commands: Commands) -> None:
+    """Add the subcommand."""
+    command = add(commands, "compress", "make a file smaller without loss, text of the model's kind most", _compress)
+    command.add_argument("file", help="any file; - is standard input")
+    _add_output(command, f"FILE{SUFFIX}")
+    command.add_argument(
+        "--chunk-size",
+        metavar="N",
+        type=int,
+        help="tokens that are decompressed in turn, beside other chunks; the fewer, the faster and the larger; "
+        "default: 4096",
+    )
+    add_model(command)
+
+
+def define_decompress(commands: Commands) -> None:
+    """Add the subcommand."""
+    command = add(commands, "decompress", "give back the file that `compress` has read", _decompress)
+    command.add_argument("file", help="a file that `compress` has written; - is standard input")
+    _add_output(command, f"FILE without {SUFFIX}")
+    command.add_argument("--chunk", metavar="I", type=int, help="this chunk alone, counted from 0; default: all")
+    add_model(command)
+
+
+def _add_output(command: Parser, default: str) -> None:
+    text = f"an older one is replaced, - is standard output; default: {default}; for standard input -"
+    command.add_argument("-o", "--output", metavar="FILE", help=text)
+
+
+def _compress(options: argparse.Namespace) -> None:
+    from ..compression.codec import CHUNK_SIZE, compress
+
+    data = _read(options.file)
+    with _create(options.output or ("-" if options.file == "-" else options.file + SUFFIX)) as output:
+        model, started = load_model(options), time.perf_counter()
+        size = CHUNK_SIZE if options.chunk_size is None else options.chunk_size
+        with _progress("compress") as progress:
+            packed = compress(model.engine, model.tokenizer, data, chunk_size=size, progress=progress)
+        output.write(packed)
+    _summarize(len(data), len(packed), len(data), started)
+
+
+def _decompress(options: argparse.Namespace) -> None:
+    from ..compression.codec import decompress
+    from ..compression.container import Container
+
+    packed = _read(options.file)
+    Container.from_bytes(packed)  # a damaged file is refused before a model is loaded
+    with _create(options.output or _output_of(options.file)) as output:
+        model, started = load_model(options), time.perf_counter()
+        with _progress("decompress") as progress:
+            data = decompress(model.engine, model.tokenizer, packed, chunk=options.chunk, progress=progress)
+        output.write(data)
+    _summarize(len(packed), len(data), len(data), started)
+
+
+def _output_of(file: str) -> str:
+    """Where a decompressed file goes if nothing is said."""
+    if file != "-" and not (file.endswith(SUFFIX) and Path(file).name != SUFFIX):
+        raise ValueError(f"the name {file!r} does not end in {SUFFIX}: say with -o where to write")
+    return file.removesuffix(SUFFIX)
+
+
+def _read(file: str) -> bytes:
+    if file != "-":
+        return Path(file).read_bytes()
+    return sys.stdin.buffer.read() if sys.stdin else b""
+
+
+@contextmanager
+def _create(output: str) -> Iterator[BinaryIO]:
+    """A file that takes its name when it is whole, or standard output."""
+    from ..paths import whole_file
+
+    if output != "-":
+        with whole_file(Path(output)) as file:
+            yield file
+        return
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.flush()
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar -> what shows how many more tokens are done, of how many."""
+    from tqdm import tqdm
+
+    with tqdm(unit="token", desc=name, file=sys.stderr, delay=0.5, disable=None) as bar:
+
+        def show(n: int, total: int) -> None:
+            bar.total = total
+            bar.update(n)
+
+        yield show
+
+
+def _summarize(n_in: int, n_out: int, n_data: int, started: float) -> None:
+    """Say what was done. Bits a byte are those of the compressed file for each byte of what it holds, n_data."""
+    n_packed = n_in + n_out - n_data
+    seconds = time.perf_counter() - started
+    note(f"{n_in} bytes in, {n_out} out, {8 * n_packed / max(1, n_data):.3f} bits a byte, {seconds:.1f} s")
