@@ -6,8 +6,9 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from .lines import add_errors, answered
 from .parser import add, add_bos, add_loading, load_model
-from .terminal import line_batches, printable, write
+from .terminal import printable, write
 
 if TYPE_CHECKING:
     from ..tasks.classification import Classification
@@ -20,15 +21,15 @@ def define_classify(commands: Commands) -> None:
     command.add_argument("model", help="a classifier's name or file: see train-classifier; or a fine-tune with a head")
     command.add_argument("file", nargs="?", default="-", help="the text, UTF-8; default: standard input")
     add_loading(command)
+    add_errors(command)
     add_bos(command, "begin each line with <|endoftext|>; default: as the model's file says")
     command.add_argument("--json", action="store_true", help="an object a line, with the probability of every label")
 
 
 def _classify(options: argparse.Namespace) -> None:
     model = load_model(options)
-    for lines in line_batches(options.file):
-        for line, found in zip(lines, model.classify(lines, bos=options.bos), strict=True):
-            write(_as_json(line, found) if options.json else _as_line(line, found, model.config.multi_label))
+    for line, found in answered(options, lambda lines: model.classify(lines, bos=options.bos)):
+        write(_as_json(line, found) if options.json else _as_line(line, found, model.config.multi_label))
 
 
 def _as_line(line: str, found: Classification, multi_label: bool) -> str:

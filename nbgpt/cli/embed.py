@@ -6,10 +6,13 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from .lines import add_errors, answered
 from .parser import add, add_lines, load_model
-from .terminal import line_batches, write
+from .terminal import write
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .parser import Commands
 
 
@@ -17,6 +20,7 @@ def define_embed(commands: Commands) -> None:
     """Add the subcommand."""
     command = add(commands, "embed", "a vector for each line of a text, as an object of JSON a line", _embed)
     add_lines(command)
+    add_errors(command)
     command.add_argument(
         "--pooling", choices=("mean", "last"), default="mean", help="of the tokens' vectors; default: %(default)s"
     )
@@ -27,8 +31,10 @@ def define_embed(commands: Commands) -> None:
 
 def _embed(options: argparse.Namespace) -> None:
     model = load_model(options)
-    for lines in line_batches(options.file):
-        vectors = model.embed(lines, options.pooling, normalize=options.normalize, bos=options.bos)
-        for line, vector in zip(lines, vectors, strict=True):
-            numbers = [float(f"{number:.9g}") for number in vector]  # 9 digits are enough for any float32
-            write(json.dumps({"text": line, "embedding": numbers}, ensure_ascii=False) + "\n")
+
+    def embed(lines: list[str]) -> np.ndarray:
+        return model.embed(lines, options.pooling, normalize=options.normalize, bos=options.bos)
+
+    for line, vector in answered(options, embed):
+        numbers = [float(f"{number:.9g}") for number in vector]  # 9 digits are enough for any float32
+        write(json.dumps({"text": line, "embedding": numbers}, ensure_ascii=False) + "\n")

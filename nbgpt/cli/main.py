@@ -21,6 +21,7 @@ from .fewshot import define_fewshot
 from .generate import define_generate
 from .info import define_info
 from .invocation import as_called, command, with_flags
+from .lines import LinesSkippedError
 from .parser import Parser
 from .repl import define_repl
 from .score import define_score
@@ -37,7 +38,8 @@ examples:
   python -m nbgpt download gpt2 && python -m nbgpt generate --model gpt2 "Alan Turing"
 
 exit codes:
-  0 done; 1 a file, a package or the machine failed; 2 wrong usage; 130 interrupted; 141 the reader closed the pipe
+  0 done; 1 a file, a package or the machine failed; 2 wrong usage; 3 done but for lines that are named;
+  130 interrupted; 141 the reader closed the pipe
 """
 
 
@@ -95,6 +97,8 @@ def _explain(error: BaseException) -> tuple[int, str]:
         return 1, str(error) or type(error).__name__
     if isinstance(error, MemoryError):
         return 1, f"out of memory: {error}; take a smaller model or another --dtype"
+    if isinstance(error, LinesSkippedError):
+        return 3, str(error)
     if isinstance(error, ValueError):
         return 2, with_flags(str(error))
     raise error
@@ -107,8 +111,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: of the command line; None: the process's own.
 
     Returns:
-        The exit code: 0 done; 1 a file, a package or the machine failed; 2 wrong usage; 130 interrupted (Ctrl-C);
-        141 the reader closed the pipe.
+        The exit code: 0 done; 1 a file, a package or the machine failed; 2 wrong usage; 3 done but for lines that
+        are named; 130 interrupted (Ctrl-C); 141 the reader closed the pipe.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")

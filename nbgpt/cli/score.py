@@ -6,8 +6,9 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from .lines import add_errors, answered
 from .parser import add, add_lines, load_model
-from .terminal import line_batches, write
+from .terminal import write
 
 if TYPE_CHECKING:
     from ..tasks.scoring import Score
@@ -18,14 +19,14 @@ def define_score(commands: Commands) -> None:
     """Add the subcommand."""
     command = add(commands, "score", "log-probability of each line of a text: in all, a token, and the line", _score)
     add_lines(command)
+    add_errors(command)
     command.add_argument("--json", action="store_true", help="an object a line, with each token's log-probability")
 
 
 def _score(options: argparse.Namespace) -> None:
     model = load_model(options)
-    for lines in line_batches(options.file):
-        for line, score in zip(lines, model.score_batch(lines, bos=options.bos), strict=True):
-            write(_as_json(line, score) if options.json else f"{score.total:.4f}\t{score.mean:.4f}\t{line}\n")
+    for line, score in answered(options, lambda lines: model.score_batch(lines, bos=options.bos)):
+        write(_as_json(line, score) if options.json else f"{score.total:.4f}\t{score.mean:.4f}\t{line}\n")
 
 
 def _as_json(line: str, score: Score) -> str:
