@@ -38,13 +38,13 @@ def define_decompress(commands: Commands) -> None:
     """Add the subcommand."""
     command = add(commands, "decompress", "give back the file that `compress` has read", _decompress)
     command.add_argument("file", help="a file that `compress` has written; - is standard input")
-    _add_output(command, f"FILE without {SUFFIX}")
+    _add_output(command, f"FILE without {SUFFIX}, - for a chunk")
     command.add_argument("--chunk", metavar="I", type=int, help="this chunk alone, counted from 0; default: all")
     add_model(command)
 
 
 def _add_output(command: Parser, default: str) -> None:
-    text = f"an older one is replaced, - is standard output; default: {default}; for standard input -"
+    text = f"an older one is replaced, - is standard output; default: {default}, and - for standard input"
     command.add_argument("-o", "--output", metavar="FILE", help=text)
 
 
@@ -58,7 +58,7 @@ def _compress(options: argparse.Namespace) -> None:
         with _progress("compress") as progress:
             packed = compress(model.engine, model.tokenizer, data, chunk_size=size, progress=progress)
         output.write(packed)
-    _summarize(len(data), len(packed), len(data), started)
+    _summarize(len(data), len(packed), 8 * len(packed) / max(1, len(data)), started)
 
 
 def _decompress(options: argparse.Namespace) -> None:
@@ -66,13 +66,13 @@ def _decompress(options: argparse.Namespace) -> None:
     from ..compression.container import Container
 
     packed = _read(options.file)
-    Container.from_bytes(packed)  # a damaged file is refused before a model is loaded
-    with _create(options.output or _output_of(options.file)) as output:
+    container = Container.from_bytes(packed)  # a damaged file is refused before a model is loaded
+    with _create(options.output or ("-" if options.chunk is not None else _output_of(options.file))) as output:
         model, started = load_model(options), time.perf_counter()
         with _progress("decompress") as progress:
             data = decompress(model.engine, model.tokenizer, packed, chunk=options.chunk, progress=progress)
         output.write(data)
-    _summarize(len(packed), len(data), len(data), started)
+    _summarize(len(packed), len(data), 8 * len(packed) / max(1, container.n_bytes), started)
 
 
 def _output_of(file: str) -> str:
@@ -119,8 +119,6 @@ def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
         yield show
 
 
-def _summarize(n_in: int, n_out: int, n_data: int, started: float) -> None:
-    """Say what was done. Bits a byte are those of the compressed file for each byte of what it holds, n_data."""
-    n_packed = n_in + n_out - n_data
+def _summarize(n_in: int, n_out: int, bits: float, started: float) -> None:
     seconds = time.perf_counter() - started
-    note(f"{n_in} bytes in, {n_out} out, {8 * n_packed / max(1, n_data):.3f} bits a byte, {seconds:.1f} s")
+    note(f"{n_in} bytes in, {n_out} out, {bits:.3f} bits a byte, {seconds:.1f} s")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from collections.abc import Sequence as Ids
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from numbers import Integral
 
@@ -64,8 +64,9 @@ def compress(
         The compressed file.
 
     Raises:
-        ValueError: a size is out of range, or a byte has no token.
+        ValueError: data is not bytes, a size is out of range, or a byte has no token.
     """
+    check("data", data, (bytes, bytearray), allowed="bytes; encode a text first")
     n_ctx = engine.config.n_ctx
     window = n_ctx if window is None else window
     check("window", window, Integral, lambda n: 1 <= n <= n_ctx, f"from 1 to {n_ctx}, the context of this model")
@@ -76,10 +77,10 @@ def compress(
     parts = []
     for span in chunk_spans(len(ids), -(-len(ids) // chunk_size)):
         encoder, part = Encoder(), ids[span]
-        predictions = _predictions(engine, [_begin(tokenizer), *part], window, overlap)
-        for token, logits in zip(part, predictions, strict=True):
-            encoder.push(*_share(frequencies(logits), token))
-            progress(1, len(ids))
+        with closing(_predictions(engine, [_begin(tokenizer), *part], window, overlap)) as predictions:
+            for token, logits in zip(part, predictions, strict=True):
+                encoder.push(*_share(frequencies(logits), token))
+                progress(1, len(ids))
         parts.append(Chunk(encoder.finish(), zlib.crc32(tokenizer.decode_bytes(part))))
     identity = _identity(engine, tokenizer)
     return Container(describe(engine), identity, window, overlap, len(data), len(ids), parts).to_bytes()
@@ -111,6 +112,7 @@ def decompress(
         FormatError: the file is damaged, or this CPU computes other bits than the one that compressed it.
         ValueError: another model compressed the file, or chunk or batch_size is out of range.
     """
+    check("packed", packed, (bytes, bytearray), allowed="the bytes of a compressed file")
     container = Container.from_bytes(packed)
     _check_model(engine, tokenizer, container)
     n_chunks, spans = len(container.chunks), container.spans
@@ -145,7 +147,7 @@ def _check_model(engine: Engine, tokenizer: Tokenizer, container: Container) -> 
 # --- Compressing: a chunk at a time, many rows in a pass --------------------------------------------------------------
 
 
-def _predictions(engine: Engine, rows: list[int], window: int, overlap: int) -> Iterator[np.ndarray]:
+def _predictions(engine: Engine, rows: list[int], window: int, overlap: int) -> Generator[np.ndarray]:
     """Logits float32 [n_vocab] after each row of a chunk but the last, which predicts nothing of it."""
     sequence = Sequence()
     try:
@@ -228,8 +230,8 @@ def _checked(tokenizer: Tokenizer, ids: list[int], chunk: Chunk, number: int) ->
         if zlib.crc32(data) == chunk.crc:
             return data
     raise FormatError(
-        f"chunk {number} decodes to other bytes than were compressed: this CPU's kernels give the model other bits "
-        "than those that compressed it; both CPUs need fused multiply-add (FMA), see docs/compression.md"
+        f"chunk {number} decodes to other bytes than were compressed: this CPU or nbgpt computes other logits than "
+        "the compressor's; use the same version, on CPUs that have fused multiply-add (FMA)"
     )
 
 

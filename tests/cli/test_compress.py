@@ -77,6 +77,18 @@ def test_chunks(run, plain, packed, tmp_path):
     assert b"".join(parts) == DATA
 
 
+def test_a_chunk_goes_to_standard_output(run, plain, file):
+    """And not to the place of the whole file."""
+    file.write_bytes(b"it was a dark and stormy night. " * 3)
+    run("compress", file, "--model", plain, "--chunk-size", 20)
+    packed, whole = file.with_name(file.name + SUFFIX), file.read_text()
+    code, out, err = run("decompress", packed, "--chunk", 1, "--model", plain)
+    assert (code, file.read_text()) == (0, whole)
+    assert 0 < len(out) < len(whole)
+    assert out in whole
+    assert f"{8 * packed.stat().st_size / len(whole):.3f} bits a byte" in err
+
+
 def test_the_empty_file(run, plain, tmp_path):
     path = tmp_path / "empty"
     path.write_bytes(b"")

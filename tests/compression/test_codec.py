@@ -114,6 +114,13 @@ def test_sizes_out_of_range(model, name, value):
         compress(model.engine, model.tokenizer, b"a", **{name: value})
 
 
+def test_text_is_no_bytes(model):
+    with pytest.raises(ValueError, match="data is 'a'; it must be bytes; encode a text first"):
+        model.compress("a")
+    with pytest.raises(ValueError, match="packed is None; it must be the bytes of a compressed file"):
+        model.decompress(None)
+
+
 def test_progress_ends_at_the_number_of_tokens(model, packed):
     calls = []
     decompress(model.engine, model.tokenizer, packed, progress=lambda n, total: calls.append((n, total)))
