@@ -44,20 +44,24 @@ def define_decompress(commands: Commands) -> None:
 
 
 def _add_output(command: Parser, default: str) -> None:
-    text = f"an older one is replaced, - is standard output; default: {default}, and - for standard input"
+    text = f"- is standard output; default: {default}, and - for standard input"
     command.add_argument("-o", "--output", metavar="FILE", help=text)
+    command.add_argument("--force", action="store_true", help="replace the file if there is one of this name")
 
 
 def _compress(options: argparse.Namespace) -> None:
     from ..compression.codec import CHUNK_SIZE, compress
 
+    output = options.output or ("-" if options.file == "-" else options.file + SUFFIX)
+    if output == "-" and sys.stdout is not None and sys.stdout.isatty():
+        raise ValueError("standard output is a terminal, which cannot show a compressed file: give a name with -o")
     data = _read(options.file)
-    with _create(options.output or ("-" if options.file == "-" else options.file + SUFFIX)) as output:
+    with _create(output, options.force) as file:
         model, started = load_model(options), time.perf_counter()
         size = CHUNK_SIZE if options.chunk_size is None else options.chunk_size
         with _progress("compress") as progress:
             packed = compress(model.engine, model.tokenizer, data, chunk_size=size, progress=progress)
-        output.write(packed)
+        file.write(packed)
     _summarize(len(data), len(packed), 8 * len(packed) / max(1, len(data)), started)
 
 
@@ -67,7 +71,8 @@ def _decompress(options: argparse.Namespace) -> None:
 
     packed = _read(options.file)
     container = Container.from_bytes(packed)  # a damaged file is refused before a model is loaded
-    with _create(options.output or ("-" if options.chunk is not None else _output_of(options.file))) as output:
+    name = options.output or ("-" if options.chunk is not None else _output_of(options.file))
+    with _create(name, options.force) as output:
         model, started = load_model(options), time.perf_counter()
         with _progress("decompress") as progress:
             data = decompress(model.engine, model.tokenizer, packed, chunk=options.chunk, progress=progress)
@@ -89,11 +94,13 @@ def _read(file: str) -> bytes:
 
 
 @contextmanager
-def _create(output: str) -> Iterator[BinaryIO]:
-    """A file that takes its name when it is whole, or standard output."""
+def _create(output: str, is_forced: bool) -> Iterator[BinaryIO]:
+    """A file that takes its name when it is whole, or standard output. Raises ValueError rather than replace a file."""
     from ..paths import whole_file
 
     if output != "-":
+        if Path(output).is_file() and not is_forced:
+            raise ValueError(f"{output} is there already: give another name with -o, or --force")
         with whole_file(Path(output)) as file:
             yield file
         return

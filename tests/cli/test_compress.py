@@ -49,6 +49,16 @@ def test_a_file_and_back(run, plain, file, packed):
     assert re.fullmatch(SUMMARY.format(packed.stat().st_size, len(DATA)), err)
 
 
+def test_a_file_that_is_there_is_kept(run, fails, plain, file, packed):
+    before, later = packed.read_bytes(), b"later"
+    file.write_bytes(later)
+    assert "is there already: give another name with -o, or --force" in fails("decompress", packed, "--model", plain)[1]
+    assert "is there already" in fails("compress", file, "--model", plain)[1]
+    assert (file.read_bytes(), packed.read_bytes()) == (later, before)
+    assert run("decompress", packed, "--model", plain, "--force")[0] == 0
+    assert file.read_bytes() == DATA
+
+
 def test_bits_a_byte_are_those_of_the_compressed_file(run, plain, packed, tmp_path):
     _, _, err = run("decompress", packed, "-o", tmp_path / "out", "--model", plain)
     assert f"{8 * packed.stat().st_size / len(DATA):.3f} bits a byte" in err
@@ -71,7 +81,7 @@ def test_compressed_to_standard_output(plain, file, packed, monkeypatch):
 def test_chunks(run, plain, packed, tmp_path):
     part, parts = tmp_path / "part", []
     for i in range(len(Container.from_bytes(packed.read_bytes()).chunks)):
-        assert run("decompress", packed, "--chunk", i, "-o", part, "--model", plain)[0] == 0
+        assert run("decompress", packed, "--chunk", i, "-o", part, "--force", "--model", plain)[0] == 0
         parts.append(part.read_bytes())
     assert len(parts) > 3
     assert b"".join(parts) == DATA
@@ -133,7 +143,7 @@ def test_what_cannot_be_done(fails, plain, file, packed, tmp_path):
         (["compress", tmp_path], 1, "Is a directory"),
         (["compress", file, "-o", tmp_path], 1, "this is a folder"),
         (["compress", file, "-o", tmp_path / "none" / "file"], 1, "No such file"),
-        (["compress", file, "--chunk-size", 0], 2, "chunk_size is 0"),
+        (["compress", file, "--force", "--chunk-size", 0], 2, "chunk_size is 0"),
         (["decompress", packed, "--chunk", 99], 2, "chunk is 99"),
     ]:
         found, line = fails(*arguments, "--model", plain)
