@@ -320,6 +320,8 @@ def test_the_plugin(model_folder, tasks):
     from nbgpt.plugins.lm_eval import NbgptLM
 
     assert get_model("nbgpt") is NbgptLM
+    project = (Path(paths.__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'entry-points."lm_eval.models"]\nnbgpt = "{NbgptLM.__module__}:{NbgptLM.__name__}"' in project
     results = lm_eval.simple_evaluate(
         model="nbgpt",
         model_args=f"model={model_folder},dtype=float32,threads=1",
