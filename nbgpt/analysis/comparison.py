@@ -17,7 +17,7 @@ from .estimate import Estimate, exp_of, mean_of
 from .perplexity import windows
 
 PERCENTILES = (100, 99.9, 99, 95, 90, 75, 50, 25, 10, 5, 1, 0.1, 0)
-_BLOCK = 16  # rows whose probabilities are in memory together
+_BLOCK = 4  # rows whose probabilities are computed together, in the cache of a core
 _FIELDS = ("nll_a", "nll_b", "divergence", "change", "same_top")
 
 

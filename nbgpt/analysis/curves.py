@@ -14,7 +14,7 @@ from .estimate import Estimate, mean_of
 
 N_BINS = 20
 """Bins of equal width for probabilities."""
-_BLOCK = 16  # rows whose probabilities are in memory together
+_BLOCK = 4  # rows whose probabilities are computed together, in the cache of a core
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,7 @@ def evaluate(
             num_fewshot=num_fewshot,
             limit=limit,
             log_samples=False,
+            torch_random_seed=None,  # nothing here draws from torch
             task_manager=manager,
         )
     except (OSError, ValueError, MemoryError, RuntimeError):

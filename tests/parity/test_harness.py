@@ -1,5 +1,6 @@
 """Against lm-evaluation-harness itself: its `hf` backend on tasks in local files, with the same weights in both."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -68,7 +69,7 @@ def offline(tmp_path_factory):
 def examples():
     """Rows of each task, of sentences that the repository has."""
     words = re.sub(r"[|`#*\s]+", " ", TEXT.read_text(encoding="utf-8")).split()
-    parts = [" ".join(words[start : start + 25]) for start in range(0, 1000, 25)]
+    parts = [" ".join(words[start : start + 25]) for start in range(0, 500, 25)]
     rows = {"last_word": [{"text": part} for part in [*parts, " ".join(words[:700]), " one", "two  spaces  end"]]}
     rng = np.random.default_rng(0)
     rows["choice"] = []
@@ -78,7 +79,7 @@ def examples():
         choices = [*others[: number % 4], right, *others[number % 4 :]]
         rows["choice"].append({"context": context, "choices": choices, "label": number % 4})
     rows["choice"] += [{"context": "a", "choices": ["b", "c", "d", "e"], "label": 1}] * 3  # of one token
-    rows["rolling"] = [{"text": " ".join(words[start : start + 900])} for start in (0, 900)] + [{"text": "short"}]
+    rows["rolling"] = [{"text": " ".join(words[start : start + 600])} for start in (0, 600)] + [{"text": "short"}]
     rows["written"] = [{"text": part} for part in parts[:6]] + [{"text": " ".join(words[:800])}]
     return rows
 
@@ -212,6 +213,12 @@ def test_int8_is_near(story, tasks):
 
 
 @pytest.fixture
+def own_tasks_alone(monkeypatch):
+    """The harness does not list its thousands of tasks, which takes seconds."""
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", functools.partial(TaskManager, include_defaults=False))
+
+
+@pytest.fixture
 def run(capsys):
     def run(*arguments):
         code = main(["eval", "harness", *map(str, arguments)])
@@ -245,6 +252,7 @@ def test_the_command(run, tasks, model_folder, examples, tmp_path):
             assert results["results"]["local_choice"]["acc_stderr,none"] == pytest.approx(ours.standard_error)
 
 
+@pytest.mark.usefixtures("own_tasks_alone")
 def test_json_and_limit(run, tasks, model_folder):
     code, out, _ = run(
         *("--tasks", "local_choice", "--include-path", tasks, "--model", model_folder, "--limit", 3, "--json")
@@ -255,6 +263,7 @@ def test_json_and_limit(run, tasks, model_folder):
     assert "samples" not in results
 
 
+@pytest.mark.usefixtures("own_tasks_alone")
 def test_bad_requests(run, tasks, model_folder):
     options = ("--include-path", tasks, "--model", model_folder)
     code, _, err = run("--tasks", "no_such_task", *options)
@@ -265,6 +274,7 @@ def test_bad_requests(run, tasks, model_folder):
     assert err.endswith(f"nbgpt: {tasks}/nothing: no folder with tasks\n")
 
 
+@pytest.mark.usefixtures("own_tasks_alone")
 @pytest.mark.parametrize(("option", "value"), [("--limit", 0), ("--num-fewshot", -1)])
 def test_numbers_out_of_range(run, tasks, model_folder, option, value):
     code, _, err = run("--tasks", "local_choice", "--include-path", tasks, "--model", model_folder, option, value)
@@ -272,6 +282,7 @@ def test_numbers_out_of_range(run, tasks, model_folder, option, value):
     assert f"{option[2:].replace('-', '_')} is {value}; it must be a whole number from " in err
 
 
+@pytest.mark.usefixtures("own_tasks_alone")
 def test_a_data_set_that_is_not_there(run, tasks, model_folder, tmp_path):
     text = (tasks / "choice.yaml").read_text().replace("choice.jsonl", "nothing.jsonl")
     (tmp_path / "choice.yaml").write_text(text)
@@ -280,6 +291,7 @@ def test_a_data_set_that_is_not_there(run, tasks, model_folder, tmp_path):
     assert re.search(r"nbgpt: [^\n]*nothing.jsonl[^\n]*\n\Z", err)
 
 
+@pytest.mark.usefixtures("own_tasks_alone")
 def test_a_task_that_cannot_be_run(run, tasks, model_folder, tmp_path):
     (tmp_path / "bad.yaml").write_text((tasks / "choice.yaml").read_text().replace("{{label}}", "{{ label"))
     code, _, err = run("--tasks", "local_choice", "--include-path", tmp_path, "--model", model_folder)
@@ -308,6 +320,8 @@ def test_the_plugin(model_folder, tasks):
     from nbgpt.plugins.lm_eval import NbgptLM
 
     assert get_model("nbgpt") is NbgptLM
+    project = (Path(paths.__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'entry-points."lm_eval.models"]\nnbgpt = "{NbgptLM.__module__}:{NbgptLM.__name__}"' in project
     results = lm_eval.simple_evaluate(
         model="nbgpt",
         model_args=f"model={model_folder},dtype=float32,threads=1",
