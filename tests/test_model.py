@@ -365,6 +365,8 @@ def test_a_warm_generate_loads_only_what_it_needs(recital):
         "numba",
         "tqdm",
         "huggingface_hub",
+        "sklearn",
+        "nbgpt.tasks.training.train",
         "nbgpt.conversion.hub",
         "nbgpt.conversion.convert",
         "nbgpt.weights.quantize",
