@@ -56,7 +56,7 @@ def speed(run: Callable[[], object], n_tokens: int) -> Callable[[], float]:
 
 
 def peer(texts: list[list[int]]) -> Callable[[], object]:
-    """Hidden states of the same texts by transformers: sorted by length, padded, in batches of the best of some sizes."""
+    """Hidden states of the same texts by transformers: sorted by length, padded, in batches of the best size."""
     import torch
     import transformers
 

@@ -46,7 +46,8 @@ class ClassifierHead:
         the arrays lie in memory.
         """
         rows = [(self.coefficients * row).sum(axis=1) for row in (features - self.mean) / self.scale]
-        return np.array(rows).reshape(-1, len(self.labels)) + self.intercept
+        products: np.ndarray = np.array(rows).reshape(-1, len(self.labels))
+        return products + self.intercept
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,8 @@ def test_a_classifier_is_found_by_its_name(run, data, random_file, tmp_path):
         in out
     )
     assert all(file.is_file() for file in (path, path.with_suffix(".html"), path.with_suffix(".md")))
-    assert out.startswith("51 texts to train on, 13 to measure with, 2 labels. Logistic regression (C = ")
-    assert [line.split("  ")[0] for line in out.splitlines()[3:6]] == ["this classifier", "TF-IDF", "largest class"]
+    assert out.startswith("51 texts to train on, 13 to measure with, 2 labels.\nLogistic regression (C = ")
+    assert [line.split("  ")[0] for line in out.splitlines()[4:7]] == ["this classifier", "TF-IDF", "largest class"]
     code, out, _ = run("classify", "moods", "--json", stdin=b"3 wolf there\n")
     assert code == 0
     [expected] = nbgpt.load("moods").classify(["3 wolf there"])
@@ -64,7 +64,7 @@ def test_options(run, data, random_file, tmp_path):
     )
     assert code == 0
     assert out.startswith("64 texts to train on, 2 to measure with")
-    assert "the last token's hidden state of random float32 after layer 2 of 2." in out
+    assert "the last token's hidden state, random float32, layer 2 of 2." in out
     assert out.endswith("exported     hf\n")
     model, folder = nbgpt.load("out.safetensors"), nbgpt.load("hf", dtype="float32")
     assert model.weights.bos
