@@ -1,7 +1,7 @@
 """Run the commands of docs/classifier.md and write into it what they print: `python docs/classifier.py`.
 
-It draws its picture too, takes half a minute, and needs `pip install "nbgpt[train]"`. The figures are the same on every machine but for the
-last digits of sums that scikit-learn leaves to BLAS.
+It draws its picture too, takes half a minute, and needs `pip install "nbgpt[train]"`. The figures are the same on every
+machine but for the last digits of sums that scikit-learn leaves to BLAS.
 """
 
 import os

@@ -46,8 +46,8 @@ class ClassifierHead:
         the arrays lie in memory.
         """
         rows = [(self.coefficients * row).sum(axis=1) for row in (features - self.mean) / self.scale]
-        products: np.ndarray = np.array(rows).reshape(-1, len(self.labels))
-        return products + self.intercept
+        logits: np.ndarray = np.array(rows).reshape(-1, len(self.labels)) + self.intercept
+        return logits
 
 
 @dataclass(frozen=True)
