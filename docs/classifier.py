@@ -30,8 +30,10 @@ def picture(page: str) -> str:
     """The curve of accuracy by number of examples as a file of its own, from a report."""
     [svg] = re.findall(r'<svg [^>]*aria-label="accuracy by examples">.*?</svg>', page)
     rules = (ROOT / "nbgpt" / "tasks" / "training" / "report.css").read_text()
-    style = "\n".join(line for line in rules.splitlines() if line.startswith(("svg", ":root", "  ", "}")))
-    style = style.replace(":root", "svg").replace("display: block; max-width: 100%; height: auto; ", "")
+    root, *others = re.findall(r"^(?::root \{.*?^\}|svg[^\n]*)$", rules, re.MULTILINE | re.DOTALL)
+    style = "\n".join([root.replace(":root", "svg"), *others]).replace(
+        "display: block; max-width: 100%; height: auto; ", ""
+    )
     opening, rest = svg.split(">", 1)
     background = '<rect width="100%" height="100%" style="fill: var(--paper)"/>'
     return f'{opening} xmlns="http://www.w3.org/2000/svg"><style>\n{style}\n</style>{background}{rest}\n'

@@ -64,7 +64,7 @@ def test_options(run, data, random_file, tmp_path):
     )
     assert code == 0
     assert out.startswith("64 texts to train on, 2 to measure with")
-    assert "the last token's hidden state, random float32, layer 2 of 2." in out
+    assert "the last hidden state, random float32, layer 2 of 2." in out
     assert out.endswith("exported     hf\n")
     model, folder = nbgpt.load("out.safetensors"), nbgpt.load("hf", dtype="float32")
     assert model.weights.bos

@@ -23,9 +23,9 @@ _ACCURACY = {
 }
 
 _POOLED = {
-    "last": "the last token's hidden state",
-    "mean": "the mean of the tokens' hidden states",
-    "both": "the last token's hidden state and the mean of all tokens'",
+    "last": "the last hidden state",
+    "mean": "the mean of the hidden states",
+    "both": "the last hidden state and the mean of all",
 }
 
 Table = list[Sequence[str]]
