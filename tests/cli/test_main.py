@@ -20,7 +20,9 @@ from nbgpt.engine.request import Request
 from nbgpt.text.stream import Writer
 
 SHARED = {"__init__", "main", "parser", "terminal", "interactive", "search"}
-COMMANDS = sorted(path.stem for path in Path(nbgpt.cli.main.__file__).parent.glob("*.py") if path.stem not in SHARED)
+COMMANDS = sorted(
+    path.stem.replace("_", "-") for path in Path(nbgpt.cli.main.__file__).parent.glob("*.py") if path.stem not in SHARED
+)
 """Every other module of the command line is a subcommand."""
 
 

@@ -111,6 +111,7 @@ def test_what_was_done_to_the_data_is_said(run, data, random_file):
         (("moods.csv", "--layer", "9"), "layer is 9; it must be from 0"),
         (("moods.csv", "--seed", "-1"), "seed is -1; it must be"),
         (("moods.csv", "-o", "story-34m"), "'story-34m' is the name of a model already"),
+        (("moods.csv", "-o", "other.safetensors"), "other.safetensors is no classifier, and would be lost: choose"),
         (("moods.csv", "-o", "a/b"), "output is 'a/b'; it must be a plain name, or a file that ends in .safetensors"),
         (("moods.csv", "-o", "c.safetensors", "--export", "hf"), "cannot export pooling 'both'"),
     ],
@@ -119,6 +120,7 @@ def test_what_cannot_be(fails, data, random_file, arguments, message, tmp_path):
     data()
     data("moods.txt")
     data("one.csv", [(f"text {n}", "calm") for n in range(9)])
+    (tmp_path / "other.safetensors").write_bytes(random_file.read_bytes())
     before = sorted(tmp_path.iterdir())
     code, line = fails("train-classifier", *arguments, "--model", random_file)
     assert code in (1, 2)
