@@ -26,6 +26,7 @@ from typing import get_args
 from engine.joining import joining
 from engine.speculation import speculation
 from figures import Figure, Results, medians, share
+from tasks.features import features
 
 from nbgpt import weights
 from nbgpt.abi.layout import PAGE, padded
@@ -322,7 +323,7 @@ def compiled_for(cpu: str, loaded: Weights) -> ModelRunner:
 
 # --- Results ---------------------------------------------------------------------------------------------------------
 
-_OF_SPEED = (decode, prefill, depth, batch, generate, speculation, joining, busy, threads)
+_OF_SPEED = (decode, prefill, depth, batch, generate, speculation, joining, busy, threads, features)
 _OF_SIZE = (sizes, memory, start, compiling, avx2)
 SECTIONS = {section.__name__: section for section in _OF_SPEED + _OF_SIZE}
 

@@ -8,6 +8,7 @@ import goals
 import pytest
 from analysis import read_limit
 from engine import joining, speculation
+from tasks import features
 
 from nbgpt.analysis import benchmark
 from nbgpt.analysis.roofline import Roofline
@@ -24,7 +25,8 @@ def hasty(monkeypatch):
         monkeypatch.setattr(module, "measure_roofline", lambda engine: Roofline(10.0, 20.0))
     monkeypatch.setattr(speculation, "N_TOKENS", 8)
     monkeypatch.setattr(joining, "N_JOINS", 2)
-    for module in (goals, speculation):
+    monkeypatch.setattr(features, "N_TEXTS", 8)
+    for module in (goals, speculation, features):
         monkeypatch.setattr(module, "medians", lambda runs, rounds: {name: run() for name, run in runs.items()})
 
 

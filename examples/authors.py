@@ -6,6 +6,7 @@
 Quotation marks are taken off, since either book has another kind of them.
 """
 
+import argparse
 import csv
 import lzma
 import re
@@ -28,7 +29,8 @@ def sentences(book: str) -> list[str]:
 
 
 def main() -> None:
-    """Write the rows as CSV to standard output."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     rows = csv.writer(sys.stdout, lineterminator="\n")
     rows.writerow(("text", "label"))
     for author, book in BOOKS.items():

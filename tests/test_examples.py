@@ -1,10 +1,13 @@
 """Each program of examples/ as a user would start it."""
 
+import csv
+import io
 import json
 import os
 import runpy
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -55,6 +58,14 @@ def test_search_finds_the_nearest_line(tmp_path):
     assert len(found) == 3
     assert found[0].endswith(lines[0])
     assert float(found[0].split("\t")[0]) > float(found[1].split("\t")[0])
+
+
+def test_authors_writes_a_table_of_two_labels():
+    rows = list(csv.DictReader(io.StringIO(run("authors.py"))))
+    counts = Counter(row["label"] for row in rows)
+    assert counts == {"Baum": 1965, "Wells": 1721}
+    assert all(len(row["text"].split()) >= 6 for row in rows)
+    assert not [row for row in rows if '"' in row["text"]]
 
 
 def test_batch_goes_on_where_it_was(tmp_path):

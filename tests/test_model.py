@@ -366,6 +366,8 @@ def test_a_warm_generate_loads_only_what_it_needs(recital):
         "tqdm",
         "huggingface_hub",
         "nbgpt.compression",
+        "sklearn",
+        "nbgpt.tasks.training.train",
         "nbgpt.conversion.hub",
         "nbgpt.conversion.convert",
         "nbgpt.weights.quantize",

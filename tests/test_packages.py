@@ -47,6 +47,7 @@ ELSEWHERE = {
     "serve/texts.py": "tests/serve/test_openai.py",
     "serve/tokens.py": "tests/serve/test_openai.py",
     "serve/worker.py": "tests/serve/test_reproducible.py, test_soak.py",
+    "tasks/training/results.py": "a data class: tests/tasks/training/test_train.py",
     "text/completion.py": "data classes: tests/text/test_stream.py",
     "tokenizer/added.py": "tests/test_tokenizer.py, tests/parity/test_vocabularies.py",
     "tokenizer/base.py": "tests/test_tokenizer.py, tests/parity/test_vocabularies.py",
@@ -56,6 +57,7 @@ ELSEWHERE = {
     "tokenizer/stored.py": "tests/test_tokenizer.py, tests/parity/test_vocabularies.py",
     "tokenizer/stream.py": "tests/test_tokenizer.py, tests/parity/test_vocabularies.py",
     "version.py": "a constant",
+    "weights/fingerprint.py": "tests/text/test_session.py, tests/tasks/training/test_classifier.py",
     "weights/text.py": "tests/test_model.py",
 }
 """Module -> where it is tested instead, or why it is not."""

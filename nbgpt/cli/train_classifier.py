@@ -87,6 +87,8 @@ def _output(name: str, weights: Weights) -> Path:
     from ..weights import is_head
 
     if name.endswith(".safetensors"):
+        if Path(name).exists() and not is_head(Path(name)):
+            raise ValueError(f"{name} is no classifier, and would be lost: choose another name with -o")
         return Path(name)
     if "/" in name or "\\" in name or name.startswith("."):
         raise ValueError(f"output is {name!r}; it must be a plain name, or a file that ends in .safetensors")

@@ -271,14 +271,14 @@ class Engine(Turns):
         self.runner.forward(ids, sequences, wants, [_GREEDY] * len(wants), targets)
         return self.runner.nll, self.runner.drawn
 
-    def hidden(self, texts: list[list[int]], layer: int) -> Iterator[np.ndarray]:
+    def hidden(self, texts: Ids[Ids[int]], layer: int) -> Iterator[np.ndarray]:
         """Read texts, each from an empty context -> the residual stream after the first `layer` layers, before ln_f.
 
         float32 [n, n_embd], a row for each token of the first text, then of the second, ..., part by part.
         """
         return (streams[0] for streams in self.hidden_after(texts, [layer]))
 
-    def hidden_after(self, texts: list[list[int]], layers: Ids[int]) -> Iterator[np.ndarray]:
+    def hidden_after(self, texts: Ids[Ids[int]], layers: Ids[int]) -> Iterator[np.ndarray]:
         """`hidden` after several numbers of layers, in ascending order: float32 [len(layers), n, n_embd]."""
         ids = [token for text in texts for token in text]
         for rows, sequences in self._in_passes([Sequence() for _ in texts], list(map(len, texts)), MAX_ROWS):

@@ -56,7 +56,7 @@ def encode_truncated(
 
 def pooled(
     engine: Engine,
-    batch: list[list[int]],
+    batch: Sequence[Sequence[int]],
     layers: Sequence[int],
     pooling: Pooling,
     bos_id: int | None,
@@ -93,7 +93,7 @@ def pooled(
     return vectors
 
 
-def _streams(engine: Engine, batch: list[list[int]], layers: Sequence[int]) -> Iterator[np.ndarray]:
+def _streams(engine: Engine, batch: Sequence[Sequence[int]], layers: Sequence[int]) -> Iterator[np.ndarray]:
     """The residual stream of each text after some layers, before ln_f: float32 [len(layers), n_tokens, n_embd]."""
     parts = engine.hidden_after(batch, layers)
     rows = np.empty((len(layers), 0, engine.config.n_embd), np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 from ...engine.engine import Engine
 from ...text.prompts import Text
 from ...tokenizer import Tokenizer
-from ...weights import BaseReference, ClassifierHead, fingerprint, save_head
+from ...weights import BaseReference, ClassifierHead, fingerprint, is_head, save_head
 from ..classification import head_logits, probabilities
 from .evaluation import predicted
 from .export import export
@@ -62,14 +62,14 @@ class Classifier:
             name: of the classifier; None: that of the file.
 
         Raises:
-            ValueError: the path has another ending, or is the base model's.
+            ValueError: the path has another ending, or is that of a file that is no classifier.
             OSError: the file cannot be written.
         """
         path, weights = Path(path), self.engine.weights
         if path.suffix != ".safetensors":
             raise ValueError(f"{path} is the name of the file; it must end in .safetensors")
-        if path.exists() and weights.path.exists() and path.samefile(weights.path):
-            raise ValueError(f"{path} is the base model: choose another name for the classifier")
+        if path.exists() and not is_head(path):
+            raise ValueError(f"{path} is no classifier, and would be lost: choose another name")
         place = relpath(weights.path.absolute(), path.absolute().parent)
         about = f"classifier of {len(self.labels)} labels, trained on {len(self.evaluation.data.training)} texts"
         base = BaseReference(weights.name, weights.dtype, place, fingerprint(weights), self.bos, about)

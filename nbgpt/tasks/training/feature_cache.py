@@ -22,7 +22,7 @@ _VERSION = "1"
 
 def cached(
     engine: Engine,
-    batch: list[list[int]],
+    batch: Sequence[Sequence[int]],
     layers: Sequence[int],
     pooling: Pooling,
     compute: Callable[[], np.ndarray],
@@ -49,7 +49,7 @@ def cached(
     return features
 
 
-def _key(engine: Engine, batch: list[list[int]], layers: Sequence[int], pooling: Pooling) -> str:
+def _key(engine: Engine, batch: Sequence[Sequence[int]], layers: Sequence[int], pooling: Pooling) -> str:
     digest = hashlib.sha256(
         repr((_VERSION, fingerprint(engine.weights), engine.cache.dtype, [*layers], pooling)).encode()
     )

@@ -23,9 +23,9 @@ _ACCURACY = {
 }
 
 _POOLED = {
-    "last": "the last token's hidden state",
-    "mean": "the mean of the tokens' hidden states",
-    "both": "the last token's hidden state and the mean of all",
+    "last": "the last hidden state",
+    "mean": "the mean of the hidden states",
+    "both": "the last hidden state and the mean of all",
 }
 
 Table = list[Sequence[str]]
@@ -39,17 +39,15 @@ def write_report(evaluation: Evaluation, path: Path) -> None:
         file.write(text.encode())
 
 
-def about(evaluation: Evaluation) -> str:
-    """What was trained on what, in two sentences."""
-    head, data = evaluation.head, evaluation.data
-    numbers = (
-        f"{len(data.training)} texts to train on, {len(data.validation)} to measure with, {len(data.labels)} labels"
+def about(evaluation: Evaluation) -> list[str]:
+    """What was trained on what: two sentences."""
+    head, data, fit = evaluation.head, evaluation.data, evaluation.fit
+    sizes = (
+        f"{len(data.training)} texts to train on, {len(data.validation)} to measure with, {len(data.labels)} labels."
     )
-    chosen = f"{evaluation.fit.n_folds}-fold cross-validation" if evaluation.fit.n_folds else "no cross-validation"
-    return (
-        f"{numbers}. Logistic regression (C = {evaluation.fit.c:g}, {chosen}) on {len(head.mean)} numbers: "
-        f"{_POOLED[head.pooling]} of {evaluation.model} after layer {head.layer} of {evaluation.n_layer}."
-    )
+    chosen = f"{fit.n_folds}-fold cross-validation" if fit.n_folds else "no cross-validation"
+    read = f"{_POOLED[head.pooling]}, {evaluation.model}, layer {head.layer} of {evaluation.n_layer}"
+    return [sizes, f"Logistic regression (C = {fit.c:g}, {chosen}) on {len(head.mean)} numbers: {read}."]
 
 
 def as_text(evaluation: Evaluation) -> str:
@@ -57,7 +55,7 @@ def as_text(evaluation: Evaluation) -> str:
     rows = _scores(evaluation)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([about(evaluation), "", *lines, ""]) + "\n"
+    return "\n".join([*about(evaluation), "", *lines, ""]) + "\n"
 
 
 def _scores(evaluation: Evaluation) -> Table:
@@ -97,7 +95,7 @@ def as_markdown(evaluation: Evaluation) -> str:
     bins = measures.calibration(evaluation.probabilities, evaluation.data.validation.targets)
     parts = [
         "# A classifier",
-        _plain(about(evaluation)),
+        _plain(" ".join(about(evaluation))),
         *(["\n".join(f"- {_plain(note)}" for note in evaluation.notes)] if evaluation.notes else []),
         _markdown(_scores(evaluation)),
         "On texts that were not trained on, with 95 % bootstrap intervals. "
@@ -124,7 +122,7 @@ def as_html(evaluation: Evaluation) -> str:
     parts = {
         "title": f"A classifier of {len(evaluation.data.labels)} labels",
         "style": _read("report.css"),
-        "about": html.escape(about(evaluation)),
+        "about": html.escape(" ".join(about(evaluation))),
         "notes": "<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in evaluation.notes) + "</ul>"
         if evaluation.notes
         else "",

@@ -134,11 +134,14 @@ def _features(
     if n_truncated:
         note(f"{n_truncated} of {len(batch)} texts are longer than {engine.config.n_ctx} tokens: their end was read")
 
-    def compute() -> np.ndarray:
-        with _bar("reading texts", len(batch), "text") as done:
-            return pooled(engine, batch, layers, pooling, tokenizer.bos_id, done)
+    distinct = sorted({tuple(ids) for ids in batch}, key=lambda ids: (len(ids), ids))  # whatever the division
+    row_of = {ids: row for row, ids in enumerate(distinct)}
 
-    features = cached(engine, batch, layers, pooling, compute)
+    def compute() -> np.ndarray:
+        with _bar("reading texts", len(distinct), "text") as done:
+            return pooled(engine, distinct, layers, pooling, tokenizer.bos_id, done)
+
+    features = cached(engine, distinct, layers, pooling, compute)[:, [row_of[tuple(ids)] for ids in batch]]
     if not np.isfinite(features).all():
         raise ValueError("the model's hidden states overflow on these texts; take another --dtype or another layer")
     return features

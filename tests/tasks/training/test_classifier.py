@@ -123,7 +123,7 @@ def test_another_base(classifier, tmp_path):
 def test_names_of_files(classifier, base):
     with pytest.raises(ValueError, match=r"moods is the name of the file; it must end in \.safetensors"):
         classifier.save("moods")
-    with pytest.raises(ValueError, match="is the base model: choose another name"):
+    with pytest.raises(ValueError, match="is no classifier, and would be lost: choose another name"):
         classifier.save(base)
 
 

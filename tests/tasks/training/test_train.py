@@ -72,7 +72,9 @@ def test_the_same_again(model, labelled, classifier, monkeypatch):
     assert again.evaluation.scores == classifier.evaluation.scores
 
 
-def test_another_seed_divides_otherwise(model, labelled, classifier):
+def test_another_seed_divides_otherwise(model, labelled, classifier, monkeypatch):
+    """And does not read the texts again."""
+    monkeypatch.setattr(module, "pooled", None)
     other = train_classifier(model, *labelled, pooling="both", seed=1)
     assert other.evaluation.data.validation.texts != classifier.evaluation.data.validation.texts
 
