@@ -201,19 +201,33 @@ class Model:
 
         return rank(self.engine, self.tokenizer, text, choices, normalize=normalize, bos=bos)
 
-    def hidden_states(self, text: Text, layer: int = -1, *, bos: bool | None = None) -> np.ndarray:
-        """float32 [n_tokens, n_embd] after a layer, as transformers counts them: see `embeddings.hidden_states`."""
+    @overload
+    def hidden_states(self, texts: Text, layer: int = -1, *, bos: bool | None = None) -> np.ndarray: ...
+
+    @overload
+    def hidden_states(
+        self, texts: list[str] | list[list[int]], layer: int = -1, *, bos: bool | None = None
+    ) -> list[np.ndarray]: ...
+
+    def hidden_states(self, texts: Any, layer: int = -1, *, bos: bool | None = None) -> np.ndarray | list[np.ndarray]:
+        """float32 [n_tokens, n_embd] after a layer, of each of several texts: see `embeddings.hidden_states`."""
         from .tasks.embeddings import hidden_states
 
-        return hidden_states(self.engine, self.tokenizer, text, layer, bos=bos)
+        return hidden_states(self.engine, self.tokenizer, texts, layer, bos=bos)
 
     def embed(
-        self, texts: Sequence[Text], pooling: Pooling = "mean", *, normalize: bool = True, bos: bool | None = None
+        self,
+        texts: Text | Sequence[Text],
+        pooling: Pooling = "mean",
+        layer: int = -1,
+        *,
+        normalize: bool = True,
+        bos: bool | None = None,
     ) -> np.ndarray:
-        """A vector for each text, float32 [n_texts, n_embd]: see `embeddings.embed`."""
+        """A vector for each text, float32 [n_texts, n_embd], or of one text [n_embd]: see `embeddings.embed`."""
         from .tasks.embeddings import embed
 
-        return embed(self.engine, self.tokenizer, texts, pooling, normalize=normalize, bos=bos)
+        return embed(self.engine, self.tokenizer, texts, pooling, layer, normalize=normalize, bos=bos)
 
     def classify(self, texts: Sequence[Text], *, bos: bool | None = None) -> list[Classification]:
         """The label of each text, by a model that has a classification head: see `classification.classify`."""

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
-import transformers
 from folders import text_config, write_folder
 from models import random_params
 
 import nbgpt
+
+torch = pytest.importorskip("torch", reason="the parity group needs torch and transformers: pip install nbgpt[parity]")
+transformers = pytest.importorskip("transformers", reason="the parity group needs it: pip install nbgpt[parity]")
 
 WORDS = {"calm": ("sea", "sand", "lake"), "grim": ("storm", "wolf", "ghost"), "merry": ("song", "feast", "joke")}
 TEXTS = [

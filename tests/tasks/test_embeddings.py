@@ -142,7 +142,27 @@ def test_threads_may_share_a_model(model):
     assert model.engine.kv_bytes_in_use == 0
 
 
+def test_one_text_or_several(model):
+    for pooling, layer in (("mean", -1), ("last", 1)):
+        several = model.embed(TEXTS[:3], pooling, layer)
+        for text, vector in zip(TEXTS[:3], several, strict=True):
+            np.testing.assert_array_equal(model.embed(text, pooling, layer), vector)
+            np.testing.assert_array_equal(model.embed(model.encode(text), pooling, layer), vector)
+    for text, states in zip(TEXTS, model.hidden_states(TEXTS, 2), strict=True):
+        np.testing.assert_array_equal(states, model.hidden_states(text, 2))
+    assert model.hidden_states([], 2) == []
+    assert model.embed([]).shape == (0, CONFIG.n_embd)
+
+
+def test_vectors_of_a_layer_in_the_middle(model):
+    rows = states_of(TOKENIZER.encode(TEXTS[0]), 1)
+    check(model.embed(TEXTS[0], layer=1, normalize=False), rows.mean(axis=0))
+    check(model.embed([TEXTS[0]], "last", 1), (rows[-1] / np.linalg.norm(rows[-1]))[None])
+
+
 def test_bad_requests(model):
+    with pytest.raises(ValueError, match=r"layer is 4; it must be from 0"):
+        model.embed("a", layer=4)
     with pytest.raises(ValueError, match=r"layer is 4; it must be from 0 \(embeddings\) to 3 .* or from -4 to -1"):
         model.hidden_states("a", 4)
     with pytest.raises(ValueError, match="layer is -5"):
@@ -151,8 +171,6 @@ def test_bad_requests(model):
         model.hidden_states("a", 1.5)
     with pytest.raises(ValueError, match="pooling is 'max'; choose 'mean' or 'last'"):
         model.embed(["a"], "max")
-    with pytest.raises(TypeError, match="texts is the text 'a'; it must be a list of texts"):
-        model.embed("a")
     too_long = r"text '9+ has \d+ tokens; this model's context is 700: shorten it, or cut it into several"
     for ask in (lambda: model.embed(["a", "9" * 2000]), lambda: model.hidden_states("9" * 2000)):
         with pytest.raises(ValueError, match=too_long):
