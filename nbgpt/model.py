@@ -219,15 +219,15 @@ class Model:
         self,
         texts: Text | Sequence[Text],
         pooling: Pooling = "mean",
-        layer: int = -1,
         *,
+        layer: int = -1,
         normalize: bool = True,
         bos: bool | None = None,
     ) -> np.ndarray:
         """A vector for each text, float32 [n_texts, n_embd], or of one text [n_embd]: see `embeddings.embed`."""
         from .tasks.embeddings import embed
 
-        return embed(self.engine, self.tokenizer, texts, pooling, layer, normalize=normalize, bos=bos)
+        return embed(self.engine, self.tokenizer, texts, pooling, layer=layer, normalize=normalize, bos=bos)
 
     def classify(self, texts: Sequence[Text], *, bos: bool | None = None) -> list[Classification]:
         """The label of each text, by a model that has a classification head: see `classification.classify`."""

@@ -50,10 +50,10 @@ def embed(
     tokenizer: Tokenizer,
     texts: Text | Sequence[Text],
     pooling: Pooling = "mean",
-    layer: int = -1,
     *,
-    normalize: bool = True,
     bos: bool | None = None,
+    layer: int = -1,
+    normalize: bool = True,
 ) -> np.ndarray:
     """One vector for each text, from its hidden states. Its bits do not depend on the other texts.
 

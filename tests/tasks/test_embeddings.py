@@ -144,10 +144,10 @@ def test_threads_may_share_a_model(model):
 
 def test_one_text_or_several(model):
     for pooling, layer in (("mean", -1), ("last", 1)):
-        several = model.embed(TEXTS[:3], pooling, layer)
+        several = model.embed(TEXTS[:3], pooling, layer=layer)
         for text, vector in zip(TEXTS[:3], several, strict=True):
-            np.testing.assert_array_equal(model.embed(text, pooling, layer), vector)
-            np.testing.assert_array_equal(model.embed(model.encode(text), pooling, layer), vector)
+            np.testing.assert_array_equal(model.embed(text, pooling, layer=layer), vector)
+            np.testing.assert_array_equal(model.embed(model.encode(text), pooling, layer=layer), vector)
     for text, states in zip(TEXTS, model.hidden_states(TEXTS, 2), strict=True):
         np.testing.assert_array_equal(states, model.hidden_states(text, 2))
     assert model.hidden_states([], 2) == []
@@ -157,7 +157,7 @@ def test_one_text_or_several(model):
 def test_vectors_of_a_layer_in_the_middle(model):
     rows = states_of(TOKENIZER.encode(TEXTS[0]), 1)
     check(model.embed(TEXTS[0], layer=1, normalize=False), rows.mean(axis=0))
-    check(model.embed([TEXTS[0]], "last", 1), (rows[-1] / np.linalg.norm(rows[-1]))[None])
+    check(model.embed([TEXTS[0]], "last", layer=1), (rows[-1] / np.linalg.norm(rows[-1]))[None])
 
 
 def test_bad_requests(model):
