@@ -43,6 +43,9 @@ CALLS = {
     "beam_search": lambda model: [(one.tokens, one.score) for one in model.beam_search(STORY, 3, max_tokens=5)],
     "contrastive_search": lambda model: model.contrastive_search(STORY, max_tokens=5).tokens,
     "session": lambda model: model.session().generate(STORY, **OPTIONS).text,
+    "decode": lambda model: model.decode(model.encode(STORY)),
+    "compress": lambda model: model.compress(STORY.encode()),
+    "decompress": lambda model: model.decompress(model.compress(STORY.encode())),
     "trace": lambda model: model.trace(STORY).norms.tobytes(),
 }
 """Of each public method something that can be compared."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import nbgpt
+from nbgpt.cli.invocation import installation
 from nbgpt.conversion.registry import models_folder
 
 ROWS = [
@@ -137,4 +138,4 @@ def test_usage(fails):
 def test_without_scikit_learn(fails, data, random_file, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     code, line = fails("train-classifier", data(), "--model", random_file)
-    assert (code, line) == (1, 'training needs the package scikit-learn: pip install "nbgpt[train]"')
+    assert (code, line) == (1, f"training needs the package scikit-learn: {installation('nbgpt[train]')}")
