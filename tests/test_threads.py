@@ -132,7 +132,7 @@ def test_every_pass_holds_the_lock(path, calls, monkeypatch):
             got.clear()
             call(model)
             assert not any(got), name
-            assert got or name == "encode"
+            assert got or name in ("encode", "decode")
 
 
 # --- Sequences that are dropped ---------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_every_method_of_a_closed_model(path, calls):
         "no vectors": lambda model: model.embed([]),
     }
     for name, call in {**calls, **empty}.items():
-        if name != "encode":
+        if name not in ("encode", "decode"):
             with pytest.raises(RuntimeError, match=r"^this model is closed: load it again$"):
                 call(model)
 
@@ -314,4 +314,4 @@ def test_closing_between_any_two_steps(path, calls, alone, name):
         if lock.n >= 0:
             break
     assert lock.n >= 0
-    assert n > 0 or name == "encode"
+    assert n > 0 or name in ("encode", "decode")
