@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from nbgpt.abi.layout import LANES, PANELS, ROW_TILE
+from nbgpt.abi.layout import LANES, PANELS
 from nbgpt.kernels.matmul import MATMULS
 from nbgpt.simd import at, data
 from nbgpt.weights import matrix_shapes
@@ -28,31 +28,31 @@ def random_matrix(random, dtype, n_in, n_out):
 def product(dtype, n_rows, n_in, n_out):
     """A call that multiplies packed rows by a matrix, and the bytes of that matrix."""
     random, matmul = np.random.default_rng(0), MATMULS[dtype]
-    pack, multiply, groups = matmul.pack_row, matmul.multiply, n_in // matmul.group
+    pack, multiply, whole, groups = matmul.pack_row, matmul.multiply, matmul.height, n_in // matmul.group
 
     @njit(error_model="numpy")
     def pack_all(x, values, sums, scales):
         for row in range(n_rows):
-            tile = row - row % ROW_TILE
+            tile = row - row % whole
             place = (
                 at(data(values), 4 * tile * n_in),
                 at(data(sums), 4 * tile * groups),
                 at(data(scales), 4 * tile * groups),
             )
-            pack(place, row % ROW_TILE, min(ROW_TILE, n_rows - tile), at(data(x), row * n_in), n_in)
+            pack(place, row % whole, min(whole, n_rows - tile), at(data(x), row * n_in), n_in)
 
     @njit(error_model="numpy")
     def multiply_all(out, values, sums, scales, w, w_scales, w_offsets):
         weights = data(w), data(w_scales), data(w_offsets)
         for panel in range(0, n_out // LANES, PANELS):
-            for tile in range(0, n_rows, ROW_TILE):
+            for tile in range(0, n_rows, whole):
                 x = (
                     at(data(values), 4 * tile * n_in),
                     at(data(sums), 4 * tile * groups),
                     at(data(scales), 4 * tile * groups),
                 )
                 corner = at(data(out), tile * n_out + panel * LANES)
-                multiply(corner, n_out, x, min(ROW_TILE, n_rows - tile), weights, n_in, panel)
+                multiply(corner, n_out, x, min(whole, n_rows - tile), weights, n_in, panel)
 
     w = random_matrix(random, dtype, n_in, n_out)
     packed = (

@@ -4,8 +4,8 @@ LANES = 16
 """Outputs of a panel: the lanes of 32 bits in a register."""
 PANELS = 2
 """Panels that a matmul computes together; the outputs of a matrix are padded with zeros to whole pairs of panels."""
-ROW_TILE = 12
-"""Rows of activations that are packed together: see kernels/matmul.py."""
+ROW_TILE = 16
+"""Rows of activations that are packed together, at most: see the heights of kernels/matmul.py."""
 FEW_ROWS = 2
 """With at most this many rows, each thread prepares the inputs of a linear layer for itself."""
 GROUP_INT8 = 64

@@ -9,7 +9,7 @@ from typing import Any
 
 from numba import types
 
-from ..abi.layout import LANES, PANELS, ROW_TILE
+from ..abi.layout import LANES, PANELS
 from ..simd import at, kernel
 from .fields import (
     activation,
@@ -58,12 +58,12 @@ def make_linear(matmul: Matmul, count: Any, source: Any, name: str, sizes: tuple
 
 
 def _make_packed_tile(matmul: Matmul) -> Any:
-    group, value_bytes = matmul.group, matmul.value_bytes
+    whole, group, value_bytes = matmul.height, matmul.group, matmul.value_bytes
 
     @kernel
     def packed_tile(job, tile, n_in):
         """The row tile (values, sums, scales) with the number `tile`."""
-        row = tile * ROW_TILE
+        row = tile * whole
         values = at(packed(job), row * n_in * value_bytes)
         sums = at(packed_sums(job), row * (n_in // group) * 4)
         scales = at(packed_scales(job), row * (n_in // group) * 4)
@@ -75,23 +75,24 @@ def _make_packed_tile(matmul: Matmul) -> Any:
 def _make_pack_row(matmul: Matmul, count: Any, source: Any, n_inputs: Any) -> Any:
     """A kernel (job, layer, row, owner): compute an input row and pack it into its row tile.
 
-    An input row takes `planes` rows of one tile: their number divides ROW_TILE.
+    An input row takes `planes` rows of one tile: their number divides the height of a whole tile.
     """
-    packed_tile, pack_row, group, planes = _make_packed_tile(matmul), matmul.pack_row, matmul.group, matmul.planes
+    packed_tile, pack_row = _make_packed_tile(matmul), matmul.pack_row
+    whole, group, planes = matmul.height, matmul.group, matmul.planes
 
     @kernel
     def pack(job, layer, row, owner):
-        n_in, tile = padded(n_inputs(job), group), row * planes // ROW_TILE
-        height = min(ROW_TILE, count(job) * planes - tile * ROW_TILE)
+        n_in, tile = padded(n_inputs(job), group), row * planes // whole
+        height = min(whole, count(job) * planes - tile * whole)
         values = source(job, layer, row, owner)
-        pack_row(packed_tile(job, tile + owner, n_in), row * planes % ROW_TILE, height, values, n_in)
+        pack_row(packed_tile(job, tile + owner, n_in), row * planes % whole, height, values, n_in)
 
     return pack
 
 
 def _make_pack_phase(matmul: Matmul, count: Any, source: Any, n_inputs: Any) -> Any:
     """Pack all rows. An item is a whole tile, as its rows share cache lines. Few rows are packed in the next phase."""
-    pack, rows_a_tile = _make_pack_row(matmul, count, source, n_inputs), ROW_TILE // matmul.planes
+    pack, rows_a_tile = _make_pack_row(matmul, count, source, n_inputs), matmul.height // matmul.planes
 
     @kernel
     def n_items(job):
@@ -109,7 +110,7 @@ def _make_pack_phase(matmul: Matmul, count: Any, source: Any, n_inputs: Any) -> 
 
 
 def _make_item_sizes(matmul: Matmul, count: Any, n_inputs: Any, n_outputs: Any) -> Any:
-    group, value_bytes, planes = matmul.group, matmul.value_bytes, matmul.planes
+    whole, group, value_bytes, planes = matmul.height, matmul.group, matmul.value_bytes, matmul.planes
 
     @kernel
     def item_sizes(job):
@@ -117,8 +118,8 @@ def _make_item_sizes(matmul: Matmul, count: Any, n_inputs: Any, n_outputs: Any) 
 
         An item is 1 to 4 pairs of panels x the row tiles that fit in _CACHED bytes.
         """
-        tiles = ceil_div(count(job) * planes, ROW_TILE)
-        tiles_an_item = max(1, _CACHED // (ROW_TILE * padded(n_inputs(job), group) * value_bytes))
+        tiles = ceil_div(count(job) * planes, whole)
+        tiles_an_item = max(1, _CACHED // (whole * padded(n_inputs(job), group) * value_bytes))
         pairs = ceil_div(n_outputs(job), _COLUMNS)
         pairs_an_item = max(1, min(4, pairs // (8 * n_threads(job))))
         return tiles, tiles_an_item, pairs, pairs_an_item, ceil_div(pairs, pairs_an_item)
@@ -132,7 +133,7 @@ def _make_multiply_phase(
     """Multiply the packed rows by the matrix; each thread packs few rows for itself, before its first item."""
     pack, packed_tile = _make_pack_row(matmul, count, source, n_inputs), _make_packed_tile(matmul)
     item_sizes = _make_item_sizes(matmul, count, n_inputs, n_outputs)
-    multiply, group, planes = matmul.multiply, matmul.group, matmul.planes
+    multiply, whole, group, planes = matmul.multiply, matmul.height, matmul.group, matmul.planes
 
     @kernel
     def n_items(job):
@@ -153,11 +154,11 @@ def _make_multiply_phase(
         rows, n_in, stride = count(job) * planes, padded(n_inputs(job), group), stride_of(n_outputs(job))
         for pair in range(first_pair, last_pair):
             for tile in range(first_tile, last_tile):
-                height = min(ROW_TILE, rows - tile * ROW_TILE)
-                corner = at(out(job), tile * ROW_TILE * stride + pair * _COLUMNS)
+                height = min(whole, rows - tile * whole)
+                corner = at(out(job), tile * whole * stride + pair * _COLUMNS)
                 rows_of_tile = packed_tile(job, tile + owner, n_in)
                 multiply(corner, stride, rows_of_tile, height, weights(job, layer), n_in, pair * PANELS)
-        for row in range(first_tile * ROW_TILE, min(rows, last_tile * ROW_TILE)):
+        for row in range(first_tile * whole, min(rows, last_tile * whole)):
             then(job, layer, row, first_pair * _COLUMNS, last_pair * _COLUMNS)
 
     return make_phase(n_items, multiply_item, claim_near, prepare, item_sizes)

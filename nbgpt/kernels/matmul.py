@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ..abi.layout import GROUP_INT4, GROUP_INT8, LANES, LOGIT_PLANES, PANELS, ROW_TILE
+from ..abi.layout import GROUP_INT4, GROUP_INT8, LANES, LOGIT_PLANES, PANELS
 from ..simd import (
     absolute,
     ahead_tile,
@@ -63,23 +63,24 @@ class Tiles:
     once, as each multiply-add waits for the previous one. All shapes were found by measurement: see bench/NOTES.md.
     """
 
-    whole: tuple[int, int]  # (rows, panels) of the tiles of a whole row tile, as in prefill; the rows divide ROW_TILE
+    height: int  # rows of a whole row tile
+    whole: tuple[int, int]  # (rows, panels) of the tiles of a whole row tile, as in prefill; the rows divide its height
     others: tuple[tuple[int, int, Any], ...]  # (rows, panels, read) for fewer rows, tallest first; read as in MakeTile
 
 
 _FLOATS_512 = (8, 2, ahead_tile), (4, 2, ahead_tile), (2, 2, ahead_tile)
 _AVX512 = {
-    "float32": Tiles((ROW_TILE, 2), (*_FLOATS_512, (1, 2, stream_tile))),
-    "float16": Tiles((ROW_TILE, 2), (*_FLOATS_512, (1, 2, ahead_tile))),
-    "int8": Tiles((6, 2), ((8, 2, ahead_tile), (4, 2, ahead_tile), (2, 1, stream_tile), (1, 1, stream_tile))),
-    "int4": Tiles((6, 2), ((4, 2, ahead_tile), (2, 1, stream_tile), (1, 1, stream_tile))),  # unpacking takes registers
+    "float32": Tiles(12, (12, 2), (*_FLOATS_512, (1, 2, stream_tile))),
+    "float16": Tiles(16, (16, 1), ((12, 2, ahead_tile), *_FLOATS_512, (1, 2, ahead_tile))),
+    "int8": Tiles(16, (16, 1), ((8, 2, ahead_tile), (4, 2, ahead_tile), (2, 1, stream_tile), (1, 1, stream_tile))),
+    "int4": Tiles(16, (16, 1), ((4, 2, ahead_tile), (2, 1, stream_tile), (1, 1, stream_tile))),  # unpacking: registers
 }
 _FLOATS = (6, 1, ahead_tile), (4, 1, ahead_tile), (2, 2, ahead_tile)
 _OTHERS = {
-    "float32": Tiles((6, 1), (*_FLOATS, (1, 2, stream_tile))),
-    "float16": Tiles((6, 1), (*_FLOATS, (1, 2, ahead_tile))),
-    "int8": Tiles((4, 1), ((4, 1, ahead_tile), (3, 1, ahead_tile), (2, 1, ahead_tile), (1, 2, stream_tile))),
-    "int4": Tiles((6, 1), ((6, 1, ahead_tile), (3, 1, ahead_tile), (2, 1, ahead_tile), (1, 2, stream_tile))),
+    "float32": Tiles(12, (6, 1), (*_FLOATS, (1, 2, stream_tile))),
+    "float16": Tiles(12, (6, 1), (*_FLOATS, (1, 2, ahead_tile))),
+    "int8": Tiles(12, (4, 1), ((4, 1, ahead_tile), (3, 1, ahead_tile), (2, 1, ahead_tile), (1, 2, stream_tile))),
+    "int4": Tiles(12, (6, 1), ((6, 1, ahead_tile), (3, 1, ahead_tile), (2, 1, ahead_tile), (1, 2, stream_tile))),
 }
 TILES = _AVX512 if TARGET.avx512 else _OTHERS
 _X8, _X4 = BYTES.activations, NIBBLES.activations
@@ -94,6 +95,7 @@ class Matmul:
 
     pack_row: Any  # (x, row, height, source, n_in): packs float32 source [n_in] as a row of a row tile
     multiply: Any  # (out, out_stride, x, height, w, n_in, panel): out [height, 32] = x @ w of two panels
+    height: int  # rows of a whole row tile
     group: int  # inputs are padded to a multiple of this many
     value_bytes: int  # of a packed activation
     planes: int = 1  # rows of a tile that one input row takes
@@ -136,16 +138,16 @@ def _multiply(make_tile: MakeTile, tiles: Tiles) -> Any:
     cover = _nothing
     for rows, panels, read in reversed(tiles.others):
         cover = _cover(_over_panels(make_tile, rows, panels, read), rows, cover)
-    rows = tiles.whole[0]
+    whole, rows = tiles.height, tiles.whole[0]
     first_part = _over_panels(make_tile, *tiles.whole, ahead_tile)
-    later_part = _over_panels(make_tile, *tiles.whole, row_tile) if rows < ROW_TILE else _nothing
+    later_part = _over_panels(make_tile, *tiles.whole, row_tile) if rows < whole else _nothing
 
     @kernel
     def multiply(out, out_stride, x, height, w, n_in, panel):
         """out [height, 32] = a row tile @ the panels `panel` and `panel + 1`."""
-        if height == ROW_TILE:
+        if height == whole:
             first_part(out, out_stride, x, 0, height, w, n_in, panel)
-            for row in range(rows, ROW_TILE, rows):
+            for row in range(rows, whole, rows):
                 later_part(out, out_stride, x, row, height, w, n_in, panel)
         else:
             cover(out, out_stride, x, 0, height, w, n_in, panel)
@@ -319,14 +321,14 @@ _float16_multiply = _multiply(_float_tile(types.uint16), TILES["float16"])
 _int8_multiply, _int4_multiply = _multiply(_int8_tile, TILES["int8"]), _multiply(_int4_tile, TILES["int4"])
 _X8_BYTES, _X4_BYTES = _X8.bitwidth // 8, _X4.bitwidth // 8
 MATMULS = {
-    "float32": Matmul(pack_float_row, _float32_multiply, 1, 4),
-    "float16": Matmul(pack_float_row, _float16_multiply, 1, 4),
-    "int8": Matmul(pack_int8_row, _int8_multiply, GROUP_INT8, _X8_BYTES),
-    "int4": Matmul(pack_int4_row, _int4_multiply, GROUP_INT4, _X4_BYTES),
+    "float32": Matmul(pack_float_row, _float32_multiply, TILES["float32"].height, 1, 4),
+    "float16": Matmul(pack_float_row, _float16_multiply, TILES["float16"].height, 1, 4),
+    "int8": Matmul(pack_int8_row, _int8_multiply, TILES["int8"].height, GROUP_INT8, _X8_BYTES),
+    "int4": Matmul(pack_int4_row, _int4_multiply, TILES["int4"].height, GROUP_INT4, _X4_BYTES),
 }
 """The matmuls of the blocks, by the type of the weights."""
 HEAD_MATMULS = {
     **MATMULS,
-    "int8": Matmul(pack_int16_row, _int8_multiply, GROUP_INT8, _X8_BYTES, LOGIT_PLANES["int8"]),
+    "int8": Matmul(pack_int16_row, _int8_multiply, TILES["int8"].height, GROUP_INT8, _X8_BYTES, LOGIT_PLANES["int8"]),
 }
 """The matmul of the LM head, by the type of its weights."""

@@ -15,7 +15,7 @@ from nbgpt.kernels.phases import in_order
 from nbgpt.simd import data
 
 N_IN, N_OUT, LAYER, MAX_THREADS = 40, 200, 1, 4
-ROWS = (1, FEW_ROWS, FEW_ROWS + 1, ROW_TILE, 30)
+ROWS = (1, FEW_ROWS, FEW_ROWS + 1, MATMULS["float32"].height, 30)
 
 
 _source = make_norm("ln_2", ln_2)

@@ -10,7 +10,7 @@ from reference import Quantized, QuantizedHead, padded
 
 from nbgpt.abi.layout import LANES, PANELS, ROW_TILE
 from nbgpt.abi.targets import current_target
-from nbgpt.kernels.matmul import HEAD_MATMULS, MATMULS
+from nbgpt.kernels.matmul import HEAD_MATMULS, MATMULS, TILES
 from nbgpt.simd import at, data
 from nbgpt.simd.dots import BYTES, NIBBLES
 
@@ -21,7 +21,8 @@ MARGIN = 16  # floats and bytes beyond what a kernel may write
 
 @functools.cache
 def compiled(kind):
-    pack_row, multiply, planes = KINDS[kind].pack_row, KINDS[kind].multiply, KINDS[kind].planes
+    kernels = KINDS[kind]
+    pack_row, multiply, whole, planes = kernels.pack_row, kernels.multiply, kernels.height, kernels.planes
 
     @njit(error_model="numpy")
     def run(out, n_out, x, packed, w):
@@ -29,8 +30,8 @@ def compiled(kind):
         stride = out.shape[1]
         tile = data(packed[0]), data(packed[1]), data(packed[2])
         weights = data(w[0]), data(w[1]), data(w[2])
-        for first in range(0, n_rows, ROW_TILE):
-            height = min(ROW_TILE, n_rows - first)
+        for first in range(0, n_rows, whole):
+            height = min(whole, n_rows - first)
             for place in range(0, height, planes):
                 pack_row(tile, place, height, at(data(x), (first + place) // planes * n_in), n_in)
             for panel in range(0, n_out // LANES, PANELS):
@@ -46,7 +47,7 @@ def product(kind, x, w):  # [n_rows, n_in], native arrays of [n_out, n_in] -> [n
     source = np.zeros((len(x), n_in), np.float32)
     source[:, : x.shape[1]] = x
     n_rows, n_out = matmul.planes * len(x), LANES * len(w[0])
-    height = min(ROW_TILE, n_rows)
+    height = min(matmul.height, n_rows)
     sizes = height * n_in * matmul.value_bytes, *(2 * [4 * height * (n_in // matmul.group)])
     packed = tuple(np.full(size + MARGIN, 0xAB, np.uint8) for size in sizes)
     out = np.full((n_rows + 1, n_out + MARGIN), np.nan, np.float32)
@@ -118,11 +119,16 @@ def check(out, expected):
         np.testing.assert_allclose(out[:, : expected.shape[1]], expected, atol=1e-5 * np.abs(expected).max())
 
 
+def test_heights_divide_as_the_kernels_assume():
+    assert all(tiles.height % tiles.whole[0] == 0 for tiles in TILES.values())
+    assert all(matmul.height <= ROW_TILE and matmul.height % matmul.planes == 0 for matmul in KINDS.values())
+
+
 @pytest.mark.parametrize(("n_in", "n_out"), SHAPES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_height_has_the_bits_of_the_twin(rng, kind, n_in, n_out):
     native, w = random_matrix(rng, kind, n_in, n_out)
-    x = rng.standard_normal((ROW_TILE + 1, n_in), np.float32)
+    x = rng.standard_normal((KINDS[kind].height + 1, n_in), np.float32)
     expected = twin_product(x, w)
     alone = np.concatenate([product(kind, row[None], native)[0] for row in x])
     for height in range(1, len(x) + 1):
