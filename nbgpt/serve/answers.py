@@ -20,6 +20,8 @@ from .generation import Generation, Server
 from .schemas import GenerationFields
 from .worker import Delta
 
+_to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for every token
+
 
 class Shape(Protocol):
     """How an API lays out a choice."""
@@ -135,22 +137,21 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._server, self._generation, self._shape = server, generation, shape
         self._has_logprobs, self._has_usage = has_logprobs, has_usage
+        self._writing_since: float | None = None
         self._has_given_up = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by ASGI's protocol."""
-        group, limits, loop = self._generation.group, self._server.limits, asyncio.get_running_loop()
+        group, loop = self._generation.group, asyncio.get_running_loop()
         task = asyncio.current_task()
         assert task is not None
-        watching = asyncio.ensure_future(watch(receive, self._generation))
-        deadline = loop.call_later(limits.timeout, group.expire)
+        watching = [asyncio.ensure_future(watch(receive, self._generation)), asyncio.ensure_future(self._watch(task))]
+        deadline = loop.call_later(self._server.limits.timeout, group.expire)
 
         async def write(message: Message) -> None:
-            stall = loop.call_later(limits.client_timeout, self._give_up, task)
-            try:
-                await send(message)
-            finally:
-                stall.cancel()
+            self._writing_since = loop.time()
+            await send(message)
+            self._writing_since = None
 
         try:
             await write({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -164,15 +165,23 @@ class EventStream(Response):
             note(scope, self._generation)
             group.cancel()
             deadline.cancel()
-            watching.cancel()
+            for one in watching:
+                one.cancel()
 
-    def _give_up(self, task: asyncio.Task[Any]) -> None:
-        """The client does not read."""
+    async def _watch(self, task: asyncio.Task[Any]) -> None:
+        """Cancel the task when a write has waited too long for its client. One timer a stream: not one a token."""
+        limit, loop = self._server.limits.client_timeout, asyncio.get_running_loop()
+        while True:
+            now = loop.time()
+            since = now if self._writing_since is None else self._writing_since
+            if now - since >= limit:
+                break
+            await asyncio.sleep(since + limit - now)
         self._has_given_up = True
         task.cancel()
 
     async def _events(self) -> AsyncIterator[bytes]:
-        head = json.dumps(head_of(self._generation, self._shape, True), ensure_ascii=False)[:-1]
+        head = _to_json(head_of(self._generation, self._shape, True))[:-1]
         null_usage = ', "usage": null' if self._has_usage else ""
         offsets: dict[int, int] = {}
         try:
@@ -197,7 +206,7 @@ class EventStream(Response):
         fields |= self._shape.delta(delta.text, delta.logprobs if self._has_logprobs else None, is_first, offset)
         if is_first:
             fields["seed"] = self._generation.group.writers[delta.index].request.params.seed
-        return json.dumps(fields, ensure_ascii=False)
+        return _to_json(fields)
 
 
 def token_text(tokenizer: Tokenizer, token: int) -> str:
