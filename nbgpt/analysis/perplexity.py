@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from ..engine.engine import Engine
+from ..tokenizer import Tokenizer
 
 Protocol = Literal["llama.cpp", "strided"]
 _PROTOCOLS = get_args(Protocol)
@@ -26,6 +27,7 @@ class Perplexity:
     nll: float  # nats a token
     perplexity: float
     standard_error: float  # of the perplexity, if tokens were independent
+    bits_per_byte: float | None  # of the scored tokens' UTF-8, comparable between tokenizers; None without one
 
 
 def windows(n_tokens: int, protocol: Protocol, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
@@ -64,6 +66,7 @@ def perplexity(
     window: int | None = None,
     stride: int | None = None,
     bos_id: int | None = None,
+    tokenizer: Tokenizer | None = None,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Perplexity:
     """Perplexity of a text.
@@ -75,6 +78,7 @@ def perplexity(
         window: tokens of a window; None: the model's context.
         stride: tokens between the starts of windows, strided only; None: half a window.
         bos_id: replaces the first token of each window, as llama.cpp does for models that begin texts with BOS.
+        tokenizer: spells the scored tokens, for `bits_per_byte`.
         progress: called with the number of windows done and the number of windows.
 
     Returns:
@@ -84,19 +88,22 @@ def perplexity(
         ValueError: the text is shorter than a window (llama.cpp) or than two tokens, or a size is out of range.
     """
     window, stride = _sizes(engine.config.n_ctx, len(ids), protocol, window, stride)
-    parts, spans = [], list(windows(len(ids), protocol, window, stride))
+    parts, n_bytes = [], 0
+    spans = list(windows(len(ids), protocol, window, stride))
     for start, stop, first in spans:
         part = ids[start:stop]
         if bos_id is not None:
             part = [bos_id, *part[1:]]
         parts.append(engine.nll(part, first - start))
+        n_bytes += len(tokenizer.decode_bytes(ids[first:stop])) if tokenizer else 0
         progress(len(parts), len(spans))
     nll = np.concatenate(parts)
     mean = float(nll.mean())
     error = float(nll.std()) / math.sqrt(max(1, len(nll) - 1))
     with np.errstate(over="ignore"):
         result = float(np.exp(mean))
-    return Perplexity(protocol, window, stride, len(nll), mean, result, result * error)
+    bits = float(nll.sum()) / math.log(2) / n_bytes if n_bytes else None
+    return Perplexity(protocol, window, stride, len(nll), mean, result, result * error, bits)
 
 
 def _sizes(n_ctx: int, n_tokens: int, protocol: Protocol, window: int | None, stride: int | None) -> tuple[int, int]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from .parser import add, add_model, load_model
+from .progress import counting
 from .terminal import note
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _compress(options: argparse.Namespace) -> None:
     with _create(output, options.force) as file:
         model, started = load_model(options), time.perf_counter()
         size = CHUNK_SIZE if options.chunk_size is None else options.chunk_size
-        with _progress("compress") as progress:
+        with counting("compress", "token") as progress:
             packed = compress(model.engine, model.tokenizer, data, chunk_size=size, progress=progress)
         file.write(packed)
     _summarize(len(data), len(packed), 8 * len(packed) / max(1, len(data)), started)
@@ -74,7 +75,7 @@ def _decompress(options: argparse.Namespace) -> None:
     name = options.output or ("-" if options.chunk is not None else _output_of(options.file))
     with _create(name, options.force) as output:
         model, started = load_model(options), time.perf_counter()
-        with _progress("decompress") as progress:
+        with counting("decompress", "token") as progress:
             data = decompress(model.engine, model.tokenizer, packed, chunk=options.chunk, progress=progress)
         output.write(data)
     _summarize(len(packed), len(data), 8 * len(packed) / max(1, container.n_bytes), started)
@@ -110,20 +111,6 @@ def _create(output: str, is_forced: bool) -> Iterator[BinaryIO]:
     except OSError as error:
         error.filename = error.filename or "standard output"
         raise
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar -> what shows how many more tokens are done, of how many."""
-    from tqdm import tqdm
-
-    with tqdm(unit="token", desc=name, file=sys.stderr, delay=0.5, disable=None) as bar:
-
-        def show(n: int, total: int) -> None:
-            bar.total = total
-            bar.update(n)
-
-        yield show
 
 
 def _summarize(n_in: int, n_out: int, bits: float, started: float) -> None:

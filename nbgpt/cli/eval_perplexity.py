@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..paths import whole_file
-from .measures import add_json, counting, write_json, write_lines
+from .measures import add_json, write_json, write_lines
 from .parser import add, add_bos, add_model, load_model
+from .progress import counting
 from .terminal import note, printable, read_text
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def _perplexity(options: argparse.Namespace) -> None:
     ids = model.tokenizer.encode(text)
     bos_id = first_id(model, options.bos)
     with counting("perplexity", "window") as progress:
-        result = perplexity(model.engine, ids, options.protocol, options.window, options.stride, bos_id, progress)
+        result = perplexity(
+            model.engine, ids, options.protocol, options.window, options.stride, bos_id, model.tokenizer, progress
+        )
     if options.json:
         write_json({"model": model.name, "dtype": model.dtype, **vars(result)})
     else:
@@ -63,6 +66,7 @@ def _perplexity(options: argparse.Namespace) -> None:
                 ("tokens scored", str(result.n_scored)),
                 ("NLL", f"{result.nll:.6f} nats a token"),
                 ("perplexity", f"{result.perplexity:.4f} +/- {result.standard_error:.4f}"),
+                ("bits per byte", "" if result.bits_per_byte is None else f"{result.bits_per_byte:.4f}"),
             ]
         )
     if options.plot:

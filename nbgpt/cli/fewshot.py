@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..text.options import OPTIONS
 from .generation_options import add_option, given_options
+from .measures import shown
 from .parser import add, add_model, load_model
+from .progress import counting
 from .terminal import note, write
 
 if TYPE_CHECKING:
@@ -64,7 +65,10 @@ def define_fewshot(commands: Commands) -> None:
 
 
 def _fewshot(options: argparse.Namespace) -> None:
-    from ..tasks.few_shot import FewShot, drawn, standard_error
+    import numpy as np
+
+    from ..analysis.estimate import mean_of
+    from ..tasks.few_shot import FewShot, drawn
     from ..tasks.rows import column, read_rows
     from ..tasks.templates import TextTemplate
 
@@ -77,15 +81,16 @@ def _fewshot(options: argparse.Namespace) -> None:
     labels = column(rows, options.label_column) if options.label_column else None
     choices = column(rows, options.choices_column) if options.choices_column else [options.choices] * len(rows)
     found = _chosen if options.choices or options.choices_column else _written
-    model, n_right = load_model(options), 0
-    results = _with_bar(found(model, prompts, choices, asked), len(rows))
-    for number, (row, prompt, result) in enumerate(zip(rows, prompts, results, strict=True)):
-        n_right += labels is not None and result["text"].strip() == str(labels[number]).strip()
-        fields = {**result, "prompt": prompt, "row": row}
-        write((json.dumps(fields, ensure_ascii=False) if options.json else _line(result)) + "\n")
+    results, texts = found(load_model(options), prompts, choices, asked), []
+    with counting("fewshot", "row") as progress:
+        for row, prompt, result in zip(rows, prompts, results, strict=True):
+            texts.append(result["text"].strip())
+            fields = {**result, "prompt": prompt, "row": row}
+            write((json.dumps(fields, ensure_ascii=False) if options.json else _line(result)) + "\n")
+            progress(len(texts), len(rows))
     if labels is not None:
-        share = n_right / len(rows)
-        note(f"accuracy {share:.4f} +/- {standard_error(share, len(rows)):.4f}, {n_right} of {len(rows)} rows")
+        right = [text == str(label).strip() for text, label in zip(texts, labels, strict=True)]
+        note(f"accuracy {shown(mean_of(np.array(right, float)))}, {sum(right)} of {len(rows)} rows")
 
 
 def _chosen(model: Model, prompts: list[str], choices: list[Any], asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -110,15 +115,6 @@ def _written(model: Model, prompts: list[str], choices: list[Any], asked: dict[s
     for start in range(0, len(prompts), _BATCH):
         for one in model.generate(prompts[start : start + _BATCH], batch_size=_BATCH, **asked):
             yield {"text": one.text.strip(), "finish_reason": one.finish_reason}
-
-
-def _with_bar(results: Iterator[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
-    from tqdm import tqdm
-
-    bar: Iterator[dict[str, Any]] = tqdm(
-        results, total=total, unit="row", desc="fewshot", file=sys.stderr, delay=0.5, disable=None
-    )
-    return bar
 
 
 def _line(result: dict[str, Any]) -> str:

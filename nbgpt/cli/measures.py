@@ -1,12 +1,10 @@
-"""What the subcommands of `eval` share: a progress bar, and figures with their standard errors as text and as JSON."""
+"""What the subcommands of `eval` share: figures with their standard errors, as text and as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .terminal import write
@@ -20,20 +18,6 @@ if TYPE_CHECKING:
 def add_json(command: argparse._ActionsContainer) -> None:
     """Add --json."""
     command.add_argument("--json", action="store_true", help="one object with all figures, unrounded")
-
-
-@contextmanager
-def counting(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, if that is a terminal -> a function of what is done and what there is."""
-    from tqdm import tqdm
-
-    with tqdm(unit=unit, desc=label, file=sys.stderr, delay=0.5, disable=None) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield progress
 
 
 def write_lines(lines: Iterable[tuple[str, str]]) -> None:

@@ -36,7 +36,7 @@ CHUNK_SIZE = 4096
 MAX_BATCH = 32
 """Chunks that are decompressed side by side, if the KV cache can hold them."""
 Progress = Callable[[int, int], object]
-"""Is called with the number of tokens that were coded since the last call, and with that of all tokens."""
+"""Is called with the number of tokens that are coded, and with that of all tokens."""
 
 
 def compress(
@@ -47,7 +47,7 @@ def compress(
     chunk_size: int = CHUNK_SIZE,
     window: int | None = None,
     overlap: int | None = None,
-    progress: Progress = lambda n, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> bytes:
     """Compress bytes without loss.
 
@@ -78,9 +78,9 @@ def compress(
     for span in chunk_spans(len(ids), -(-len(ids) // chunk_size)):
         encoder, part = Encoder(), ids[span]
         with closing(_predictions(engine, [_begin(tokenizer), *part], window, overlap)) as predictions:
-            for token, logits in zip(part, predictions, strict=True):
+            for done, (token, logits) in enumerate(zip(part, predictions, strict=True), start=span.start + 1):
                 encoder.push(*_share(frequencies(logits), token))
-                progress(1, len(ids))
+                progress(done, len(ids))
         parts.append(Chunk(encoder.finish(), zlib.crc32(tokenizer.decode_bytes(part))))
     identity = _identity(engine, tokenizer)
     return Container(describe(engine), identity, window, overlap, len(data), len(ids), parts).to_bytes()
@@ -93,7 +93,7 @@ def decompress(
     *,
     chunk: int | None = None,
     batch_size: int = MAX_BATCH,
-    progress: Progress = lambda n, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> bytes:
     """The bytes that `compress` was given.
 
@@ -125,9 +125,10 @@ def decompress(
     total = sum(spans[i].stop - spans[i].start for i in numbers)
     size = min(batch_size, max(1, engine.cache.n_pages // -(-container.window // PAGE)))
     parts: list[bytes] = []
+    count = _sum_for(progress, total)
     for start in range(0, len(numbers), size):
         batch = numbers[start : start + size]
-        parts += _decode_batch(engine, tokenizer, container, batch, lambda n: progress(n, total))
+        parts += _decode_batch(engine, tokenizer, container, batch, count)
     data = b"".join(parts)
     if chunk is None and len(data) != container.n_bytes:
         raise FormatError(f"the compressed file has {len(data)} bytes, and its header says {container.n_bytes}")
@@ -181,8 +182,20 @@ class _Text:
     sequence: Sequence = field(default_factory=Sequence)
 
 
+def _sum_for(progress: Progress, total: int) -> Callable[[int], None]:
+    """A function that is called with how many more tokens are done."""
+    done = 0
+
+    def count(n: int) -> None:
+        nonlocal done
+        done += n
+        progress(done, total)
+
+    return count
+
+
 def _decode_batch(
-    engine: Engine, tokenizer: Tokenizer, container: Container, numbers: Ids[int], progress: Callable[[int], object]
+    engine: Engine, tokenizer: Tokenizer, container: Container, numbers: Ids[int], count: Callable[[int], object]
 ) -> list[bytes]:
     """The bytes of the chunks with these numbers."""
     texts = [
@@ -194,7 +207,7 @@ def _decode_batch(
         for start, first, stop in windows(max(text.n_tokens for text in texts), container.window, container.overlap):
             _read_overlap(engine, texts, start, first)
             for row in range(first, stop):
-                progress(_decode_row(engine, [text for text in texts if row < text.n_tokens]))
+                count(_decode_row(engine, [text for text in texts if row < text.n_tokens]))
     finally:
         for text in texts:
             engine.free(text.sequence)

@@ -34,8 +34,3 @@ def drawn(rows: Sequence[Row], n: int, seed: int) -> list[Row]:
     if not 0 <= n <= len(rows):
         raise ValueError(f"shots is {n}; it must be from 0 to {len(rows)}, the number of examples")
     return random.Random(seed).sample(list(rows), n)
-
-
-def standard_error(share: float, n: int) -> float:
-    """The standard error of a share of n independent trials."""
-    return float((share * (1 - share) / max(1, n - 1)) ** 0.5)

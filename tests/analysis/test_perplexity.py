@@ -1,6 +1,7 @@
 """Perplexity against a float64 computation that follows the two recipes word for word."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,6 +92,15 @@ def test_texts_that_windows_do_not_divide(model, text, n_tokens):
     for stride in (16, 32):
         result = perplexity(model, text[:n_tokens], "strided", 32, stride)
         check(result, hugging_face(text[:n_tokens], 32, stride, None))
+
+
+def test_bits_per_byte(model, text):
+    tokenizer = SimpleNamespace(decode_bytes=lambda ids: b"ab" * sum(id % 3 for id in ids))  # 0, 2 or 4 bytes a token
+    result = perplexity(model, text, "strided", 32, 32, tokenizer=tokenizer)
+    scored = [id for place, id in enumerate(text) if place % 32]
+    bits = math.log2(math.e) * sum(hugging_face(text, 32, 32, None))
+    assert result.bits_per_byte == pytest.approx(bits / sum(2 * (id % 3) for id in scored), rel=1e-5)
+    assert perplexity(model, text).bits_per_byte is None
 
 
 def test_overlapping_windows_score_every_token_but_the_first_once():

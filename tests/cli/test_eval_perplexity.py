@@ -21,7 +21,8 @@ def test_perplexity(run, tmp_path, chatter, protocol):
     code, out, err = run("eval", "perplexity", tmp_path / "text.txt", *options)
     assert (code, err) == (0, "")
     model = nbgpt.load(chatter)
-    result = perplexity(model.engine, TOKENIZER.encode(text), protocol, 50, bos_id=TOKENIZER.eos_id)
+    ids, bos_id = TOKENIZER.encode(text), TOKENIZER.eos_id
+    result = perplexity(model.engine, ids, protocol, 50, bos_id=bos_id, tokenizer=TOKENIZER)
     assert out == (
         "model           chatter float32\n"
         f"protocol        {protocol}\n"
@@ -30,6 +31,7 @@ def test_perplexity(run, tmp_path, chatter, protocol):
         f"tokens scored   {result.n_scored}\n"
         f"NLL             {result.nll:.6f} nats a token\n"
         f"perplexity      {result.perplexity:.4f} +/- {result.standard_error:.4f}\n"
+        f"bits per byte   {result.bits_per_byte:.4f}\n"
     )
     assert run("eval", "perplexity", "-", *options, stdin=text.encode())[1] == out
     without = run("eval", "perplexity", "-", *options, "--no-bos", stdin=text.encode())[1]
@@ -51,7 +53,8 @@ def test_json(run, chatter):
     code, out, _ = run("eval", "perplexity", "-", "--json", *options, stdin=TEXT)
     assert code == 0
     model = nbgpt.load(chatter)
-    result = perplexity(model.engine, TOKENIZER.encode(TEXT.decode()), window=50, bos_id=TOKENIZER.eos_id)
+    ids, bos_id = TOKENIZER.encode(TEXT.decode()), TOKENIZER.eos_id
+    result = perplexity(model.engine, ids, window=50, bos_id=bos_id, tokenizer=TOKENIZER)
     assert json.loads(out) == {"model": "chatter", "dtype": "float32", **vars(result)}
 
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from nbgpt.analysis.estimate import Estimate
-from nbgpt.cli.measures import counting, plain, shown, write_json, write_lines
+from nbgpt.cli.measures import plain, shown, write_json, write_lines
 
 
 def test_columns(capsys):
@@ -31,10 +31,3 @@ def test_what_json_has_stays(value):
 def test_shown():
     assert shown(Estimate(0.32561, 0.00653)) == "0.3256 +/- 0.0065"
     assert shown(Estimate(0.967, 0.0011), 2, 100, " %") == "96.70 +/- 0.11 %"
-
-
-def test_no_bar_without_a_terminal(capsys):
-    with counting("reading", "text") as progress:
-        for n in range(5):
-            progress(n, 4)
-    assert capsys.readouterr() == ("", "")

@@ -1,9 +1,8 @@
 """Few-shot prompts."""
 
-import numpy as np
 import pytest
 
-from nbgpt.tasks.few_shot import FewShot, drawn, standard_error
+from nbgpt.tasks.few_shot import FewShot, drawn
 from nbgpt.tasks.templates import TextTemplate
 
 SOURCE = "{% for one in examples %}{{ one.text }} => {{ one.label }}\n{% endfor %}{{ text }} =>"
@@ -24,9 +23,3 @@ def test_shots():
     assert sorted(row["n"] for row in drawn(rows, 20, 1)) == list(range(20))
     with pytest.raises(ValueError, match="shots is 21; it must be from 0 to 20"):
         drawn(rows, 21, 1)
-
-
-def test_standard_error():
-    trials = np.array([1, 1, 1, 0, 1, 0, 0, 1.0])
-    assert standard_error(trials.mean(), 8) == pytest.approx(trials.std(ddof=1) / 8**0.5)
-    assert standard_error(1.0, 1) == 0
