@@ -27,6 +27,7 @@ from engine.joining import joining
 from engine.speculation import speculation
 from figures import Figure, Results, medians, share
 from tasks.features import features
+from text.mixed import mixed
 
 from nbgpt import weights
 from nbgpt.abi.layout import PAGE, padded
@@ -323,7 +324,7 @@ def compiled_for(cpu: str, loaded: Weights) -> ModelRunner:
 
 # --- Results ---------------------------------------------------------------------------------------------------------
 
-_OF_SPEED = (decode, prefill, depth, batch, generate, speculation, joining, busy, threads, features)
+_OF_SPEED = (decode, prefill, depth, batch, generate, speculation, joining, busy, threads, features, mixed)
 _OF_SIZE = (sizes, memory, start, compiling, avx2)
 SECTIONS = {section.__name__: section for section in _OF_SPEED + _OF_SIZE}
 
