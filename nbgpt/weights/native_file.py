@@ -6,12 +6,12 @@ Its metadata carry the config, the type of the weights, the version of the layou
 
 from __future__ import annotations
 
-import json
 import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +22,11 @@ from ..config import GPT2Config
 from ..formats import FormatError
 from ..formats.safetensors import Entry, read_header
 from .classifier_head import ClassifierHead
+from .metadata import generation, labels, read_config
 
 LAYOUT = "1"
 """Version of the layout, in the metadata of every native file."""
 CLOSED = "this model is closed: load it again"
-DTYPES = tuple(HEAD_DTYPE)
 ITEM_BYTES = {"F32": 4, "F16": 2, "U8": 1}
 """Bytes of a number, by safetensors dtype, for those that a native file uses."""
 
@@ -91,6 +91,16 @@ class Weights:
         return self.metadata.get("name") or self.path.stem
 
     @property
+    def labels(self) -> list[str]:
+        """Names of a classifier's labels in the order of its logits; empty for other models."""
+        return labels(self.metadata) or [f"LABEL_{number}" for number in range(self.config.n_labels)]
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """What the model's makers sample with, which is not applied."""
+        return generation(self.metadata)
+
+    @property
     def tokenizer(self) -> bytes | None:
         """The vocabulary that the file stores; None if it is GPT-2's own."""
         return self.bytes_of("tokenizer").tobytes() if "tokenizer" in self.entries else None
@@ -128,7 +138,7 @@ def load(path: Path) -> Weights:
         raise FormatError(f"{path} is not a native file: run `python -m nbgpt convert {path.parent}` on its folder")
     if metadata.get("layout") != LAYOUT:
         raise FormatError(f"{path}: layout {metadata.get('layout')}, this nbgpt reads {LAYOUT}: convert it again")
-    config, dtype = _config(path, metadata)
+    config, dtype = read_config(path, metadata)
     if config.n_layer > len(entries):  # or its list of tensors would be endless
         raise FormatError(f"{path}: {len(entries)} tensors cannot be {config.n_layer} layers: convert it again")
     for name, (kind, shape) in native_shapes(config, dtype).items():
@@ -167,15 +177,3 @@ def _weights(
     layer_offsets, model_offsets = np.array(layers, np.int64), np.array(model, np.int64)
     bos = metadata.get("bos") == "true"
     return Weights(path, config, dtype, bos, metadata, block, entries, layer_offsets, model_offsets)
-
-
-def _config(path: Path, metadata: dict[str, str]) -> tuple[GPT2Config, str]:
-    try:
-        config = GPT2Config(**json.loads(metadata["config"]))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise FormatError(f"{path}: its config cannot be read ({reason}): convert it again") from error
-    dtype = metadata.get("dtype", "")
-    if dtype not in DTYPES:
-        raise FormatError(f"{path}: dtype {dtype!r} is not one of {', '.join(DTYPES)}: convert it again")
-    return config, dtype

@@ -93,8 +93,8 @@ def test_an_unknown_dtype(file, tmp_path):
     [
         ("", "Expecting value"),
         ("{", "Expecting property name"),
-        ("[" * 100_000, "while decoding a JSON array"),
-        ("[]", "must be a mapping"),
+        ("[" * 100_000, "nested more than 64 deep"),
+        ("[]", "expected a JSON object"),
         ("{}", "missing 3 required positional arguments"),
         ('{"n_layer": 1, "n_head": 1, "n_embd": 8, "colour": 1}', "colour"),
         ('{"n_layer": "1", "n_head": 1, "n_embd": 8}', "n_layer is '1'"),
