@@ -153,7 +153,8 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path, error):
             file.write(b"new")
             raise error
 
-    pytest.raises(error, fail)
+    with pytest.raises(error):
+        fail()
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
@@ -173,9 +174,10 @@ def test_a_scratch_folder_is_gone_after_it(tmp_path):
         with scratch_folder(tmp_path, "work") as folder:
             (folder / "sub").mkdir()
             (folder / "sub" / "file").touch()
-            raise ValueError
+            raise KeyError
 
-    pytest.raises(ValueError, fail)
+    with pytest.raises(KeyError):
+        fail()
     assert [*tmp_path.iterdir()] == []
 
 

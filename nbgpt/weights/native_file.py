@@ -7,6 +7,7 @@ Its metadata carry the config, the type of the weights, the version of the layou
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
@@ -83,6 +84,7 @@ class Weights:
     entries: dict[str, Entry]
     layer_offsets: np.ndarray  # int64 [n_layer, len(LAYER_TENSORS)]
     model_offsets: np.ndarray  # int64 [len(MODEL_TENSORS)]
+    is_mapped: bool = False  # the block is the file itself
     head: ClassifierHead | None = None  # of a classifier that was trained on this model's hidden states
 
     @property
@@ -111,6 +113,12 @@ class Weights:
             raise RuntimeError(CLOSED)
         entry = self.entries[name]
         return self.block[entry.start : entry.stop]
+
+    def unmapped(self) -> Weights:
+        """The same with a copy of the numbers, which the file has no part in any more."""
+        block = aligned_zeros(self.block.shape, "uint8")
+        block[:] = self.block
+        return replace(self, block=block, is_mapped=False)
 
     def closed(self) -> Weights:
         """The same without the numbers, for a model that has been closed."""
@@ -148,9 +156,19 @@ def load(path: Path) -> Weights:
             raise FormatError(f"{path}: {name} {found}; expected {kind} {list(shape)}: convert it again")
         if entry.start % 64:
             raise FormatError(f"{path}: {name} begins at byte {entry.start}, no multiple of 64: convert it again")
+    return replace(_weights(path, config, dtype, metadata, _mapped(path, entries), entries), is_mapped=True)
+
+
+def _mapped(path: Path, entries: dict[str, Entry]) -> np.ndarray:
+    """The bytes of a file. Raises FormatError if it is not as long any more as when its header was read.
+
+    A file that is cut while it is mapped ends the process, with SIGBUS: files are to be replaced, not written over.
+    """
+    expected = max(entry.stop for entry in entries.values())
     with path.open("rb") as file:
-        block = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-    return _weights(path, config, dtype, metadata, block, entries)
+        if (size := os.fstat(file.fileno()).st_size) != expected:
+            raise FormatError(f"{path}: {size} bytes, and a moment ago {expected}: who is writing it?")
+        return np.frombuffer(mmap.mmap(file.fileno(), expected, access=mmap.ACCESS_READ), np.uint8)
 
 
 def in_memory(config: GPT2Config, dtype: str, name: str, fill: Callable[[str, str, int], np.ndarray]) -> Weights:
