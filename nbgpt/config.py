@@ -18,6 +18,7 @@ _OTHER_NAMES = {
     "n_positions": "max_position_embeddings",
 }
 """What transformers calls the sizes in every architecture (`GPT2Config.attribute_map`)."""
+_FLAGS = ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "tied_embeddings", "multi_label")
 _LIMIT = 1 << 24  # no size of a real GPT-2 comes near: a larger number is a broken or hostile file
 
 
@@ -44,18 +45,24 @@ class GPT2Config:
 
     def __post_init__(self) -> None:
         """Check every field. Raises ValueError that names the field, its value and what is allowed."""
-        if self.n_inner == 0 and isinstance(self.n_embd, int):
+        if self.n_inner == 0 and type(self.n_embd) is int:
             object.__setattr__(self, "n_inner", 4 * self.n_embd)
         for name in ("n_layer", "n_head", "n_embd", "n_ctx", "n_vocab", "n_inner"):
             value = getattr(self, name)
-            if not isinstance(value, int) or not 1 <= value < _LIMIT:
-                raise ValueError(f"config: {name} is {value!r}; it must be a whole number from 1 to {_LIMIT - 1}")
+            if type(value) is not int or not 1 <= value < _LIMIT:
+                raise ValueError(f"config: {name} is {value!r:.80}; it must be a whole number from 1 to {_LIMIT - 1}")
+        if type(self.n_labels) is not int or not 0 <= self.n_labels < _LIMIT:
+            raise ValueError(f"config: n_labels is {self.n_labels!r:.80}; it must be a whole number, 0 for none")
+        for name in _FLAGS:
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"config: {name} is {getattr(self, name)!r:.80}; it must be true or false")
         if self.n_embd % self.n_head:
             raise ValueError(f"config: n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
         if self.activation not in ACTIVATIONS:
-            raise ValueError(f"config: activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
-        if not isinstance(self.layer_norm_epsilon, float) or not 0 < self.layer_norm_epsilon < 1:
-            raise ValueError(f"config: layer_norm_epsilon is {self.layer_norm_epsilon!r}; it must be between 0 and 1")
+            raise ValueError(f"config: activation {self.activation!r:.80} is not one of {', '.join(ACTIVATIONS)}")
+        epsilon = self.layer_norm_epsilon
+        if not isinstance(epsilon, float) or not 0 < epsilon < 1:
+            raise ValueError(f"config: layer_norm_epsilon is {epsilon!r:.80}; it must be between 0 and 1")
 
     @property
     def head_dim(self) -> int:
@@ -91,7 +98,7 @@ class GPT2Config:
         """Read a parsed `config.json`. Raises ValueError if it describes another architecture."""
         kind = config.get("model_type", "gpt2")
         if kind != "gpt2":
-            raise ValueError(f"config: model_type is {kind!r}; nbgpt runs GPT-2 only (model_type 'gpt2')")
+            raise ValueError(f"config: model_type is {kind!r:.80}; nbgpt runs GPT-2 only (model_type 'gpt2')")
         config = _with_own_names(config)
         missing = [name for name in ("n_layer", "n_head", "n_embd") if name not in config]
         if missing:
@@ -108,11 +115,16 @@ class GPT2Config:
             n_inner=config.get("n_inner") or 0,
             activation=_SAME_ACTIVATION.get(activation, activation),
             layer_norm_epsilon=config.get("layer_norm_epsilon", 1e-5),
-            scale_attn_weights=config.get("scale_attn_weights", True),
-            scale_attn_by_inverse_layer_idx=config.get("scale_attn_by_inverse_layer_idx", False),
-            tied_embeddings=config.get("tie_word_embeddings", True),
+            scale_attn_weights=_flag(config, "scale_attn_weights", True),
+            scale_attn_by_inverse_layer_idx=_flag(config, "scale_attn_by_inverse_layer_idx", False),
+            tied_embeddings=_flag(config, "tie_word_embeddings", True),
             multi_label=config.get("problem_type") == "multi_label_classification",
         )
+
+
+def _flag(config: dict[str, Any], name: str, default: bool) -> Any:
+    """A flag, which may be null."""
+    return default if config.get(name) is None else config[name]
 
 
 def _with_own_names(config: dict[str, Any]) -> dict[str, Any]:

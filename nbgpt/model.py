@@ -92,13 +92,7 @@ class Model:
     def generate(self, prompt: Text | Prompt = "", *, n: int, **options: Unpack[Options]) -> list[Completion]: ...
 
     @overload
-    def generate(
-        self,
-        prompt: Prompts,
-        *,
-        n: int | None = None,
-        **options: Unpack[Options],
-    ) -> list[Completion]: ...
+    def generate(self, prompt: Prompts, *, n: int | None = None, **options: Unpack[Options]) -> list[Completion]: ...
 
     def generate(self, prompt: Any = "", *, n: int | None = None, **options: Any) -> Completion | list[Completion]:
         """Continue a prompt, or several at once; each text is what it would be alone.
@@ -116,7 +110,7 @@ class Model:
             ValueError: a value is out of range, a text does not fit the context, or every token is banned.
             TypeError: an option does not exist.
             RuntimeError: the model is closed.
-            KVMemoryError: the KV cache is full of what other calls need.
+            KVMemoryError: the KV cache is full of what other calls need; a MemoryError that says how much was wanted.
         """
         completions = [stream.finish() for stream in self._streams(prompt, n, options)]
         return completions[0] if is_one(prompt) and n is None else completions
@@ -128,13 +122,7 @@ class Model:
     def stream(self, prompt: Text | Prompt = "", *, n: int, **options: Unpack[Options]) -> list[Stream]: ...
 
     @overload
-    def stream(
-        self,
-        prompt: Prompts,
-        *,
-        n: int | None = None,
-        **options: Unpack[Options],
-    ) -> list[Stream]: ...
+    def stream(self, prompt: Prompts, *, n: int | None = None, **options: Unpack[Options]) -> list[Stream]: ...
 
     def stream(self, prompt: Any = "", *, n: int | None = None, **options: Any) -> Stream | list[Stream]:
         """Continue a prompt piece by piece; arguments and errors as for `generate`.
@@ -357,7 +345,7 @@ class Model:
         if not path.is_file():
             raise TypeError(f"model {self.name} has no file that another process could load: {path}")
         cache = self.engine.cache
-        return load, (str(path), None, self.n_threads, cache.dtype, cache.memory.nbytes)
+        return load, (str(path), None, self.n_threads, cache.dtype, cache.memory.nbytes, self.weights.is_mapped)
 
     def trace(self, text: Text, *, bos: bool | None = None) -> Trace:
         """What each part of the model computes for a text, as arrays: see `Trace`; `explain.page` makes a page of it.
@@ -376,6 +364,7 @@ def load(
     threads: int | None = None,
     kv_dtype: KVDtype = "float32",
     kv_memory: int | None = None,
+    mmap: bool = True,
 ) -> Model:
     """Load a model.
 
@@ -386,14 +375,18 @@ def load(
         kv_dtype: type of keys and values in the KV cache; float16 takes half the memory, and rounds.
         kv_memory: limit of the KV cache in bytes; None: a quarter of the memory of the machine or its control group.
             Pages are taken when needed; cached prompts and idle sessions are dropped before a text has to wait.
+        mmap: map the file, which processes then share; False: copy it, so that the model outlives a file that is
+            written over or cut, or a disk that is taken away. These end a process that has it mapped (SIGBUS).
 
     Raises:
         ModelNotFoundError: no model has this name.
         FormatError: a file is damaged or of another kind.
         ValueError: an argument is out of range.
         OSError: a file cannot be read or written.
+        MemoryError: the system does not give what is wanted; the message says how much.
         KernelError: the kernels cannot be compiled.
     """
     if isinstance(threads, bool):
         raise ValueError(f"threads is {threads}; it must be a whole number, or None for all physical cores")
-    return Model(open_model(model, dtype), threads, kv_dtype, kv_memory)
+    weights = open_model(model, dtype)
+    return Model(weights if mmap else weights.unmapped(), threads, kv_dtype, kv_memory)

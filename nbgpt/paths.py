@@ -1,13 +1,9 @@
-"""Where files are: those of the package, and the user's models and kernels. Writing a file atomically."""
+"""Where files are: those of the package, and the user's models and kernels."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 
 def shipped(name: str) -> Path:
@@ -32,48 +28,14 @@ def home() -> Path:
         ValueError: the system does not know the user's home folder.
     """
     chosen = os.environ.get("NBGPT_HOME")
+    has_home = os.environ.get("HOME") != ""  # which Python takes for the root
     try:
-        if chosen:
+        if chosen and (has_home or not chosen.startswith("~")):
             return Path(chosen).expanduser()
         cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        return (cache if cache.is_absolute() else Path.home() / ".cache") / "nbgpt"
+        if not chosen and (has_home or cache.is_absolute()):
+            return (cache if cache.is_absolute() else Path.home() / ".cache") / "nbgpt"
     except RuntimeError:
-        known = f"NBGPT_HOME is {chosen!r}" if chosen else "HOME is not set"
-        raise ValueError(f"{known} and names no folder: set NBGPT_HOME to one for models and kernels") from None
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Write a file atomically: it replaces an older one when the block ends without an error.
-
-    The data is on the disk before the file takes its name. A path that exists and is not a regular file, as a pipe, is
-    written to directly.
-
-    Args:
-        path: of the file.
-
-    Yields:
-        The open file, binary.
-
-    Raises:
-        OSError: with `path` as its filename; IsADirectoryError for a folder.
-    """
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "this is a folder; the name of a file is wanted", str(path))
-    if path.exists() and not path.is_file():
-        with path.open("wb") as pipe:
-            yield pipe
-        return
-    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
-    try:
-        with partial.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        if isinstance(error, OSError) and error.filename in (None, str(partial)):
-            error.filename = str(path)
-        raise
+        pass
+    known = f"NBGPT_HOME is {chosen!r}" if chosen else "HOME is not set"
+    raise ValueError(f"{known} and names no folder: set NBGPT_HOME to one for models and kernels")

@@ -1,10 +1,14 @@
-"""Checks of arguments at the edge of the API."""
+"""Checks of arguments at the edge of the API, and the error for files that fail theirs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any
+
+
+class FormatError(ValueError):
+    """A damaged or unknown file; the message has the file, what was expected, what was found and the cure."""
 
 
 def check(

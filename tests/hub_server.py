@@ -7,6 +7,7 @@ own code in `X-Error-Code`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import threading
@@ -27,9 +28,15 @@ class Hub:
     cuts: int = 0  # so many answers with a weight file end half-way
     corrupt: bool = False  # weight files come with a wrong byte
     stall: threading.Event | None = None  # weight files stop half-way until it is set
+    lies: dict[str, str] = field(default_factory=dict)  # headers that take the place of the right ones
+    lies_to: str = "HEAD GET"  # methods whose answers have them
+    is_endless: bool = False  # contents come without a size, and do not end
+    drips: str = ""  # "headers" or "body": they come at 20 bytes a second
     requests: list[str] = field(default_factory=list)  # "GET /path" as they came
     ranges: list[str] = field(default_factory=list)  # the Range headers among them
     url: str = ""
+    n_flowed: int = 0  # bytes of contents that did not end
+    pause: threading.Event = field(default_factory=threading.Event)  # set when the server ends
 
     def __enter__(self) -> Hub:
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -40,6 +47,7 @@ class Hub:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.pause.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -93,12 +101,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.answer(status, headers, content[start:], whole=False)
 
     def answer(self, status: int, headers: dict[str, str], body: bytes = b"", whole: bool = True) -> None:
+        if self.command in self.hub.lies_to:
+            headers = headers | self.hub.lies
+        if self.hub.drips == "headers":
+            return self.drip(b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 10_000)
+        if self.hub.is_endless and self.command == "GET":
+            return self.flow()
         self.send_response(status)
         for key, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(key, value)
         self.end_headers()
         if self.command == "HEAD":
             return
+        if self.hub.drips == "body":
+            return self.drip(body)
         half = len(body) // 2
         self.wfile.write(body[:half])
         if not whole and self.hub.cuts:
@@ -109,6 +125,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.hub.stall.wait(30)
         self.wfile.write(body[half:])
+
+    def drip(self, data: bytes) -> None:
+        self.close_connection = True
+        for byte in data:
+            self.wfile.write(bytes([byte]))
+            if self.hub.pause.wait(0.05):
+                return
+
+    def flow(self) -> None:
+        self.close_connection = True
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while not self.hub.pause.is_set():
+                self.wfile.write(b"100000\r\n" + b"{" * (1 << 20) + b"\r\n")
+                self.hub.n_flowed += 1 << 20
 
     def log_message(self, *_: object) -> None:
         """Say nothing: `Hub.requests` is the log."""

@@ -59,3 +59,26 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch, chosen: str, found: str):
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as for a user whom the system does not know
     with pytest.raises(ValueError, match=f"{found}.*: set NBGPT_HOME"):
         paths.home()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"NBGPT_HOME": "~/models"}, None),
+        ({"NBGPT_HOME": "/models"}, "/models"),
+        ({"XDG_CACHE_HOME": "/cache"}, "/cache/nbgpt"),
+    ],
+)
+def test_an_empty_home_is_none(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: str | None):
+    """Python would take it for the root, and root may write there."""
+    for name in ("NBGPT_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if expected:
+        assert paths.home() == Path(expected)
+    else:
+        with pytest.raises(ValueError, match="names no folder: set NBGPT_HOME"):
+            paths.home()

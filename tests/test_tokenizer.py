@@ -261,9 +261,9 @@ ABC = {"ab": 257, "bc": 258, "abc": 259}
 @pytest.mark.parametrize(
     ("vocabulary", "merges", "message"),
     [
-        ("{", "", r"vocab\.json: not JSON"),
-        ("[" * 100_000, "", r"vocab\.json: not JSON"),
-        ([], "", r"vocab\.json: not an object from tokens to ids"),
+        ("{", "", r"vocab\.json: not valid JSON"),
+        ("[" * 100_000, "", r"vocab\.json: JSON nested"),
+        ([], "", r"vocab\.json: expected a JSON object"),
         ({"a": "b"}, "", r"vocab\.json: not an object from tokens to ids"),
         ({"a": True}, "", r"vocab\.json: not an object from tokens to ids"),
         ({"a": -1}, "", r"vocab\.json: not an object from tokens to ids"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 from math import prod
 
 import numpy as np
 
 _CACHE_LINE = 64
+_OS_PAGE = mmap.PAGESIZE
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -18,3 +20,23 @@ def aligned_zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     memory = np.zeros(n + _CACHE_LINE // item, dtype)
     start = -memory.ctypes.data % _CACHE_LINE // item
     return memory[start : start + n].reshape(shape)
+
+
+class LentMemory:
+    """Memory that the system provides when it is first touched, and takes back part by part when it is not needed."""
+
+    def __init__(self, n: int, dtype: str) -> None:
+        """n: numbers, at least one. Raises MemoryError that says how many bytes were wanted."""
+        n_bytes = n * np.dtype(dtype).itemsize
+        try:
+            self._map = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except (OSError, ValueError, OverflowError):
+            raise MemoryError(f"the system does not give {n_bytes} bytes") from None
+        self.array = np.frombuffer(self._map, dtype)  # [n], zeros
+
+    def give_back(self, start: int, stop: int) -> None:
+        """Give the memory of array[start:stop] back; its numbers are then zeros or what they were."""
+        item = self.array.itemsize
+        first, last = -(-start * item // _OS_PAGE) * _OS_PAGE, stop * item // _OS_PAGE * _OS_PAGE
+        if last > first and hasattr(self._map, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)

@@ -13,7 +13,10 @@ import argparse
 import gc
 import hashlib
 import json
+import os
 import re
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +116,13 @@ def _with_frame_pointers(module: Any) -> Any:
 
 def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:
     """The object file of the kernels for one type of weights. facts: further fields of its header."""
+    from ..abi.targets import current_target
+
     entry, module, machine = optimized(dtype)
     elf = machine.emit_object(module)
-    header = {**facts, **entry, "job": SLOT, "sha256": hashlib.sha256(elf).hexdigest()}
+    target = current_target()
+    compiled_for = {"target": [target.cpu, target.llvm_features]}
+    header = {**facts, **entry, **compiled_for, "job": SLOT, "sha256": hashlib.sha256(elf).hexdigest()}
     return json.dumps(header).encode() + b"\n" + elf
 
 
@@ -123,11 +130,26 @@ def main() -> None:
     """Compile for one type of weights and write the object file."""
     parser = argparse.ArgumentParser(prog="python -m nbgpt.backend.compiler", description=__doc__.split("\n", 1)[0])
     parser.add_argument("dtype", choices=HEAD_DTYPE)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("-o", "--output", required=True, help="a file, or - for standard output")
     parser.add_argument("--facts", type=json.loads, default={}, help="JSON to keep in the header")
     options = parser.parse_args()
     gc.disable()  # a translation leaves little garbage, and the collector takes a tenth of the time
-    options.output.write_bytes(compile_object(options.dtype, options.facts))
+    made = compile_object(options.dtype, options.facts)
+    if options.output == "-":  # not /dev/stdout, which is a link into /proc
+        sys.stdout.buffer.write(made)
+    else:
+        Path(options.output).write_bytes(made)
+
+
+def main_of_child() -> None:
+    """`main`, in a process that ends when it reads the end of its input: its parent holds the other end of the pipe."""
+
+    def wait_for_the_end() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
+    main()
 
 
 if __name__ == "__main__":

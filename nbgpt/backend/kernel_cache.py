@@ -6,6 +6,7 @@ A warm start needs neither Numba nor llvmlite.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -19,13 +20,16 @@ from typing import Any, Literal
 
 from ..abi.job import SLOT
 from ..abi.layout import HEAD_DTYPE
-from ..abi.targets import SHIPPED, Target, current_target, described_host
+from ..abi.targets import SHIPPED, Target, current_target, described_host, host_target
+from ..partial import whole_file
 from ..paths import home
+from ..strict_json import parse_object
 from . import elf_loader
 
 _PACKAGE = Path(__file__).parent.parent
 _NOWHERE = Path(os.devnull)
 """The cache folder of a user without a home: a path below which nothing can be written."""
+_HEADER_BYTES = 1 << 16
 _SOURCES = ("abi/*.py", "simd/*.py", "kernels/*.py", "backend/__init__.py", "backend/compiler.py")
 
 
@@ -107,7 +111,26 @@ def _cached_object(dtype: str) -> KernelObject:
         path = cache_folder() / _file_name(facts)
     except ValueError:
         path = _NOWHERE / _file_name(facts)
-    return KernelObject(dtype, chosen, path, facts, "cached" if _exists(path) else "to be compiled")
+    if _exists(path):
+        return KernelObject(dtype, chosen, path, facts, "cached")
+    return _of_this_cpu(dtype, chosen, facts) or KernelObject(dtype, chosen, path, facts, "to be compiled")
+
+
+def _of_this_cpu(dtype: str, chosen: Target | None, facts: dict[str, Any]) -> KernelObject | None:
+    """A cached object for this very CPU that was described otherwise, as /proc may be missing now."""
+    try:
+        paths = sorted(cache_folder().glob(f"*-{dtype}-*.o"))
+    except (OSError, ValueError):
+        return None
+    target = (chosen or host_target()) if paths else None
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
+            header = parse_object(file.readline(_HEADER_BYTES), str(path))
+            described = {name: header.get(name) for name in facts}
+            is_same = {**described, "cpu": facts["cpu"], "features": facts["features"]} == facts
+            if is_same and target and header.get("target") == [target.cpu, target.llvm_features]:
+                return KernelObject(dtype, chosen, path, described, "cached")
+    return None
 
 
 def _exists(path: Path) -> bool:
@@ -133,7 +156,7 @@ def read_object(data: bytes, facts: dict[str, Any], where: str) -> tuple[dict[st
     """Header and ELF of an object file. Raises KernelError if it is damaged or belongs to other kernels."""
     first, _, elf = data.partition(b"\n")
     try:
-        header = json.loads(first)
+        header = parse_object(first, where)
         entry, digest = header["entry"], header["sha256"]
         int(header["phases_of_layer"]), int(header["other_phases"])
     except (ValueError, KeyError, TypeError) as error:
@@ -151,13 +174,22 @@ def _is_private(path: Path) -> bool:
     return state.st_uid in (os.getuid(), 0) and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _can_keep_in(folder: Path) -> bool:
-    """Make a folder for this user alone; False where it cannot be written or others can write it too."""
+_NOT_PRIVATE = "is not a private writable folder", "set NBGPT_HOME to a folder that is"
+_FULL = "cannot be written: the disk is full", "make room, or set NBGPT_HOME to a folder on another"
+
+
+def _keep(made: bytes, path: Path) -> tuple[str, str] | None:
+    """Write an object file for this user alone. None, or why its folder cannot keep it, and the cure."""
+    folder = path.parent
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _is_private(folder) and os.access(folder, os.W_OK)
-    except OSError:
-        return False
+        if not (_is_private(folder) and os.access(folder, os.W_OK)):
+            return _NOT_PRIVATE
+        with whole_file(path, mode=0o600) as file:
+            file.write(made)
+    except OSError as error:
+        return _FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else _NOT_PRIVATE
+    return None
 
 
 def _compile(wanted: KernelObject) -> bytes:
@@ -169,14 +201,19 @@ def _compile(wanted: KernelObject) -> bytes:
     if wanted.target:
         environment |= {"NUMBA_CPU_NAME": wanted.target.cpu, "NUMBA_CPU_FEATURES": wanted.target.llvm_features}
     # sys.path, so that the child imports this copy of nbgpt
-    program = f"import sys; sys.path = {sys.path}; from nbgpt.backend.compiler import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, wanted.dtype, "-o", "/dev/stdout", "--facts", json.dumps(wanted.facts)],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
+    program = f"import sys; sys.path = {sys.path}; from nbgpt.backend.compiler import main_of_child; main_of_child()"
+    ending, alive = os.pipe()  # when this process ends, however it does, the child reads the end of its input
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, wanted.dtype, "-o", "-", "--facts", json.dumps(wanted.facts)],
+            env=environment,
+            stdin=ending,
+            capture_output=True,
+            check=False,
+        )
+    finally:
+        os.close(ending)
+        os.close(alive)
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise KernelError(f"cannot compile the kernels for {_cpu(wanted)}: {reason[0]}")
@@ -191,27 +228,20 @@ def _compile_and_keep(wanted: KernelObject) -> tuple[dict[str, Any], bytes]:
     print(f"nbgpt: compiling {wanted.dtype} kernels for {_cpu(wanted)}, once (5 to 20 s)", file=sys.stderr)
     made = _compile(wanted)
     result = read_object(made, wanted.facts, "what the compiler made (was nbgpt changed while it ran?)")
-    if not _keep(made, wanted.path):
+    if problem := _keep(made, wanted.path):
         folder = "HOME" if wanted.path.parent == _NOWHERE else wanted.path.parent
-        problem = f"{folder} is not a private writable folder: kernels not kept"
-        print(f"nbgpt: {problem}; set NBGPT_HOME to a folder that is", file=sys.stderr)
+        print(f"nbgpt: {folder} {problem[0]}: kernels not kept; {problem[1]}", file=sys.stderr)
     return result
 
 
-def _keep(made: bytes, path: Path) -> bool:
-    """Write an object file atomically, since other processes may write it too. False if the folder forbids it."""
-    if not _can_keep_in(path.parent):
-        return False
-    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
+def is_current(path: Path) -> bool:
+    """True if an object file was compiled from these sources by this Numba."""
     try:
-        partial.touch(mode=0o600, exist_ok=False)
-        partial.write_bytes(made)
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        with path.open("rb") as file:
+            header = parse_object(file.readline(_HEADER_BYTES), str(path))
+    except (OSError, ValueError):
         return False
-    return True
+    return (header.get("sources"), header.get("versions")) == (source_digest(), _versions())
 
 
 def on_shipped_platform() -> bool:

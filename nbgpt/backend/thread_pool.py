@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -19,7 +20,8 @@ from .kernel_cache import Kernels
 class ThreadPool:
     """n_threads - 1 threads that wait for jobs inside compiled code; the caller is thread 0.
 
-    The threads never take the GIL. A forked child has none of its parent's threads: its pool starts new ones.
+    The threads never take the GIL. A forked child has none of its parent's threads: its pool starts new ones. Where the
+    system starts fewer, these do the work, and n_threads says how many they are.
     """
 
     def __init__(self, kernels: Kernels, n_threads: int) -> None:
@@ -70,7 +72,13 @@ class ThreadPool:
 
         self._finalizer = weakref.finalize(self, _dismiss, enter, counters, self._pid)  # also if interrupted below
         for thread in range(1, self.n_threads):
-            threading.Thread(target=serve, args=(thread,), name=f"nbgpt-{thread}", daemon=True).start()
+            try:
+                threading.Thread(target=serve, args=(thread,), name=f"nbgpt-{thread}", daemon=True).start()
+            except (RuntimeError, MemoryError):  # a limit of the system
+                few = f"{thread} threads instead of {self.n_threads}"
+                print(f"nbgpt: {few}, as the system starts no more", file=sys.stderr)
+                self.n_threads = thread
+                break
         return counters
 
 

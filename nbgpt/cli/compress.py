@@ -97,7 +97,7 @@ def _read(file: str) -> bytes:
 @contextmanager
 def _create(output: str, is_forced: bool) -> Iterator[BinaryIO]:
     """A file that takes its name when it is whole, or standard output. Raises ValueError rather than replace a file."""
-    from ..paths import whole_file
+    from ..partial import whole_file
 
     if output != "-":
         if Path(output).is_file() and not is_forced:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..paths import whole_file
+from ..partial import whole_file
 from .measures import add_json
 from .parser import add, add_model, load_model
 from .terminal import write

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..paths import whole_file
+from ..partial import whole_file
 from .measures import add_json, write_json, write_lines
 from .parser import add, add_bos, add_model, load_model
 from .progress import counting

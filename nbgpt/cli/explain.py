@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..paths import whole_file
+from ..partial import whole_file
 from .parser import add, add_bos, add_model, load_model
 from .terminal import decode, printable, read_text, write
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
 
 from ..version import __version__
@@ -59,7 +58,7 @@ def _of_texts(weights: Weights) -> dict[str, str]:
         tokenizer = tokenizer_of(weights)
     except (FormatError, ImportError) as error:
         return {"vocabulary": str(error)}
-    bos_id, generation = tokenizer.bos_id, json.loads(weights.metadata.get("generation", "{}"))
+    bos_id, generation = tokenizer.bos_id, weights.generation
     ends = " or ".join(f"{_name(tokenizer, token)} ({token})" for token in sorted(tokenizer.eos_ids))
     origin = weights.metadata.get("vocabulary", "its own" if weights.tokenizer else "GPT-2's own")
     begins = weights.bos and bos_id is not None

@@ -8,6 +8,7 @@ import sys
 
 from ..version import __version__
 from .bench import define_bench
+from .cache import define_cache
 from .chat import define_chat
 from .classify import define_classify
 from .completion import define_completion
@@ -75,6 +76,7 @@ def _new_parser() -> Parser:
         define_explain,
         define_bench,
         define_warmup,
+        define_cache,
     ):
         define(commands)
     define_completion(commands, _new_parser)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from ..engine.engine import Engine
 from ..engine.kv_cache import Sequence
 from ..engine.model_runner import MAX_ROWS
 from ..formats import Checkpoint
+from ..partial import scratch_folder
 from ..sampling.params import DrawParams
 from ..sampling.rng import uniform
 from ..weights import load, tokenizer_of
@@ -119,8 +119,8 @@ def observing(
     A float32 copy of the model lies in folder meanwhile. bar(label, tokens): progress of one of the two stages.
     Raises ValueError for a text of less than two tokens.
     """
-    with TemporaryDirectory(dir=folder, prefix=".calibrating-") as scratch:
-        path = Path(scratch) / "float32.safetensors"
+    with scratch_folder(folder, "calibration") as scratch:
+        path = scratch / "float32.safetensors"
         convert(replace(checkpoint, notes=()), "float32", path)
         weights = load(path)
         engine, tokenizer = Engine(weights), tokenizer_of(weights)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import difflib
 import errno
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ..config import GPT2Config
+from ..strict_json import CONFIG_BYTES, LARGE_BYTES, SMALL_BYTES, read_object
+from .transfer import RefusedError, Transfer
 
 
 class DownloadError(Exception):
@@ -82,6 +84,8 @@ _TEXT_FILES = (  # what formats/vocabulary.py reads, as far as a repository has 
 )
 _OFFICIAL_WEIGHTS = "model.safetensors"  # the file that `Release` describes
 _WEIGHTS = (_OFFICIAL_WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_MAX_SHARDS = 1000
+_MAX_WEIGHTS = 1 << 37  # bytes; the largest model of this architecture has 13 billion parameters
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -140,8 +144,9 @@ def _snapshots(release: Release) -> Iterator[Path]:
     if release.sha256 is None:
         root = _hub_cache() / f"models--{release.repo.replace('/', '--')}"
         ref = root / "refs" / release.revision
-        if ref.is_file():
-            yield root / "snapshots" / ref.read_text().strip()
+        commit = ref.read_text(errors="replace").strip() if ref.is_file() else ""
+        if re.fullmatch("[0-9a-f]{40}", commit):  # it is about to become a path
+            yield root / "snapshots" / commit
         return
     former_repo = release.repo.split("/")[1]  # the official repositories once had no owner
     for repo in (release.repo, former_repo):
@@ -164,11 +169,12 @@ def _weights(folder: Path) -> list[Path]:
 
 def _shards(index: Path) -> list[str]:
     try:
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        names = sorted(set(read_object(index)["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError):
         names = []
     # A name is about to become a path and part of a URL.
-    if not names or not all(isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name, re.ASCII) for name in names):
+    shard = re.compile(r"\w[\w.-]*\.(safetensors|bin)", re.ASCII)
+    if not 0 < len(names) <= _MAX_SHARDS or not all(isinstance(name, str) and shard.fullmatch(name) for name in names):
         raise DownloadError(f"{index}: its weight_map does not map tensors to files beside it; choose another model")
     return names
 
@@ -183,20 +189,23 @@ def _download(release: Release, present: Path | None) -> Path:
         if present is None:
             raise DownloadError(f"HF_HUB_OFFLINE is set and {release.repo} is not in {_hub_cache()}; unset it to fetch")
         return present
-    config = _get(release, _CONFIG)
+    config = _get(release, _CONFIG, CONFIG_BYTES)
     if config is None:
         raise DownloadError(f"{release.repo} has no {_CONFIG}; nbgpt needs a repository of a GPT-2 for transformers")
-    _check_architecture(config, release)
+    room = _most_bytes(_architecture(config, release))
     release = replace(release, revision=config.parent.name)  # a branch that moves meanwhile must not mix commits
     for name in _TEXT_FILES:
         if not _is_known_to_lack(release, name):
-            _get(release, name)
-    weights = next((file for name in _WEIGHTS if (file := _get(release, name))), None)
+            _get(release, name, LARGE_BYTES)
+    limits = {name: SMALL_BYTES if name.endswith(".json") else room for name in _WEIGHTS}
+    weights = next((file for name, limit in limits.items() if (file := _get(release, name, limit))), None)
     if weights is None:
         raise DownloadError(f"{release.repo} has none of {', '.join(_WEIGHTS)}; nbgpt reads no other weights")
     for name in _shards(weights) if weights.name.endswith(".index.json") else []:
-        if _get(release, name) is None:
+        shard = _get(release, name, room)
+        if shard is None:
             raise DownloadError(f"{release.repo} lacks {name}, which {weights.name} names; choose another model")
+        room -= shard.stat().st_size
     return config.parent
 
 
@@ -208,28 +217,45 @@ def _is_known_to_lack(release: Release, name: str) -> bool:
     return found is _CACHED_NO_EXIST
 
 
-def _check_architecture(config: Path, release: Release) -> None:
-    """Refuse a model that nbgpt cannot run before its weights are fetched."""
+def _architecture(config: Path, release: Release) -> GPT2Config:
+    """The config. Raises DownloadError for a model that nbgpt cannot run, before its weights are fetched."""
     try:
-        settings = json.loads(config.read_bytes())
-        if not isinstance(settings, dict):
-            raise ValueError(f"{_CONFIG} holds a {type(settings).__name__}, not the settings of a model")
-        GPT2Config.from_hugging_face(settings)
+        return GPT2Config.from_hugging_face(read_object(config, CONFIG_BYTES))
     except (ValueError, TypeError) as error:
         raise DownloadError(f"{release.repo} is no model for nbgpt: {_one_line(error)}") from error
 
 
-def _get(release: Release, name: str) -> Path | None:
-    """One file of a repository, from the cache or else the hub; None if the repository has no such file."""
+def _most_bytes(config: GPT2Config) -> int:
+    """More bytes than the weights of a model can have: in float64, not tied, with a float64 mask in each layer."""
+    numbers = config.n_parameters + config.n_vocab * config.n_embd + config.n_layer * config.n_ctx**2
+    return min(8 * numbers + (64 << 20), _MAX_WEIGHTS)
+
+
+def _get(release: Release, name: str, limit: int) -> Path | None:
+    """One file of a repository, from the cache or else the hub; None if the repository has no such file.
+
+    limit: bytes that it may have.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(release.repo, name, revision=release.revision, cache_dir=_hub_cache()))
+        fetch = partial(hf_hub_download, release.repo, name, revision=release.revision, cache_dir=_hub_cache())
+        file = Path(Transfer(limit).run(fetch))
+        if not _is_in_cache(file):
+            raise RefusedError(f"it was written to {file}, outside the cache")
+        return file
     except Exception as error:  # requests, httpx, hf_xet and the disk share no other base
         if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
             return None
         raise DownloadError(_explanation(error, release, name)) from error
+
+
+def _is_in_cache(file: Path) -> bool:
+    """True if a file of a snapshot, and what it links to, lie in the cache, whatever folders are links in turn."""
+    target = file.parent / file.readlink() if file.is_symlink() else file
+    cache = os.path.abspath(_hub_cache())  # noqa: PTH100 (resolve() would follow the links)
+    return all(Path(os.path.abspath(path)).is_relative_to(cache) for path in (file, target))  # noqa: PTH100
 
 
 def _explanation(error: Exception, release: Release, name: str) -> str:
@@ -237,6 +263,8 @@ def _explanation(error: Exception, release: Release, name: str) -> str:
     from huggingface_hub import constants, errors
 
     repo, endpoint = release.repo, constants.ENDPOINT
+    if isinstance(error, RefusedError):
+        return f"{name} of {repo} at {endpoint} is refused: {error}; is that the hub, and nobody between you and it?"
     if isinstance(error, errors.GatedRepoError):
         return f"{repo} is gated: accept its terms at {endpoint}/{repo}, then run `hf auth login` or set HF_TOKEN"
     if isinstance(error, errors.RepositoryNotFoundError):

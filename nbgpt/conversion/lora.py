@@ -22,7 +22,7 @@ import numpy as np
 
 from ..formats import Checkpoint, FormatError, Tensor
 from ..formats.names import is_conv1d, short_name
-from ..formats.strict_json import read_object
+from ..strict_json import read_object
 
 _CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")

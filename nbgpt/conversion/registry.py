@@ -187,7 +187,9 @@ def _converted(source: Path, name: str, dtype: str | None) -> Weights:
     if _is_there(output):
         with suppress(FormatError):
             weights = load(output)
-            _say(name, weights.metadata["vocabulary"])
+            with suppress(OSError):
+                os.utime(output)  # `nbgpt cache --prune` removes what is not used
+            _say(name, weights.metadata.get("vocabulary", "of its file"))
             return weights
     convert_with_progress(checkpoint, dtype, output, name=name)
     for older in set(folder.glob(f"*-{place}-*-{dtype}.safetensors")) - {output}:

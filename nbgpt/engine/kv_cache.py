@@ -10,10 +10,12 @@ from typing import Literal, get_args
 import numpy as np
 
 from ..abi.layout import LANES, PAGE, padded
-from ..backend.buffers import aligned_zeros
+from ..backend.buffers import LentMemory
 from ..config import GPT2Config
 
 KVDtype = Literal["float32", "float16"]
+KEPT_FREE = 32
+"""Free pages whose memory stays, so that texts which come and go do not ask the system for it again."""
 
 
 class KVMemoryError(MemoryError):
@@ -42,8 +44,8 @@ class _Claim(weakref.ref[Sequence]):
 class KVCache:
     """Pages of keys and values of all layers; see kernels/attention.py for what a page holds.
 
-    All of the limit is allocated at the start, so that pages never move; the system provides memory for a page when it
-    is first written.
+    Addresses for all of the limit are reserved at the start, so that pages never move. The system provides memory for a
+    page when it is first written, and takes it back when many pages are free.
 
     The garbage collector may drop a sequence at any moment. So that takes no lock, and runs no Python code, in which a
     Ctrl-C would be lost: the weak reference appends itself to a queue, and the next call frees the pages.
@@ -59,13 +61,18 @@ class KVCache:
         self.n_pages = limit // self.page_bytes
         if not self.n_pages:
             raise ValueError(f"kv_memory is {limit} bytes; a page of {PAGE} tokens takes {self.page_bytes}")
-        self.memory = aligned_zeros((self.n_pages * self.page_size,), dtype)
+        try:
+            self._lent: LentMemory | None = LentMemory(self.n_pages * self.page_size, dtype)
+        except MemoryError as error:
+            raise KVMemoryError(f"kv_memory is {limit} bytes and {error}: ask for less") from None
+        self.memory = self._lent.array
         self.reclaim: Callable[[], bool] = lambda: False
         """Called when all pages are taken. Frees some that can be computed again; returns False if there are none."""
         self._config = config
         self._users: list[int] = []  # for each page that was ever taken: how many sequences hold it
         self._filled: list[int] = []  # for each: positions written, or about to be written, by any sequence
-        self._free: list[int] = []
+        self._free: list[int] = []  # taken before, and free again; those whose memory stays come last
+        self._n_given_back = 0  # so many of the first of these have given their memory back
         self._claims: dict[int, _Claim] = {}  # by id(): weak references to equal objects are equal
         self._returned: deque[_Claim] = deque()  # of dropped sequences, until `_collect` frees their pages
 
@@ -97,7 +104,7 @@ class KVCache:
 
     def close(self) -> None:
         """Give the memory back to the system."""
-        self.memory = np.zeros(0, self.dtype)
+        self.memory, self._lent = np.zeros(0, self.dtype), None
         self.n_pages = 0
 
     def n_missing(self, sequence: Sequence, length: int) -> int:
@@ -193,6 +200,7 @@ class KVCache:
         self._users = users
         self._filled += [0] * (len(users) - len(self._filled))
         self._free = [page for page, n in enumerate(users) if not n]
+        self._n_given_back = 0
 
     def _must_copy(self, sequence: Sequence) -> bool:
         """True if the next position may be another sequence's: the last page is shared and filled differently."""
@@ -226,7 +234,8 @@ class KVCache:
             if not self.reclaim():
                 raise KVMemoryError(
                     f"the KV cache is full: {self.n_pages * self.page_bytes} bytes in {self.n_pages} pages of {PAGE} "
-                    "tokens; close sessions, ask for less at once, or load the model with a larger kv_memory"
+                    f"tokens, and {self.page_bytes} more are wanted; close sessions, ask for less at once, or load the "
+                    "model with a larger kv_memory"
                 )
             self._collect()
         if not self._free:
@@ -234,6 +243,7 @@ class KVCache:
             self._filled.append(0)
             self._free.append(len(self._users) - 1)
         page = self._free.pop()
+        self._n_given_back = min(self._n_given_back, len(self._free))
         self._users[page] = 1
         return page
 
@@ -241,6 +251,19 @@ class KVCache:
         self._users[page] -= 1
         if not self._users[page]:
             self._free.append(page)
+            if len(self._free) - self._n_given_back > 2 * KEPT_FREE:
+                self._give_back()
+
+    def _give_back(self) -> None:
+        """Give the memory of free pages back to the system, of the longest free ones first, but for a few.
+
+        What a page held is of no account: kernels read no position that its sequence has not written.
+        """
+        n_given_back = len(self._free) - KEPT_FREE
+        for page in self._free[self._n_given_back : n_given_back]:
+            if self._lent is not None:
+                self._lent.give_back(page * self.page_size, (page + 1) * self.page_size)
+        self._n_given_back = n_given_back
 
     def _collect(self) -> None:
         """Free the pages of sequences that were dropped."""

@@ -350,8 +350,8 @@ class Scheduler:
         if running and not any(self._queue.is_active(one) and one not in running for one in holding):
             running[0].fail(
                 KVMemoryError(
-                    f"the KV cache of {self._cache.n_pages} pages is full of what cannot be dropped; end searches, or "
-                    "load the model with a larger kv_memory"
+                    f"the KV cache of {self._cache.n_pages} pages is full of what cannot be dropped, and a page of "
+                    f"{self._cache.page_bytes} bytes is wanted; end searches, or load the model with a larger kv_memory"
                 )
             )
 

@@ -1,4 +1,4 @@
-"""What every reader returns, and the error that all of them raise."""
+"""What every reader returns; all of them raise `FormatError`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ..config import GPT2Config
+from ..validation import FormatError as FormatError  # for its readers
 
 CONVERT_ORIGINAL = "convert the model's original folder instead"
 """What to do with a GGUF file that does not have its whole vocabulary."""
-
-
-class FormatError(ValueError):
-    """A damaged or unknown file; the message has the file, what was expected, what was found and the cure."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..strict_json import read_object
 from ..tokenizer import AddedToken, Tokenizer
 from .base import FormatError
-from .strict_json import read_object
 
 _FLAGS = ("special", "lstrip", "rstrip", "single_word")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import GPT2Config
+from ..strict_json import CONFIG_BYTES, read_object
 from . import names
 from .base import Checkpoint, FormatError
 from .stored import Stored
-from .strict_json import read_object
 from .vocabulary import text_files
 
 WEIGHT_FILES = (  # in the order in which they are preferred
@@ -55,7 +55,7 @@ def _read_config(path: Path) -> tuple[GPT2Config, bool, Any]:
     """The config, whether it ties the embeddings, and what it says of labels, if it does."""
     if not path.is_file():
         raise FormatError(f"{path} is missing; it belongs beside the weights and says their architecture and sizes")
-    fields = read_object(path)
+    fields = read_object(path, CONFIG_BYTES)
     tied = fields.get("tie_word_embeddings")
     try:
         config = GPT2Config.from_hugging_face(fields)

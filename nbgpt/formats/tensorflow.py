@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import GPT2Config
+from ..strict_json import parse_object
 from .base import Checkpoint, FormatError, Tensor
 from .crc32c import crc32c, unmask
 from .leveldb import table_entries
@@ -24,7 +25,6 @@ from .protobuf import fields as _fields
 from .protobuf import messages as _messages
 from .protobuf import number as _number
 from .stored import Stored
-from .strict_json import parse_object
 from .vocabulary import text_files
 
 _SMALL = 1 << 20  # bytes; gpt2-xl's index with two optimizer slots a variable takes a tenth of it

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..strict_json import LARGE_BYTES, read_object
 from ..tokenizer import AddedToken, Tokenizer
 from ..tokenizer.byte_bpe import ByteBPE
 from ..tokenizer.hugging_face import JsonTokenizer
@@ -19,19 +20,17 @@ from . import sentencepiece
 from .base import CONVERT_ORIGINAL, FormatError
 from .declared import Declared
 from .sentencepiece import CONTROL, UNKNOWN, UNUSED, USER_DEFINED, Piece, Pieces
-from .strict_json import read_object
 
 Files = Mapping[str, Path]
 Spec = dict[str, Any]
 PARTNER = {"vocab": "merges"}
 """Kinds of two files."""
-_LIMIT = 64 << 20  # bytes of a vocabulary; a quarter of a million tokens take a tenth of it
 _GGUF_PATTERNS = (None, "default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "roberta-bpe")  # cut text as GPT-2 does
 
 
 def read_json(files: Files, declared: Declared, n_vocab: int) -> Tokenizer:
     """tokenizer.json."""
-    return _from_spec(read_object(files["tokenizer"]), declared, n_vocab)
+    return _from_spec(read_object(files["tokenizer"], LARGE_BYTES), declared, n_vocab)
 
 
 def read_vocab_and_merges(files: Files, declared: Declared, n_vocab: int) -> Tokenizer:
@@ -244,6 +243,6 @@ def _as_json(token: AddedToken, normalized: Any) -> Spec:
 
 
 def _read_small(path: Path) -> bytes:
-    if (size := path.stat().st_size) > _LIMIT:
-        raise ValueError(f"{size} bytes are too many for a vocabulary; nbgpt reads up to {_LIMIT}")
+    if (size := path.stat().st_size) > LARGE_BYTES:
+        raise ValueError(f"{size} bytes are too many for a vocabulary; nbgpt reads up to {LARGE_BYTES}")
     return path.read_bytes()

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import GPT2Config
+from ..strict_json import CONFIG_BYTES, read_object
 from ..tokenizer import ByteBPE, Tokenizer
 from .base import CONVERT_ORIGINAL, Checkpoint, FormatError
 from .declared import Declared, read_declared
-from .strict_json import read_object
 
 _FILES = {  # what is read, in the order of preference -> names that it has in folders
     "tokenizer": ("tokenizer.json",),
@@ -78,7 +78,7 @@ def read_vocabulary(checkpoint: Checkpoint) -> Vocabulary:
             "do the two belong together?"
         )
     generation = read_object(files["generation_config"]) if "generation_config" in files else {}
-    settings = [generation, read_object(files["config"]) if "config" in files else {}, declared.ends]
+    settings = [generation, read_object(files["config"], CONFIG_BYTES) if "config" in files else {}, declared.ends]
     _set_ends(tokenizer, settings, declared)
     defaults = {
         name: value for name, value in generation.items() if name not in _NO_DEFAULTS and not name.startswith("_")

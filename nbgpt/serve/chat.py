@@ -11,6 +11,7 @@ from ..sampling.logprobs import TokenLogprob
 from ..tasks.chat_template import ChatTemplate
 from ..tokenizer import Tokenizer
 from .answers import answer, token_text
+from .bodies import StrictRoute
 from .errors import ApiError, responses
 from .generation import Server, begin, check_logprobs, options_of
 from .schemas import ChatCompletion, ChatRequest
@@ -65,7 +66,7 @@ def _prompt(template: ChatTemplate, body: ChatRequest) -> str:
 
 def routes(server: Server) -> APIRouter:
     """The route, for an application."""
-    router = APIRouter()
+    router = APIRouter(route_class=StrictRoute)
 
     @router.post(
         "/v1/chat/completions",

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from ..sampling.logprobs import TokenLogprob
 from ..tokenizer import Tokenizer
 from .answers import answer, token_text
+from .bodies import StrictRoute
 from .errors import ApiError, responses
 from .generation import Server, begin, check_logprobs, options_of, prompts_of
 from .schemas import Completion, CompletionRequest
@@ -53,7 +54,7 @@ class TextShape:
 
 def routes(server: Server) -> APIRouter:
     """The route, for an application."""
-    router = APIRouter()
+    router = APIRouter(route_class=StrictRoute)
 
     @router.post(
         "/v1/completions",

@@ -95,8 +95,6 @@ def install(application: FastAPI) -> None:
         first = error.errors()[0]
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return ApiError(422, "the body is not taken for JSON: send Content-Type: application/json").response()
-        if first["type"] == "json_invalid":
-            return ApiError(400, f"the body is not JSON: {first['ctx']['error']}").response()
         places = [str(place) for place in first["loc"] if place != "body" and not str(place).startswith("function-")]
         param = places[0] if places else None
         where = ".".join(places[:1] + [place for place in places[1:] if place.isdigit()])

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from . import explain_pages
+from .bodies import StrictRoute
 from .errors import ApiError
 from .generation import Server
 
@@ -26,7 +27,7 @@ _HEADERS = {
 
 def routes(server: Server) -> APIRouter:
     """The routes, for an application."""
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter(route_class=StrictRoute, include_in_schema=False)
     files = {path.name: path.read_bytes() for path in _FOLDER.iterdir() if path.suffix in _TYPES}
 
     def answer(name: str) -> Response:

@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import APIRouter
 
 from ..text.prompts import Text
+from .bodies import StrictRoute
 from .errors import ApiError, responses
 from .generation import Server, prompts_of
 from .schemas import EmbeddingRequest, TextsRequest
@@ -27,7 +28,7 @@ def _base64(vector: np.ndarray) -> str:
 
 def routes(server: Server) -> APIRouter:
     """The routes, for an application."""
-    router = APIRouter(responses=responses(404))
+    router = APIRouter(route_class=StrictRoute, responses=responses(404))
 
     @router.post("/v1/embeddings", summary="A vector for each text")
     async def embeddings(body: EmbeddingRequest) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from .bodies import StrictRoute
 from .errors import responses
 from .generation import Server
 from .schemas import DetokenizeRequest, TokenizeRequest
@@ -13,7 +14,7 @@ from .schemas import DetokenizeRequest, TokenizeRequest
 
 def routes(server: Server) -> APIRouter:
     """The routes, for an application."""
-    router = APIRouter(responses=responses(404))
+    router = APIRouter(route_class=StrictRoute, responses=responses(404))
 
     @router.post("/tokenize", summary="The token ids of a text")
     async def tokenize(body: TokenizeRequest) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from ..engine.engine import Engine
 from ..operations import sigmoid, softmax
 from ..text.prompts import Text
 from ..tokenizer import Tokenizer
-from ..weights import ClassifierHead, Weights
+from ..weights import ClassifierHead
 from .features import encode_truncated, pooled
 from .scoring import encode_batch, listed
 
@@ -66,7 +65,7 @@ def classify(
         states = pooled(engine, batch, [config.n_layer], "last", tokenizer.bos_id)[0]
         score = weights.floats("score.weight")[:, : config.n_embd]
         logits = np.array([score @ state for state in states]).reshape(-1, config.n_labels)
-    names, odds = labels(weights), probabilities(logits, config.multi_label)
+    names, odds = weights.labels, probabilities(logits, config.multi_label)
     return [
         Classification(one.astype(np.float32), dict(zip(names, likely.tolist(), strict=True)))
         for one, likely in zip(logits, odds, strict=True)
@@ -85,9 +84,3 @@ def probabilities(logits: np.ndarray, multi_label: bool) -> np.ndarray:
     """Of logits [n, n_labels]: the softmax of each row, or sigmoids if there is one label or they are independent."""
     to_probabilities = sigmoid if multi_label or logits.shape[1] == 1 else softmax
     return np.array([to_probabilities(row) for row in logits.astype(np.float64)]).reshape(logits.shape)
-
-
-def labels(weights: Weights) -> list[str]:
-    """Names of a classifier's labels in the order of its logits; empty for other models."""
-    names: list[str] = json.loads(weights.metadata.get("labels", "[]"))
-    return names or [f"LABEL_{number}" for number in range(weights.config.n_labels)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..formats import FormatError
-from ..formats.strict_json import parse_object
+from ..strict_json import LARGE_BYTES, parse_object
 
 Row = dict[str, Any]
 """Values by the name of their column."""
@@ -62,7 +62,7 @@ def json_lines(text: str, where: str) -> Iterator[tuple[str, Row]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             place = f"{where}, line {number}"
-            yield place, parse_object(line.encode(errors="replace"), place)
+            yield place, parse_object(line.encode(errors="replace"), place, LARGE_BYTES)
 
 
 def column(rows: list[Row], name: str) -> list[Any]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import paths
+from ..strict_json import LARGE_BYTES, parse
 from . import merges as tables
 from .added import AddedToken
 from .base import END_OF_TEXT, Tokenizer
@@ -262,11 +263,11 @@ def _hash_heads(data: bytes, starts: np.ndarray, lengths: np.ndarray) -> np.ndar
 def _read_notes(data: bytes, n_tokens: int) -> tuple[list[AddedToken], bool]:
     """The added tokens that were declared, and whether texts begin with a space. Raises ValueError."""
     try:
-        notes: Any = json.loads(data)
+        notes: Any = parse(data, "stored vocabulary", LARGE_BYTES)
         added = [AddedToken(**fields) for fields in notes["added"]]
         if all(type(token.id) is int and 0 <= token.id < n_tokens and token.content for token in added):
             return added, bool(notes["prefix_space"])
         reason = "an id is out of range"
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
     raise ValueError(f"stored vocabulary: its notes cannot be read ({reason}); {_CURE_STORED}")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..strict_json import LARGE_BYTES, parse_object
 from .added import AddedToken
 from .base import Tokenizer
 from .merges import spelled_bytes
@@ -31,7 +32,7 @@ class JsonTokenizer(Tokenizer):
         self._data = data
         self._plain = _read(data)
         self._plain.encode_special_tokens = True  # their names are text
-        self._spec: Any = json.loads(data)
+        self._spec: Any = parse_object(data, "vocabulary", LARGE_BYTES)
         self._names: dict[int, str] = {i: name for name, i in self._plain.get_vocab().items()}
         n_vocab = max(self._names, default=-1) + 1
         if n_vocab > 2 * len(self._names) + 1000:

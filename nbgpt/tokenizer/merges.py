@@ -5,11 +5,12 @@ They are text files, so each byte is spelled as a printable character.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from ..strict_json import LARGE_BYTES, read_object
 
 _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]  # bytes that are spelled as themselves
 ALPHABET = [*_PRINTABLE, *sorted({*range(256)} - {*_PRINTABLE})]
@@ -29,11 +30,8 @@ def spelled_bytes(name: str) -> bytes:
 
 def read_vocabulary(path: Path) -> dict[str, int]:
     """vocab.json: spelling -> id. Raises ValueError unless each id stands there once."""
-    try:
-        vocabulary: Any = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error}); {CURE}") from None
-    if not isinstance(vocabulary, dict) or any(type(i) is not int or i < 0 for i in vocabulary.values()):
+    vocabulary = read_object(path, LARGE_BYTES)
+    if any(type(i) is not int or i < 0 for i in vocabulary.values()):
         raise ValueError(f"{path}: not an object from tokens to ids; {CURE}")
     if len(set(vocabulary.values())) != len(vocabulary):
         raise ValueError(f"{path}: two tokens have one id; {CURE}")

@@ -6,9 +6,9 @@ Start with `native_file.py`; `quantize.py` defines the types, `packing.py` their
 
 from .classifier_head import BaseReference, ClassifierHead, Pooling, is_head, read_head, save_head
 from .fingerprint import fingerprint
+from .metadata import DTYPES
 from .native_file import (
     CLOSED,
-    DTYPES,
     ITEM_BYTES,
     LAYOUT,
     Weights,

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..formats import FormatError
 from ..formats.safetensors import Entry, create, read_header
+from ..strict_json import parse
 
 Pooling = Literal["last", "mean", "both"]
 """One vector of a text's hidden states: the last token's, the mean of all, or the first of these and then the other."""
@@ -108,8 +109,8 @@ def read_head(path: Path) -> tuple[str, ClassifierHead, BaseReference]:
 
 def _parsed(path: Path, metadata: dict[str, str], part: str) -> Any:
     try:
-        return json.loads(metadata[part])
-    except (KeyError, ValueError, RecursionError):
+        return parse(metadata[part], part)
+    except (KeyError, ValueError):
         raise FormatError(f"{path}: {part} is missing or no JSON: {_AGAIN}") from None
 
 

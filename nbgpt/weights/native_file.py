@@ -6,12 +6,13 @@ Its metadata carry the config, the type of the weights, the version of the layou
 
 from __future__ import annotations
 
-import json
 import mmap
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +23,11 @@ from ..config import GPT2Config
 from ..formats import FormatError
 from ..formats.safetensors import Entry, read_header
 from .classifier_head import ClassifierHead
+from .metadata import generation, labels, read_config
 
 LAYOUT = "1"
 """Version of the layout, in the metadata of every native file."""
 CLOSED = "this model is closed: load it again"
-DTYPES = tuple(HEAD_DTYPE)
 ITEM_BYTES = {"F32": 4, "F16": 2, "U8": 1}
 """Bytes of a number, by safetensors dtype, for those that a native file uses."""
 
@@ -83,12 +84,23 @@ class Weights:
     entries: dict[str, Entry]
     layer_offsets: np.ndarray  # int64 [n_layer, len(LAYER_TENSORS)]
     model_offsets: np.ndarray  # int64 [len(MODEL_TENSORS)]
+    is_mapped: bool = False  # the block is the file itself
     head: ClassifierHead | None = None  # of a classifier that was trained on this model's hidden states
 
     @property
     def name(self) -> str:
         """The model's name in its file; without one, the file's name."""
         return self.metadata.get("name") or self.path.stem
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of a classifier's labels in the order of its logits; empty for other models."""
+        return labels(self.metadata) or [f"LABEL_{number}" for number in range(self.config.n_labels)]
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """What the model's makers sample with, which is not applied."""
+        return generation(self.metadata)
 
     @property
     def tokenizer(self) -> bytes | None:
@@ -101,6 +113,12 @@ class Weights:
             raise RuntimeError(CLOSED)
         entry = self.entries[name]
         return self.block[entry.start : entry.stop]
+
+    def unmapped(self) -> Weights:
+        """The same with a copy of the numbers, which the file has no part in any more."""
+        block = aligned_zeros(self.block.shape, "uint8")
+        block[:] = self.block
+        return replace(self, block=block, is_mapped=False)
 
     def closed(self) -> Weights:
         """The same without the numbers, for a model that has been closed."""
@@ -128,7 +146,7 @@ def load(path: Path) -> Weights:
         raise FormatError(f"{path} is not a native file: run `python -m nbgpt convert {path.parent}` on its folder")
     if metadata.get("layout") != LAYOUT:
         raise FormatError(f"{path}: layout {metadata.get('layout')}, this nbgpt reads {LAYOUT}: convert it again")
-    config, dtype = _config(path, metadata)
+    config, dtype = read_config(path, metadata)
     if config.n_layer > len(entries):  # or its list of tensors would be endless
         raise FormatError(f"{path}: {len(entries)} tensors cannot be {config.n_layer} layers: convert it again")
     for name, (kind, shape) in native_shapes(config, dtype).items():
@@ -138,9 +156,19 @@ def load(path: Path) -> Weights:
             raise FormatError(f"{path}: {name} {found}; expected {kind} {list(shape)}: convert it again")
         if entry.start % 64:
             raise FormatError(f"{path}: {name} begins at byte {entry.start}, no multiple of 64: convert it again")
+    return replace(_weights(path, config, dtype, metadata, _mapped(path, entries), entries), is_mapped=True)
+
+
+def _mapped(path: Path, entries: dict[str, Entry]) -> np.ndarray:
+    """The bytes of a file. Raises FormatError if it is not as long any more as when its header was read.
+
+    A file that is cut while it is mapped ends the process, with SIGBUS: files are to be replaced, not written over.
+    """
+    expected = max(entry.stop for entry in entries.values())
     with path.open("rb") as file:
-        block = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-    return _weights(path, config, dtype, metadata, block, entries)
+        if (size := os.fstat(file.fileno()).st_size) != expected:
+            raise FormatError(f"{path}: {size} bytes, and a moment ago {expected}: who is writing it?")
+        return np.frombuffer(mmap.mmap(file.fileno(), expected, access=mmap.ACCESS_READ), np.uint8)
 
 
 def in_memory(config: GPT2Config, dtype: str, name: str, fill: Callable[[str, str, int], np.ndarray]) -> Weights:
@@ -167,15 +195,3 @@ def _weights(
     layer_offsets, model_offsets = np.array(layers, np.int64), np.array(model, np.int64)
     bos = metadata.get("bos") == "true"
     return Weights(path, config, dtype, bos, metadata, block, entries, layer_offsets, model_offsets)
-
-
-def _config(path: Path, metadata: dict[str, str]) -> tuple[GPT2Config, str]:
-    try:
-        config = GPT2Config(**json.loads(metadata["config"]))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise FormatError(f"{path}: its config cannot be read ({reason}): convert it again") from error
-    dtype = metadata.get("dtype", "")
-    if dtype not in DTYPES:
-        raise FormatError(f"{path}: dtype {dtype!r} is not one of {', '.join(DTYPES)}: convert it again")
-    return config, dtype

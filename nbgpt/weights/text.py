@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from contextlib import suppress
 
 from ..formats import FormatError
+from ..strict_json import parse
 from ..tokenizer import ByteBPE, Tokenizer, from_bytes
 from .native_file import Weights
 
@@ -24,6 +24,11 @@ def tokenizer_of(weights: Weights) -> Tokenizer:
         tokenizer = ByteBPE.shipped() if data is None else from_bytes(data)
     except ValueError as error:
         raise FormatError(f"{weights.path}: {error}") from None
+    if tokenizer.n_vocab > weights.config.n_vocab:
+        raise FormatError(
+            f"{weights.path}: a vocabulary of {tokenizer.n_vocab} tokens, and an embedding of {weights.config.n_vocab} "
+            "rows: convert it again"
+        )
     tokenizer.adds_bos = weights.bos
     if "eos_ids" in weights.metadata:  # files of older versions say nothing
         tokenizer.set_ends(*_ends(weights, tokenizer))
@@ -33,11 +38,9 @@ def tokenizer_of(weights: Weights) -> Tokenizer:
 def _ends(weights: Weights, tokenizer: Tokenizer) -> tuple[int | None, list[int]]:
     """The ids that begin and end texts. Raises FormatError."""
     stored = {name: weights.metadata.get(name, "null") for name in ("bos_id", "eos_ids")}
-    try:
-        bos_id: Any = json.loads(stored["bos_id"])
-        eos_ids: Any = json.loads(stored["eos_ids"])
-        if all(type(i) is int and i in tokenizer for i in [*eos_ids, *([] if bos_id is None else [bos_id])]):
+    with suppress(ValueError):
+        bos_id, eos_ids = (parse(value, name) for name, value in stored.items())
+        ids = eos_ids + ([] if bos_id is None else [bos_id]) if isinstance(eos_ids, list) else [None]
+        if all(type(i) is int and i in tokenizer for i in ids):
             return bos_id, eos_ids
-    except (ValueError, TypeError, RecursionError):
-        pass
     raise FormatError(f"{weights.path}: bos_id and eos_ids are {stored!r:.80}, no ids of its tokens: convert it again")

@@ -1,9 +1,11 @@
-"""Memory for kernels: zeros that begin at a cache line."""
+"""Memory for kernels: zeros that begin at a cache line, and memory that goes back to the system."""
+
+import mmap
 
 import numpy as np
 import pytest
 
-from nbgpt.backend.buffers import aligned_zeros
+from nbgpt.backend.buffers import LentMemory, aligned_zeros
 
 
 @pytest.mark.parametrize("shape", [(0,), (1,), (5, 7), (1000,), (3, 0, 2)], ids=str)
@@ -16,3 +18,23 @@ def test_zeros_begin_at_a_cache_line(shape, dtype):
         assert array.flags.writeable
         assert array.ctypes.data % 64 == 0 or not array.size
         assert not array.any()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_whole_pages_of_the_system_are_given_back(dtype):
+    n = 4 * mmap.PAGESIZE // np.dtype(dtype).itemsize
+    lent = LentMemory(n, dtype)
+    assert (lent.array.shape, lent.array.dtype, lent.array.any()) == ((n,), dtype, False)
+    lent.array[:] = 1
+    lent.give_back(n // 8, n - n // 8)
+    assert np.array_equal(lent.array.reshape(4, -1).sum(axis=1, dtype=np.float64), [n // 4, 0, 0, n // 4])
+    lent.give_back(5, n // 4 - 1)
+    assert lent.array[: n // 4].all()
+    lent.array[:] = 2
+    assert (lent.array == 2).all()
+
+
+@pytest.mark.parametrize("n", [1 << 58, 1 << 62])
+def test_more_than_there_is(n):
+    with pytest.raises(MemoryError, match=f"the system does not give {4 * n} bytes"):
+        LentMemory(n, "float32")

@@ -185,6 +185,43 @@ def test_nothing_is_left_when_a_process_ends_while_its_kernels_are_compiled(path
     assert list(home.rglob("*")) == []
 
 
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the child is found in /proc")
+def test_a_killed_process_takes_its_compiler_with_it(path, tmp_path):
+    process = start_pass(path, tmp_path / "home")
+    assert "compiling" in process.stderr.readline()
+    while not (found := children(process.pid)):
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}/exe").exists() for pid in found):  # a zombie has none
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_compilers_output_needs_no_proc(compiled, monkeypatch):
+    given = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: given.extend(command) or Mock(returncode=0))
+    kernel_cache._compile(compiled)
+    assert "-" in given
+    assert not any(part.startswith(("/dev/", "/proc/")) for part in given)
+
+
+def test_kernels_that_were_cached_with_proc_are_found_without(kept, compilations, monkeypatch):
+    monkeypatch.setattr(kernel_cache, "described_host", host_target)
+    assert (find_object(DTYPE).state, find_object(DTYPE).path) == ("cached", kept)
+    assert load()
+    assert compilations == []
+    other = replace(host_target(), cpu="another")
+    monkeypatch.setattr(kernel_cache, "described_host", lambda: other)
+    monkeypatch.setattr(kernel_cache, "host_target", lambda: other)
+    assert find_object(DTYPE).state == "to be compiled"
+
+
 def test_kernels_of_an_upgrade_are_not_run_by_a_process_from_before_it(kept, compilations, monkeypatch):
     """The compiler reads the sources that are on disk now, and writes the job of these into the header."""
     kept.unlink()
@@ -320,6 +357,26 @@ def test_no_cache_where_a_file_is_in_the_way(tmp_path, monkeypatch, compilations
     assert load()
     assert len(compilations) == 1
     assert f"{tmp_path / 'file/kernels'} is not a private writable folder" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "cannot be written: the disk is full: kernels not kept; make room, or set NBGPT_HOME"),
+        (errno.EDQUOT, "cannot be written: the disk is full: kernels not kept"),
+        (errno.EIO, "is not a private writable folder: kernels not kept"),
+    ],
+)
+def test_a_disk_that_is_full(kept, compilations, monkeypatch, capfd, number, said):
+    kept.unlink()
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert load()
+    assert f"{kept.parent} {said}" in capfd.readouterr().err
+    assert list(kept.parent.iterdir()) == []
 
 
 def test_a_user_without_a_home(monkeypatch, compilations, capfd):

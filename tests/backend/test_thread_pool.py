@@ -111,6 +111,26 @@ def test_far_more_threads_than_cores(path, expected):
     np.testing.assert_array_equal(read(open_model(path, n_threads=16), TEXT), expected)
 
 
+@pytest.mark.parametrize("n_started", [0, 2])
+def test_a_system_that_starts_few_threads(path, expected, monkeypatch, capfd, n_started):
+    start, started = threading.Thread.start, []
+
+    def start_few(thread):
+        if thread.name.startswith("nbgpt-"):
+            if len(started) == n_started:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_few)
+    model = open_model(path, n_threads=512)
+    np.testing.assert_array_equal(read(model, TEXT), expected)
+    assert capfd.readouterr().err == f"nbgpt: {n_started + 1} threads instead of 512, as the system starts no more\n"
+    assert model.n_threads == n_started + 1
+    model.runner.thread_pool.dismiss()
+    wait_until(lambda: not any(thread.is_alive() for thread in started))
+
+
 def test_parked_threads_cost_nothing_and_wake_up(path, expected):
     model = open_model(path, n_threads=3)
     np.testing.assert_array_equal(read(model, TEXT), expected)

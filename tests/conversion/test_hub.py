@@ -23,6 +23,7 @@ from hub_server import COMMIT, Hub
 from safetensors.numpy import load_file, save
 
 from nbgpt.conversion.hub import RELEASES, DownloadError, Release, _hub_cache, fetch, locate
+from nbgpt.conversion.transfer import RefusedError, Transfer
 
 pytest.importorskip("huggingface_hub", reason="the extra nbgpt[download] is not installed")
 
@@ -31,7 +32,9 @@ CONFIG = {"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": N_EMBD, "n_
 
 # Waiting between attempts is cut short, and a chunk is small enough that a cut file has a first part to keep.
 CHILD = """
-import json, sys, time
+import json, os, sys, time
+from nbgpt.conversion import transfer
+transfer.STALL_SECONDS = float(os.environ.get("STALL", 60))
 time.sleep = lambda seconds: None
 from huggingface_hub import constants
 constants.DOWNLOAD_CHUNK_SIZE = 1024
@@ -178,7 +181,10 @@ def test_shards(hub: Hub, client: Client) -> None:
     assert "lacks model-00002-of-00002.safetensors" in client.fails("me/sharded", HF_HOME=str(client.cache / "new"))
 
 
-@pytest.mark.parametrize("weight_map", [{"wte": "../../escape"}, {"wte": 1}, {}, [], None])
+NO_SHARDS = [{"wte": "../../escape"}, {"wte": "a/b.bin"}, {"wte": "config.json"}, {"wte": 1}, {}, [], None]
+
+
+@pytest.mark.parametrize("weight_map", NO_SHARDS)
 def test_index_that_names_no_files_beside_it(hub: Hub, client: Client, weight_map: object) -> None:
     snapshot = client.cache / "models--me--odd" / "snapshots" / COMMIT
     (snapshot.parents[1] / "refs").mkdir(parents=True)
@@ -201,7 +207,7 @@ def test_weights_are_not_fetched_in_vain(hub: Hub, client: Client) -> None:
     hub.repos["me/llama"] = SMALL_FILES | {"config.json": b'{"model_type": "llama"}', "model.safetensors": WEIGHTS}
     assert "model_type is 'llama'" in client.fails("me/llama")
     hub.repos["me/list"] = SMALL_FILES | {"config.json": b"[]", "model.safetensors": WEIGHTS}
-    assert "me/list is no model for nbgpt: config.json holds a list" in client.fails("me/list")
+    assert "config.json: expected a JSON object, found list" in client.fails("me/list")
     assert "model.safetensors" not in hub.fetched()
     hub.repos["me/keras"] = SMALL_FILES | {"tf_model.h5": b"T"}
     assert "none of model.safetensors, " in client.fails("me/keras")
@@ -304,6 +310,143 @@ def test_killed_half_way(hub: Hub, client: Client) -> None:
     assert locate("me/tiny") is None
     folder = client.fetch("me/tiny")
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+# A hostile hub, or somebody between it and the user
+
+
+def written(client: Client) -> list[Path]:
+    """Files outside huggingface_hub's cache, and half-written ones within."""
+    home = client.cache.parent
+    found = [path for path in home.rglob("*") if path.is_file() and path.name != "CACHEDIR.TAG"]
+    outside = [path for path in found if client.cache not in path.parents]
+    return [*outside, *home.parent.glob("evil*"), *(path for path in found if path.name.endswith(".incomplete"))]
+
+
+@pytest.mark.parametrize("header", ["ETag", "X-Linked-Etag"])
+def test_an_etag_that_is_a_path(hub: Hub, client: Client, header: str) -> None:
+    hub.lies = {header: '"../../../../evil"'}
+    error = client.fails("me/tiny")
+    assert error.startswith(f"config.json of me/tiny at {hub.url} is refused: its ETag is ")
+    assert hub.fetched() == []
+    assert written(client) == []
+
+
+class Answer:
+    """To a HEAD request, with these headers."""
+
+    status_code, iter_raw, iter_bytes = 200, None, None
+
+    class request:  # noqa: N801
+        method = "HEAD"
+
+    def __init__(self, **headers: str) -> None:
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def check(**headers: str) -> None:
+    transfer = Transfer(1000)
+    transfer._thread = threading.current_thread()
+    transfer._check(Answer(**headers))
+
+
+@pytest.mark.parametrize(
+    "etag",
+    ["/tmp/evil", "..", "a", "", "0" * 31, "0" * 129, f"{'0' * 40}/../x", "0" * 40 + "\\x", "0" * 40 + "\n", "é" * 40],
+)
+def test_what_is_no_digest(etag: str) -> None:
+    for name in ("ETag", "X_Linked_Etag"):
+        with pytest.raises(RefusedError, match="its ETag is "):
+            check(**{name: f'"{etag}"'})
+
+
+def test_what_is_one() -> None:
+    for etag in ("ab" * 16, "AB" * 20, f'"{"0" * 64}"', f'W/"{"0" * 40}"'):
+        check(ETag=etag, X_Repo_Commit="0" * 40, Content_Length="1000")
+
+
+@pytest.mark.parametrize("commit", ["main", "0" * 39, "0" * 41, "", "A" * 40, "0" * 40 + "\n"])
+def test_what_is_no_commit(commit: str) -> None:
+    with pytest.raises(RefusedError, match="its commit is "):
+        check(X_Repo_Commit=commit)
+
+
+@pytest.mark.parametrize("size", ["1001", "9" * 18, "9" * 5000])
+def test_more_than_expected(size: str) -> None:
+    for name in ("Content_Length", "X_Linked_Size"):
+        with pytest.raises(RefusedError, match=r"it has 1001 bytes|it has 9{18}"):
+            check(**{name: size})
+
+
+def test_a_commit_that_is_a_path(hub: Hub, client: Client) -> None:
+    """Answers that a file is not there name a folder too."""
+    hub.lies = {"X-Repo-Commit": "../../../evil"}
+    assert "is refused: its commit is " in client.fails("me/tiny")
+    hub.repos["me/tiny"] = {}
+    assert "is refused: its commit is " in client.fails("me/tiny")
+    assert written(client) == []
+
+
+def test_a_commit_in_the_cache_that_is_none(client: Client) -> None:
+    model = client.cache / "models--me--tiny"
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text("../../../elsewhere")
+    (client.cache.parent / "elsewhere").mkdir()
+    (client.cache.parent / "elsewhere" / "config.json").write_text("{}")
+    (client.cache.parent / "elsewhere" / "model.safetensors").touch()
+    assert locate("me/tiny") is None
+
+
+def test_another_scheme(hub: Hub, client: Client) -> None:
+    hub.lies = {"Location": "file:///etc/passwd"}
+    assert "is refused: it leads from http to file" in client.fails("me/tiny")
+    hub.lies_to = "GET"
+    assert client.fails("me/tiny")
+    assert written(client) == []
+
+
+def test_a_large_config(hub: Hub, client: Client) -> None:
+    hub.repos["me/tiny"]["config.json"] = b'{"a": "' + b"a" * (3 << 20) + b'"}'
+    assert "is refused: it has 3145737 bytes, and at most 1048576 are expected" in client.fails("me/tiny")
+    assert hub.fetched() == []
+
+
+def test_large_weights(hub: Hub, client: Client) -> None:
+    """The config says how many there may be."""
+    hub.repos["me/tiny"]["model.safetensors"] = bytes(70 << 20)
+    assert "model.safetensors of me/tiny" in (error := client.fails("me/tiny"))
+    assert "it has 73400320 bytes, and at most " in error
+    assert "model.safetensors" not in hub.fetched()
+
+
+def test_contents_that_do_not_end(hub: Hub, client: Client) -> None:
+    hub.is_endless = True
+    assert "more than the 1048576 bytes come" in client.fails("me/tiny")
+    assert hub.n_flowed < 60 << 20
+    assert written(client) == []
+
+
+@pytest.mark.parametrize("part", ["headers", "body"])
+def test_a_few_bytes_a_second(hub: Hub, client: Client, part: str) -> None:
+    hub.drips = part
+    assert "is refused: less than 65536 bytes came in 1.5 s" in client.fails("me/tiny", STALL="1.5")
+    assert written(client) == []
+
+
+@pytest.mark.parametrize("content", [b"[" * 1_000_000, b"[" + b"{}," * 300_000 + b"{}]"], ids=["deep", "wide"])
+def test_json_against_the_reader(hub: Hub, client: Client, content: bytes) -> None:
+    hub.repos["me/tiny"]["config.json"] = content
+    assert "me/tiny is no model for nbgpt: " in client.fails("me/tiny")
+    index = b'{"weight_map": ' + content + b"}"
+    hub.repos["me/sharded"] = SMALL_FILES | {"model.safetensors.index.json": index}
+    assert "its weight_map does not map tensors to files beside it" in client.fails("me/sharded")
+
+
+def test_other_answers_to_the_library(hub: Hub, client: Client) -> None:
+    """What a program fetches on its own meanwhile, and later, is not nbgpt's to refuse."""
+    transfer = Transfer(1)
+    assert transfer.run(lambda: "done") == "done"
+    transfer._check(None)  # in another thread: nothing is looked at
 
 
 # The hub says no, or nothing

@@ -9,10 +9,19 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from models import config_of
 
 from nbgpt.abi.layout import PAGE
+from nbgpt.engine import kv_cache
 from nbgpt.engine.kv_cache import KVCache, KVMemoryError, Sequence
 
 CONFIG = config_of(n_layer=1, n_head=1, n_embd=16)
 lengths = st.integers(0, 5 * PAGE)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_goes_back_early():
+    """Every operation below meets pages whose memory the system has taken back."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kv_cache, "KEPT_FREE", 1)
+        yield
 
 
 def cache_of(n_pages, dtype="float32"):
@@ -231,3 +240,41 @@ def test_limits(dtype):
 def test_a_bad_dtype():
     with pytest.raises(ValueError, match="kv_dtype is 'int8'; choose one of float32, float16"):
         KVCache(CONFIG, "int8", 1 << 20)
+
+
+def test_the_system_gets_memory_back_that_nobody_uses():
+    cache = cache_of(50)
+    sequences = [filled(cache, PAGE) for _ in range(50)]
+    pages = cache.memory.reshape(50, -1)
+    for number, sequence in enumerate(sequences):
+        pages[sequence.pages[0]] = number + 1
+    kept = sequences[::10]
+    for sequence in sequences:
+        if sequence not in kept:
+            cache.free(sequence)
+    assert cache.n_used == 5
+    used = {sequence.pages[0] for sequence in kept}
+    touched = {number for number in range(50) if pages[number].max()}
+    assert used <= touched
+    assert len(touched - used) <= 2 * kv_cache.KEPT_FREE
+    for sequence in kept:
+        assert (pages[sequence.pages[0]] == sequences.index(sequence) + 1).all()
+    again = [filled(cache, PAGE) for _ in range(45)]
+    assert {sequence.pages[0] for sequence in again} == {*range(50)} - used
+    assert all(read(cache, sequence) == list(range(PAGE)) for sequence in again)
+
+
+def test_texts_that_come_and_go_cost_no_call_of_the_system(monkeypatch):
+    monkeypatch.setattr(kv_cache, "KEPT_FREE", 4)
+    cache, calls = cache_of(20), []
+    cache._lent.give_back = lambda *span: calls.append(span)
+    for _ in range(100):
+        sequence = filled(cache, 8 * PAGE)
+        cache.free(sequence)
+        assert cache.n_used == 0
+    assert calls == []
+
+
+def test_more_memory_than_there_is():
+    with pytest.raises(KVMemoryError, match=f"kv_memory is {1 << 60} bytes and the system does not give .* bytes: ask"):
+        KVCache(CONFIG, "float32", 1 << 60)

@@ -38,7 +38,7 @@ def test_json_lines(tmp_path):
         ("a.tsv", b"text\n\xff\n", "is not UTF-8"),
         ("a.jsonl", b'{"a": 1}\n{"a": \n', "line 2: not valid JSON"),
         ("a.jsonl", b"[1]\n", "line 1: expected a JSON object, found list"),
-        ("a.jsonl", b"[" * 100_000, "line 1: JSON nested too deep"),
+        ("a.jsonl", b"[" * 100_000, "line 1: JSON nested more than 64 deep"),
         ("a.txt", b"", "this reads .csv, .tsv and .jsonl"),
     ],
 )

@@ -1,8 +1,10 @@
 """Native files that are not what they should be: one clear line each."""
 
 import json
+import os
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from folders import text_config, write_text_model
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from safetensors.numpy import save_file
 
 from nbgpt.abi.layout import HEAD_DTYPE
 from nbgpt.formats import FormatError
-from nbgpt.weights import DTYPES, LAYOUT, is_native, load, native_shapes
+from nbgpt.weights import DTYPES, LAYOUT, is_native, load, native_file, native_shapes
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +95,8 @@ def test_an_unknown_dtype(file, tmp_path):
     [
         ("", "Expecting value"),
         ("{", "Expecting property name"),
-        ("[" * 100_000, "while decoding a JSON array"),
-        ("[]", "must be a mapping"),
+        ("[" * 100_000, "nested more than 64 deep"),
+        ("[]", "expected a JSON object"),
         ("{}", "missing 3 required positional arguments"),
         ('{"n_layer": 1, "n_head": 1, "n_embd": 8, "colour": 1}', "colour"),
         ('{"n_layer": "1", "n_head": 1, "n_embd": 8}', "n_layer is '1'"),
@@ -211,3 +213,30 @@ def test_any_change_of_the_header_is_read_or_refused(file, data):
     changed.write_bytes(content)
     with suppress(FormatError):
         load(changed)
+
+
+def test_a_file_that_is_cut_while_it_is_opened(file, tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(file.read_bytes())
+    read = native_file.read_header
+
+    def read_and_cut(path):
+        found = read(path)
+        os.truncate(path, path.stat().st_size - 100)
+        return found
+
+    monkeypatch.setattr(native_file, "read_header", read_and_cut)
+    with pytest.raises(FormatError, match=r"a.safetensors: \d+ bytes, and a moment ago \d+: who is writing it\?"):
+        native_file.load(path)
+
+
+def test_a_copy_outlives_its_file(file, tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(file.read_bytes())
+    mapped = native_file.load(path)
+    copied = mapped.unmapped()
+    assert (mapped.is_mapped, copied.is_mapped) == (True, False)
+    assert copied.block.ctypes.data % 64 == 0
+    expected = mapped.block.copy()
+    os.truncate(path, 0)
+    assert np.array_equal(copied.block, expected)

@@ -13,7 +13,7 @@ import numpy as np
 from ...abi.layout import HEAD_DTYPE
 from ...formats.names import expected_shapes
 from ...formats.safetensors import create
-from ...paths import whole_file
+from ...partial import whole_file
 from ...tokenizer import Tokenizer
 from ...tokenizer.byte_bpe import ByteBPE
 from ...tokenizer.hugging_face import MARK

@@ -13,6 +13,7 @@ import numpy as np
 
 from ... import paths
 from ...engine.engine import Engine
+from ...partial import whole_file
 from ...weights import Pooling, fingerprint
 
 LIMIT = 1 << 30
@@ -43,7 +44,7 @@ def cached(
     features = compute()
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with paths.whole_file(file) as out:
+        with whole_file(file) as out:
             out.write(np.ascontiguousarray(features, "<f4").data)
         _shrink(file.parent)
     return features

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...paths import whole_file
+from ...partial import whole_file
 from . import evaluation as measures
 from .charts import Axis, Points, line_chart, matrix_chart, unit_axis
 from .results import Evaluation

@@ -1,0 +1,135 @@
+"""Watches huggingface_hub while it fetches a file, for the hub may be hostile or the connection not the user's own.
+
+The hub's headers name the files of the cache, so they are checked before anything is written; what comes is counted;
+and a hub that sends next to nothing is given up.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from typing import Any
+
+STALL_SECONDS = 60.0
+STALL_BYTES = 1 << 16
+"""What must come in that time, unless the file ends: a thousand bytes a second."""
+_TICK = 0.2
+_FAREWELL = 2.0
+"""Seconds for a download that was given up to remove its partial file."""
+_DIGEST = re.compile(r'(W/)?"?[0-9a-f]{32,128}"?', re.IGNORECASE)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class RefusedError(Exception):
+    """What the hub answers is not taken; the message says what it is."""
+
+
+class Transfer:
+    """One file on its way."""
+
+    def __init__(self, limit: int) -> None:
+        """limit: bytes that the file may have."""
+        self._limit = limit
+        self._n_raw = 0  # bytes that came over the network
+        self._n_bytes = 0  # bytes of the file
+        self._is_given_up = False
+        self._thread: threading.Thread | None = None
+
+    def run(self, download: Callable[[], str]) -> str:
+        """What `download` returns or raises. Raises RefusedError for what the hub must not answer, and when it stalls.
+
+        It runs in a thread of its own, as only another one can give up a call that waits for the network.
+        """
+        outcome: Future[str] = Future()
+
+        def work() -> None:
+            try:
+                outcome.set_result(download())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        self._thread = threading.Thread(target=work, name="nbgpt-download", daemon=True)
+        with _checking(self._check):
+            self._thread.start()
+            try:
+                self._await(outcome)
+            finally:
+                self._is_given_up = True
+                self._thread.join(_FAREWELL)
+        return outcome.result()
+
+    def _await(self, outcome: Future[str]) -> None:
+        n_raw, since = 0, time.monotonic()
+        while not wait([outcome], _TICK).done:
+            if self._n_raw - n_raw >= STALL_BYTES:
+                n_raw, since = self._n_raw, time.monotonic()
+            if time.monotonic() - since > STALL_SECONDS:
+                raise RefusedError(f"less than {STALL_BYTES} bytes came in {STALL_SECONDS:g} s")
+
+    def _check(self, response: Any) -> None:
+        """Check the headers of a response before its body is read, and count the body while it is read."""
+        if threading.current_thread() is not self._thread:
+            return
+        headers = response.headers
+        etag = headers.get("X-Linked-Etag") or headers.get("ETag")
+        is_answer = response.request.method == "HEAD" and response.status_code < 400  # others name no file
+        if is_answer and etag is not None and not _DIGEST.fullmatch(etag):
+            raise RefusedError(f"its ETag is {etag!r:.80}, no digest")
+        commit = headers.get("X-Repo-Commit")
+        if commit is not None and not _COMMIT.fullmatch(commit):
+            raise RefusedError(f"its commit is {commit!r:.80}, no 40 hexadecimal digits")
+        if location := headers.get("Location"):
+            target = response.url.join(location)
+            if target.scheme not in ("https", response.url.scheme):
+                raise RefusedError(f"it leads from {response.url.scheme} to {target.scheme}")
+        for name in ("X-Linked-Size", "Content-Length"):
+            size = headers.get(name, "")
+            if is_answer and size.isdecimal() and int(size[:20]) > self._limit:
+                raise RefusedError(f"it has {size:.20} bytes, and at most {self._limit} are expected")
+        response.iter_raw = self._counted(response.iter_raw, is_raw=True)
+        response.iter_bytes = self._counted(response.iter_bytes, is_raw=False)
+
+    def _counted(self, chunks: Callable[..., Iterator[bytes]], is_raw: bool) -> Callable[..., Iterator[bytes]]:
+        def counted(*arguments: Any, **options: Any) -> Iterator[bytes]:
+            for chunk in chunks(*arguments, **options):
+                if self._is_given_up:
+                    raise RefusedError("given up")
+                if is_raw:
+                    self._n_raw += len(chunk)
+                else:
+                    self._n_bytes += len(chunk)
+                if max(self._n_raw, self._n_bytes) > self._limit:
+                    raise RefusedError(f"more than the {self._limit} bytes come that are expected at most")
+                yield chunk
+
+        return counted
+
+
+@contextmanager
+def _checking(check: Callable[[Any], None]) -> Iterator[None]:
+    """Let huggingface_hub's HTTP client, and one that takes its place, hand every response to `check`.
+
+    Its downloads by another protocol (Xet) run in compiled code that nobody can watch: they are off meanwhile.
+    """
+    from huggingface_hub import constants, get_session
+    from huggingface_hub.utils import _http
+
+    def hooked(client: Any) -> Any:
+        client.event_hooks = {**client.event_hooks, "response": [*client.event_hooks["response"], check]}
+        return client
+
+    factory, has_no_xet = _http._GLOBAL_CLIENT_FACTORY, constants.HF_HUB_DISABLE_XET
+    client = hooked(get_session())
+    _http._GLOBAL_CLIENT_FACTORY = lambda: hooked(factory())
+    constants.HF_HUB_DISABLE_XET = True
+    try:
+        yield
+    finally:
+        _http._GLOBAL_CLIENT_FACTORY, constants.HF_HUB_DISABLE_XET = factory, has_no_xet
+        for one in {client, get_session()}:
+            others = [hook for hook in one.event_hooks["response"] if hook != check]
+            one.event_hooks = {**one.event_hooks, "response": others}
