@@ -9,7 +9,7 @@ PACKAGE, TESTS = Path(nbgpt.__file__).parent, Path(__file__).parent
 
 ELSEWHERE = {
     "__main__.py": "tests/cli/test_main.py runs `python -m nbgpt` as a process",
-    "backend/cgroup.py": "tests/backend/test_thread_pool.py",
+    "backend/cgroup.py": "tests/backend/test_topology.py",
     "backend/compiler.py": "runs in a process of its own: tests/backend/test_kernel_cache.py, abi/test_targets.py",
     "decoding/speculative.py": "the drafters: tests/engine/test_speculation.py",
     "engine/kept_text.py": "tests/text/test_session.py",
