@@ -29,6 +29,7 @@ from .serve import define_serve
 from .tasks import define_answer, define_rank, define_summarize, define_translate
 from .terminal import give_up_output, note
 from .train_classifier import define_train_classifier
+from .verify import define_verify
 from .warmup import define_warmup
 
 _EXAMPLES = """\
@@ -75,6 +76,7 @@ def _new_parser() -> Parser:
         define_explain,
         define_bench,
         define_warmup,
+        define_verify,
     ):
         define(commands)
     define_completion(commands, _new_parser)
