@@ -22,9 +22,9 @@ from nbgpt.config import GPT2Config
 from nbgpt.engine.engine import Engine
 from nbgpt.paths import shipped
 from nbgpt.text.options import Options
-from nbgpt.verification.checks import EXPECTED, KV_DTYPES, exact_logits, file_digest
 from nbgpt.verification.digests import digest, digest_of_ids, prompts_of, text_digest
 from nbgpt.verification.exact import SIZES, exact_weights
+from nbgpt.verification.machine import EXPECTED, KV_DTYPES, exact_logits, file_digest
 from nbgpt.verification.texts import DEFAULTS, STORY, TEXTS
 
 DTYPES = ("float32", "float16", "int8", "int4")

@@ -56,7 +56,7 @@ def exp_array(x: np.ndarray) -> np.ndarray:
     index = np.rint(steps, out=steps).astype(np.int16)
     steps *= np.float32(1 / _STEPS)
     x += steps
-    series = x * np.float32(1 / 6)
+    series: np.ndarray = x * np.float32(1 / 6)
     series += np.float32(0.5)
     for _ in range(2):
         series *= x
@@ -67,7 +67,7 @@ def exp_array(x: np.ndarray) -> np.ndarray:
 
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Probabilities float32 [n]."""
-    weights = exp_array(scores - scores.max())
+    weights: np.ndarray = exp_array(scores - scores.max())
     weights /= weights.sum(dtype=np.float64)
     return weights
 

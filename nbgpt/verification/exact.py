@@ -36,6 +36,7 @@ def exact_weights(config: GPT2Config, dtype: str) -> Weights:
             values = (1024 + numbers) * -8 * step
         else:
             values = (numbers - 512) * 2.0**-11 + ("ln_" in name and name.endswith("weight"))
-        return values.astype(_DTYPES[kind])
+        converted: np.ndarray = values.astype(_DTYPES[kind])
+        return converted
 
     return in_memory(config, dtype, "exact", fill)

@@ -1,4 +1,4 @@
-"""exp, log and powers beside `math` and rationals; and texts that do not depend on the instructions that NumPy finds."""
+"""exp, log and powers beside `math`; and texts that do not depend on the instructions that NumPy finds."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nbgpt.sampling import portable
 from nbgpt.sampling.portable import LN_2, exp, exp_array, log, log_softmax, power, softmax
-from nbgpt.verification.checks import EXPECTED
+from nbgpt.verification.machine import EXPECTED
 
 positive = st.floats(1e-300, 1e300)
 
@@ -63,7 +63,7 @@ def test_softmax(rng):
     scores[::7] = -np.inf
     expected = np.exp(scores.astype(np.float64) - scores.max())
     expected /= expected.sum()
-    np.testing.assert_allclose(softmax(scores), expected, rtol=1e-6)
+    np.testing.assert_allclose(softmax(scores), expected, rtol=3e-6)  # scores are rounded before
     with np.errstate(divide="ignore"):
         np.testing.assert_allclose(log_softmax(scores), np.log(expected), rtol=1e-6)
 

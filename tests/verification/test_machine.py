@@ -7,10 +7,10 @@ import pytest
 from models import config_of, open_model, random_params, write_native
 
 from nbgpt.paths import shipped
-from nbgpt.verification import checks as module
 from nbgpt.verification import digests
-from nbgpt.verification.checks import Check, checks, expected, file_digest, model_digest
+from nbgpt.verification import machine as module
 from nbgpt.verification.digests import VerificationError, logits_digests
+from nbgpt.verification.machine import Check, checks, expected, file_digest, model_digest
 
 
 @pytest.fixture
