@@ -90,7 +90,7 @@ def default_threads() -> int:
     return usable_cores(len(cores_of(allowed_cpus())), cpu_quota())
 
 
-def worker_cpus(cpus_per_worker: int | None = None) -> list[frozenset[int]]:
+def worker_cpus(cpus_per_worker: int | None = None, n_workers: int | None = None) -> list[frozenset[int]]:
     """The logical CPUs of each worker that this machine should run: whole cores, on as few NUMA nodes as possible.
 
     Cores that a control group's quota cannot keep busy go unused, those of the last nodes first. Where the system does
@@ -99,20 +99,29 @@ def worker_cpus(cpus_per_worker: int | None = None) -> list[frozenset[int]]:
     Args:
         cpus_per_worker: physical cores of a worker. Those that are left over on a node go to its workers; if a node has
             fewer, workers span nodes. None: a worker for each NUMA node.
+        n_workers: how many; None: as many as there are cores for. Without cpus_per_worker they share all cores.
 
     Returns:
         Disjoint sets of CPUs, at least one.
 
     Raises:
-        ValueError: cpus_per_worker is not at least 1.
+        ValueError: a number is below 1, or there are not so many cores.
     """
-    if cpus_per_worker is not None and cpus_per_worker < 1:
-        raise ValueError(f"cpus_per_worker is {cpus_per_worker}; it must be at least 1, or None for a NUMA node's")
+    for name, value in (("cpus_per_worker", cpus_per_worker), ("n_workers", n_workers)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1, or None")
     cores = cores_of(allowed_cpus())
     nodes = _first_cores(nodes_of(cores), usable_cores(len(cores), cpu_quota()))
-    if cpus_per_worker and cpus_per_worker > min(map(len, nodes)):
-        nodes = [[core for node in nodes for core in node]]
-    return [worker for node in nodes for worker in _divided(node, cpus_per_worker or len(node))]
+    in_order = [core for node in nodes for core in node]
+    if n_workers is not None:
+        wanted = n_workers * (cpus_per_worker or 1)
+        if wanted > len(in_order):
+            raise ValueError(f"{n_workers} workers need {wanted} cores; this process may use {len(in_order)}")
+        return _divided(in_order[: wanted if cpus_per_worker else None], n_workers)
+    if cpus_per_worker is None:
+        return [worker for node in nodes for worker in _divided(node, 1)]
+    parts = nodes if cpus_per_worker <= min(map(len, nodes)) else [in_order]
+    return [worker for part in parts for worker in _divided(part, max(1, len(part) // cpus_per_worker))]
 
 
 def _first_cores(nodes: list[list[Core]], n_cores: int) -> list[list[Core]]:
@@ -123,11 +132,10 @@ def _first_cores(nodes: list[list[Core]], n_cores: int) -> list[list[Core]]:
     return [node for node in kept if node]
 
 
-def _divided(cores: list[Core], size: int) -> list[frozenset[int]]:
-    """The CPUs of parts with `size` cores or, if that does not divide their number, a few more."""
-    n_parts = max(1, len(cores) // size)
+def _divided(cores: list[Core], n_parts: int) -> list[frozenset[int]]:
+    """The CPUs of n_parts with as many cores each, or one more."""
     ends = [i * len(cores) // n_parts for i in range(n_parts + 1)]
-    return [frozenset().union(*cores[ends[i] : ends[i + 1]]) for i in range(n_parts)]
+    return [frozenset[int]().union(*cores[ends[i] : ends[i + 1]]) for i in range(n_parts)]
 
 
 def bind(cpus: frozenset[int]) -> None:

@@ -28,15 +28,13 @@ def exact_weights(config: GPT2Config, dtype: str) -> Weights:
     def fill(name: str, kind: str, n: int) -> np.ndarray:
         numbers = whole_numbers(list(name.encode()), n, 1024)
         step = 2.0**-16 if dtype == "int4" and not name.startswith("wte") else 2.0**-20
+        values: np.ndarray = (numbers - 512) * 2.0**-11 + ("ln_" in name and name.endswith("weight"))
         if kind == "U8":
-            return np.maximum(numbers >> 2, 1).astype(np.uint8)  # 0 would be -128, which no int8 file holds
-        if name.endswith(".scale"):
+            values = np.maximum(numbers >> 2, 1)  # 0 would be -128, which no int8 file holds
+        elif name.endswith(".scale"):
             values = (1024 + numbers) * step
         elif name.endswith(".offset"):
             values = (1024 + numbers) * -8 * step
-        else:
-            values = (numbers - 512) * 2.0**-11 + ("ln_" in name and name.endswith("weight"))
-        converted: np.ndarray = values.astype(_DTYPES[kind])
-        return converted
+        return np.asarray(values, _DTYPES[kind])
 
     return in_memory(config, dtype, "exact", fill)

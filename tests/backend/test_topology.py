@@ -163,10 +163,33 @@ def test_a_quota_fills_node_after_node(machine, quota, workers):
     assert worker_cpus() == workers
 
 
-def test_workers_of_no_cores(machine):
+@pytest.mark.parametrize(
+    ("cores", "n", "workers"),
+    [
+        (None, 1, [set(range(16))]),
+        (None, 2, [{0, 1, 2, 3, 8, 9, 10, 11}, {4, 5, 6, 7, 12, 13, 14, 15}]),
+        (2, 3, [{0, 1, 8, 9}, {2, 3, 10, 11}, {4, 5, 12, 13}]),
+        (None, 3, [{0, 1, 8, 9}, {2, 3, 4, 10, 11, 12}, {5, 6, 7, 13, 14, 15}]),
+    ],
+)
+def test_a_number_of_workers(machine, cores, n, workers):
+    machine(PAIRS, HALVES)
+    assert worker_cpus(cores, n) == workers
+
+
+@pytest.mark.parametrize(
+    ("cores", "n", "message"),
+    [
+        (0, None, "cpus_per_worker is 0; it must be at least 1"),
+        (None, 0, "n_workers is 0; it must be at least 1"),
+        (None, 9, "9 workers need 9 cores; this process may use 8"),
+        (4, 3, "3 workers need 12 cores"),
+    ],
+)
+def test_workers_that_cannot_be(machine, cores, n, message):
     machine(PAIRS)
-    with pytest.raises(ValueError, match="cpus_per_worker is 0; it must be at least 1"):
-        worker_cpus(0)
+    with pytest.raises(ValueError, match=message):
+        worker_cpus(cores, n)
 
 
 # --- Binding ----------------------------------------------------------------------------------------------------------
