@@ -4,7 +4,9 @@
     peers/bin/python bench/peers.py
 
 writes peers.md, peers.json and peers.svg into bench/results/, section after section. With 10 pairs and two threads
-counts that takes about a quarter of an hour, in which nothing else should run. What is installed of the peers runs.
+counts that takes about a quarter of an hour, in which nothing else should run. What is installed of the peers runs; one
+that ends or cannot read the model is named with the reason. Figures of another machine are kept in peers-MACHINE.json,
+and shown beside those of this one.
 """
 
 import argparse
@@ -101,8 +103,9 @@ class Peers:
             return
         files = self._files(self._random_model(), CONTESTS[dtype])
         _say(f"{dtype}, {threads} threads: {', '.join(entrant.name for entrant in files)}\n")
-        with contest.loaded(files, threads) as loaded:
-            for name, found in loaded.check(self.source / "logits.npy", FARTHEST[dtype]):
+        with contest.loaded(files, threads, self.source / "logits.npy") as loaded:
+            self._name(loaded.failures)
+            for name, found in loaded.check(FARTHEST[dtype]):
                 self.results.add_entrant(name, found)
                 if not found["is_same_model"]:
                     _say(f"  {name} computes something else (logits off by {found['relative']:.0%}) and is left out\n")
@@ -113,6 +116,7 @@ class Peers:
                         f"  the machine is not ours alone: {others:.0%} of it is busy; engines that spin suffer most\n"
                     )
                 seconds = self._samples(f"  {test:8}", loaded.run(test, self.options.pairs))
+                self._name(loaded.failures)
                 self.results.add_section(
                     test=test, dtype=dtype, threads=threads, tokens=TESTS[test], busy=others, seconds=seconds
                 )
@@ -121,7 +125,9 @@ class Peers:
         folder, threads = self.options.cold_model, max(self.options.threads)
         source = models.with_vocabulary(self.options.work, folder) if folder else self._random_model()
         files = self._files(source, cold.ENTRANTS)
-        seconds = self._samples("cold start", cold.rounds(files, threads, self.options.pairs))
+        failures: dict[str, str] = {}
+        seconds = self._samples("cold start", cold.rounds(files, threads, self.options.pairs, failures))
+        self._name(failures)
         self.results.add_cold_start(model=source.name, threads=threads, seconds=seconds)
 
     def _is_asked_for(self, dtype: str, test: str) -> bool:
@@ -137,16 +143,27 @@ class Peers:
         return self.source
 
     def _files(self, source: Path, entrants: Iterable[Entrant]) -> dict[Entrant, Path]:
-        """Each installed entrant's own form of a model; what is not there is made."""
-        versions = self.results.data["versions"]
-        return {
-            one: models.converted(self.options.work, source, one.engine, one.dtype, versions[one.engine])
-            for one in entrants
-            if one.engine in versions
-        }
+        """Each entrant's own form of a model; what is not there is made. Those that cannot run are named."""
+        versions, files = self.results.data["versions"], {}
+        for one in entrants:
+            try:
+                if one.engine not in versions:
+                    raise models.NoModelError(f"{contest.LABELS[one.engine]} is not installed")
+                files[one] = models.converted(self.options.work, source, one.engine, one.dtype, versions[one.engine])
+            except models.NoModelError as error:
+                if one.engine == "nbgpt":
+                    raise
+                self._name({one.name: str(error)})
+        return files
+
+    def _name(self, failures: dict[str, str]) -> None:
+        """Say which entrants have no figures, or not all of them, and keep the reasons."""
+        for name, reason in failures.items():
+            if self.results.add_failure(name, reason):
+                _say(f"  {name} is left out: {reason.splitlines()[0]}\n")
 
     def _samples(self, title: str, rounds: Iterator[dict[str, float]]) -> dict[str, list[float]]:
-        """Seconds of each entrant in every round."""
+        """Seconds of each entrant in every round; those that did not run in all of them are left out."""
         _say(title)
         samples: dict[str, list[float]] = {}
         for seconds in rounds:
@@ -154,7 +171,8 @@ class Peers:
             for name, one in seconds.items():
                 samples.setdefault(name, []).append(one)
         _say("\n")
-        return samples
+        most = max(map(len, samples.values()), default=0)
+        return {name: seconds for name, seconds in samples.items() if len(seconds) == most}
 
 
 if __name__ == "__main__":

@@ -54,8 +54,8 @@ CALLS = {
         "read_object": "kernels: check",
         "_link": "kernels: link",
     },
+    "nbgpt.backend.topology": {"default_threads": "threads: how many"},
     "nbgpt.backend.thread_pool": {
-        "default_threads": "threads: how many",
         "ThreadPool._start": "threads: start",
         "ThreadPool.run": "first pass: compiled",
     },

@@ -71,34 +71,6 @@ def write_native(path: Path, params: dict[str, np.ndarray], config: GPT2Config, 
     return path
 
 
-def whole_numbers(seed: int | list[int], n: int, most: int) -> np.ndarray:
-    """int64 [n], each from 0 to most - 1: raw words of a bit generator, which NumPy promises never to change."""
-    words = np.random.PCG64(seed).random_raw(n)
-    return ((words >> np.uint64(32)) % np.uint64(most)).astype(np.int64)
-
-
-def exact_weights(config: GPT2Config, dtype: str) -> weights.Weights:
-    """Weights of whole random numbers times powers of two, written as the kernels read them.
-
-    No rounding, no conversion and no generator's choice can change their bits. The config must leave no padding.
-    """
-
-    def fill(name: str, kind: str, n: int) -> np.ndarray:
-        numbers = whole_numbers(list(name.encode()), n, 1024)
-        step = 2.0**-16 if dtype == "int4" and not name.startswith("wte") else 2.0**-20
-        if kind == "U8":
-            return np.maximum(numbers >> 2, 1).astype(np.uint8)  # 0 would be -128, which no int8 file holds
-        if name.endswith(".scale"):
-            values = (1024 + numbers) * step
-        elif name.endswith(".offset"):
-            values = (1024 + numbers) * -8 * step
-        else:
-            values = (numbers - 512) * 2.0**-11 + ("ln_" in name and name.endswith("weight"))
-        return values.astype(_DTYPES[kind])
-
-    return weights.in_memory(config, dtype, "exact", fill)
-
-
 def open_model(path: Path, n_threads: int = 1, kv_dtype: KVDtype = "float32", kv_memory: int = 64 << 20) -> Engine:
     return Engine(weights.load(path), n_threads, kv_dtype, kv_memory)
 

@@ -11,108 +11,45 @@ bits had to change, and how the new ones were found to be as near to the referen
 """
 
 import json
-from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import pytest
-from models import config_of, exact_weights, read_together, whole_numbers
+from models import read_together
 
 import nbgpt
 from nbgpt.abi.targets import current_target
+from nbgpt.config import GPT2Config
 from nbgpt.engine.engine import Engine
+from nbgpt.paths import shipped
 from nbgpt.text.options import Options
+from nbgpt.verification.digests import digest, digest_of_ids, prompts_of, text_digest
+from nbgpt.verification.exact import SIZES, exact_weights
+from nbgpt.verification.machine import EXPECTED, KV_DTYPES, exact_logits, file_digest
+from nbgpt.verification.texts import DEFAULTS, STORY, TEXTS
 
-FILE = Path(__file__).with_name("digests.json")
 DTYPES = ("float32", "float16", "int8", "int4")
-KV_DTYPES = ("float32", "float16")
-SIZES = {"n_embd": 192, "n_head": 8, "n_inner": 320, "n_vocab": 96, "n_ctx": 300}  # matrices without padding
-LENGTHS = (1, 70, 290)  # less than a page of the cache, more than one, more than a span of pages
-IDS = [whole_numbers(n, n, SIZES["n_vocab"]).tolist() for n in LENGTHS]
-
-STORY = "Once upon a time there was a little girl who"
-LONG = "The wind was cold, and the old man walked on along the river. " * 70  # longer than the context
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "tall": {"type": "boolean"}}}
 SCHEMA |= {"required": ["name", "tall"], "additionalProperties": False}
-EOS = 50256
-
-
-def even_ids_only(ids: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    logits[1::2] = -np.inf
-    return logits
-
-
-TEXTS = {
-    "greedy": {"greedy": True, "logprobs": 3},
-    "defaults": {},
-    "temperature": {"temperature": 1.5, "top_k": 0, "sample": 3},
-    "top_k, top_p": {"temperature": 1.2, "top_k": 100, "top_p": 0.9, "bos": False},
-    "min_p": {"temperature": 1.5, "top_k": 0, "min_p": 0.05},
-    "typical_p": {"top_k": 0, "typical_p": 0.7},
-    "epsilon_cutoff, eta_cutoff": {"top_k": 0, "epsilon_cutoff": 0.002, "eta_cutoff": 0.02, "temperature": 1.3},
-    "mirostat": {"mirostat_tau": 4.0, "mirostat_eta": 0.3},
-    "repetition_penalty": {"greedy": True, "repetition_penalty": 1.3, "max_tokens": 60},
-    "presence_penalty, frequency_penalty": {"greedy": True, "presence_penalty": 1.0, "frequency_penalty": 0.5},
-    "no_repeat_ngram_size": {"greedy": True, "no_repeat_ngram_size": 2, "max_tokens": 60},
-    "dry": {
-        "greedy": True,
-        "dry_multiplier": 2.0,
-        "dry_base": 2.0,
-        "dry_allowed_length": 1,
-        "dry_sequence_breakers": [","],
-        "max_tokens": 60,
-    },
-    "logit_bias, bad_words": {"logit_bias": {257: 3.0, 11: -2.0}, "bad_words": ["the", [373, 257]]},
-    "stop, min_tokens": {"stop": [",", 290], "min_tokens": 12, "max_tokens": 80},
-    "ignore_eos": {"logit_bias": {EOS: 8.0}, "ignore_eos": True},
-    "prefix, echo": {"prefix": " lived in the", "echo": True},
-    "logits_processors": {"logits_processors": [even_ids_only]},
+CONSTRAINED = {  # these need the extra `constrain`
     "choice": {"choice": ["was happy", "was sad", "had a dog"]},
     "regex": {"regex": r" had [a-z]{3,9} (cats|dogs)\.", "temperature": 1.2},
     "json_schema": {"json_schema": SCHEMA, "max_tokens": 60},
-    "truncate_left": {"prompt": LONG, "overflow": "truncate_left", "max_tokens": 60},
-    "keep_first": {"prompt": LONG, "overflow": "keep_first", "max_tokens": 60},
-    "prompt_lookup": {"prompt": LONG[:200], "prompt_lookup": True, "temperature": 0.5},
-    "samples": {"prompt": [STORY, "The"], "n": 3, "batch_size": 4, "temperature": 1.1},
 }
+ALL_TEXTS = {**TEXTS, **CONSTRAINED}
 
 
 def kind_of_cpu() -> str:
     return "fma" if current_target().fma else "no-fma"
 
 
-def digest(values: np.ndarray) -> str:
-    return sha256(values.astype(values.dtype.newbyteorder("<")).tobytes()).hexdigest()[:16]
-
-
-def digest_of_ids(*texts: list[int]) -> str:
-    return digest(np.array([number for text in texts for number in (len(text), *text)], np.int32))
-
-
-def logits_digests(dtype: str, kv_dtype: str, **changes) -> list[str]:
-    """Of each text's logits; alone and together they have the same."""
-    engine = Engine(exact_weights(config_of(**SIZES, **changes), dtype), 2, kv_dtype, kv_memory=64 << 20)
-    alone = [np.concatenate(list(engine.logits(ids))) for ids in IDS]
-    together = read_together(engine, IDS)
-    assert all(np.isfinite(logits).all() for logits in alone)
-    digests = [digest(logits) for logits in alone]
-    assert digests == [digest(logits) for logits in together]
-    return digests
-
-
-def text_digest(model: nbgpt.Model, name: str) -> str:
-    """Of a text's ids, and of the likeliest in their places; log-probabilities are NumPy's, which differ by CPU."""
-    options = {"prompt": STORY, "seed": 20, "max_tokens": 24, **TEXTS[name]}
-    found = model.generate(**options)
-    completions = found if isinstance(found, list) else [found]
-    likeliest = [list(token.top) for one in completions for token in one.logprobs or ()]
-    return digest_of_ids(*(one.tokens for one in completions), *likeliest)
+def digest_of_text(model: nbgpt.Model, name: str) -> str:
+    return text_digest(model, {**DEFAULTS, **ALL_TEXTS[name]})
 
 
 def search_digests(model: nbgpt.Model) -> dict[str, str]:
     beams = model.beam_search(STORY, 4, num_return=3, max_tokens=20, length_penalty=0.5)
     contrastive = model.contrastive_search(STORY, alpha=0.6, k=5, max_tokens=30)
-    return {"beam": digest_of_ids(*(beam.tokens for beam in beams)), "contrastive": digest_of_ids(contrastive.tokens)}
+    return {"beam": digest_of_ids(beam.tokens for beam in beams), "contrastive": digest_of_ids([contrastive.tokens])}
 
 
 def embedded_logits_digest(model: nbgpt.Model) -> str:
@@ -121,7 +58,7 @@ def embedded_logits_digest(model: nbgpt.Model) -> str:
 
 @pytest.fixture(scope="module")
 def expected():
-    return json.loads(FILE.read_text())[kind_of_cpu()]
+    return json.loads(EXPECTED.read_text())[kind_of_cpu()]
 
 
 @pytest.fixture(scope="module")
@@ -133,21 +70,34 @@ def model():
 @pytest.mark.parametrize("kv_dtype", KV_DTYPES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_logits(expected, dtype, kv_dtype):
-    assert logits_digests(dtype, kv_dtype) == expected["logits"][f"{dtype}, cache {kv_dtype}"]
+    assert exact_logits(dtype, kv_dtype, 2) == expected["logits"][f"{dtype}, cache {kv_dtype}"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_pass_over_all_rows_has_the_same_bits(expected, dtype):
+    """Another way to batch than the package's own: each text after the other, in a single pass."""
+    engine = Engine(exact_weights(GPT2Config(**SIZES), dtype), 2, kv_memory=64 << 20)
+    found = [digest(logits) for logits in read_together(engine, prompts_of(engine))]
+    assert found == expected["logits"][f"{dtype}, cache float32"]
+
+
+def test_logits_are_numbers():
+    engine = Engine(exact_weights(GPT2Config(**SIZES), "int8"), 2, kv_memory=64 << 20)
+    assert all(np.isfinite(np.concatenate(list(engine.logits(ids)))).all() for ids in prompts_of(engine))
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
 def test_logits_with_another_activation(expected, activation):
-    assert logits_digests("float32", "float32", activation=activation) == expected["logits"][activation]
+    assert exact_logits("float32", "float32", 2, activation=activation) == expected["logits"][activation]
 
 
 def test_logits_of_the_embedded_model(expected, model):
     assert embedded_logits_digest(model) == expected["embedded logits"]
 
 
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", ALL_TEXTS)
 def test_seeded_texts(expected, model, name):
-    assert text_digest(model, name) == expected["texts"][name]
+    assert digest_of_text(model, name) == expected["texts"][name]
 
 
 def test_searches(expected, model):
@@ -155,7 +105,7 @@ def test_searches(expected, model):
 
 
 def test_every_option_has_a_text():
-    used = {"seed", *(name for options in TEXTS.values() for name in options)}
+    used = {"seed", *(name for options in ALL_TEXTS.values() for name in options)}
     assert set(Options.__annotations__) - used == {
         "max_time",
         "draft_model",
@@ -164,18 +114,19 @@ def test_every_option_has_a_text():
 
 
 def all_digests() -> dict[str, object]:
-    logits = {f"{dtype}, cache {kv}": logits_digests(dtype, kv) for dtype in DTYPES for kv in KV_DTYPES}
-    logits |= {name: logits_digests("float32", "float32", activation=name) for name in ("gelu", "relu")}
+    logits = {f"{dtype}, cache {kv}": exact_logits(dtype, kv, 2) for dtype in DTYPES for kv in KV_DTYPES}
+    logits |= {name: exact_logits("float32", "float32", 2, activation=name) for name in ("gelu", "relu")}
     with nbgpt.load(threads=2) as model:
         return {
             "logits": logits,
             "embedded logits": embedded_logits_digest(model),
-            "texts": {name: text_digest(model, name) for name in TEXTS},
+            "texts": {name: digest_of_text(model, name) for name in ALL_TEXTS},
             "searches": search_digests(model),
         }
 
 
 if __name__ == "__main__":
-    digests = json.loads(FILE.read_text()) if FILE.exists() else {}
+    digests = json.loads(EXPECTED.read_text())
     digests[kind_of_cpu()] = all_digests()
-    FILE.write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n")
+    digests["files"] = {name: file_digest(shipped(name)) for name in digests["files"]}
+    EXPECTED.write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n")

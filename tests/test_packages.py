@@ -9,7 +9,7 @@ PACKAGE, TESTS = Path(nbgpt.__file__).parent, Path(__file__).parent
 
 ELSEWHERE = {
     "__main__.py": "tests/cli/test_main.py runs `python -m nbgpt` as a process",
-    "backend/cgroup.py": "tests/backend/test_thread_pool.py",
+    "backend/cgroup.py": "tests/backend/test_topology.py",
     "backend/compiler.py": "runs in a process of its own: tests/backend/test_kernel_cache.py, abi/test_targets.py",
     "decoding/speculative.py": "the drafters: tests/engine/test_speculation.py",
     "engine/kept_text.py": "tests/text/test_session.py",
@@ -57,6 +57,9 @@ ELSEWHERE = {
     "tokenizer/merges.py": "tests/test_tokenizer.py, tests/parity/test_vocabularies.py",
     "tokenizer/stored.py": "tests/test_tokenizer.py, tests/parity/test_vocabularies.py",
     "tokenizer/stream.py": "tests/test_tokenizer.py, tests/parity/test_vocabularies.py",
+    "verification/digests.py": "tests/test_digests.py, verification/test_machine.py",
+    "verification/exact.py": "tests/test_digests.py",
+    "verification/texts.py": "tests/test_digests.py",
     "version.py": "a constant",
     "weights/fingerprint.py": "tests/text/test_session.py, tests/tasks/training/test_classifier.py",
     "weights/text.py": "tests/test_model.py",

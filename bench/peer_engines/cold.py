@@ -13,11 +13,21 @@ from .first_token import PROMPT
 ENTRANTS = [Entrant("nbgpt", "int8"), Entrant("llama_cpp", "Q8_0"), Entrant("ctranslate2", "int8")]
 
 
-def rounds(files: dict[Entrant, Path], threads: int, pairs: int) -> Iterator[dict[str, float]]:
-    """Seconds of each entrant, a round after another."""
+def rounds(
+    files: dict[Entrant, Path], threads: int, pairs: int, failures: dict[str, str]
+) -> Iterator[dict[str, float]]:
+    """Seconds of each entrant, a round after another. One that fails is out, and its reason goes to failures."""
+    running = [entrant for entrant in ENTRANTS if entrant in files]
     for turn in range(pairs + 1):
-        order = [entrant for entrant in ENTRANTS if entrant in files][:: 1 if turn % 2 else -1]
-        seconds = {entrant.name: _first_byte(_command(entrant, files[entrant], threads)) for entrant in order}
+        seconds = {}
+        for entrant in running[:: 1 if turn % 2 else -1]:
+            try:
+                seconds[entrant.name] = _first_byte(_command(entrant, files[entrant], threads))
+            except RuntimeError as error:
+                if entrant.engine == "nbgpt":
+                    raise
+                failures[entrant.name] = f"cold start: {error}"
+                running.remove(entrant)
         if turn:  # the first filled the page cache, and compiled nbgpt's kernels if there were none
             yield seconds
 

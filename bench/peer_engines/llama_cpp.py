@@ -107,8 +107,11 @@ def _tensors(source: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 class Engine(engine.Engine):
-    def __init__(self, path: Path, dtype: str, threads: int) -> None:
-        self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+    def __init__(self, path: Path, dtype: str, threads: int, *, is_plain: bool = False) -> None:
+        options = llama_cpp.llama_model_default_params()
+        if is_plain:
+            options.use_extra_bufts = False  # neither repacked matrices nor those in AMX's layout
+        self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), options)
         if not self.model:
             raise RuntimeError(f"llama.cpp could not load {path}")
         self.n_vocab = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model))
@@ -118,8 +121,9 @@ class Engine(engine.Engine):
         }
         self.batch = llama_cpp.llama_batch_init(engine.BATCH, 0, 1)
         self.settings = (
-            "built for this CPU, flash attention, float16 KV cache; its defaults: OpenMP, mapped file, llamafile, "
-            "repacked matrices; logits of the last position"
+            "built for this CPU, flash attention, float16 KV cache; its defaults: OpenMP, mapped file, llamafile"
+            + ("" if is_plain else ", repacked matrices")
+            + "; logits of the last position"
         )
 
     def _new_context(self, n_ctx: int, n_sequences: int, threads: int) -> object:

@@ -17,6 +17,10 @@ REPOSITORY = Path(__file__).parents[2]
 CHECK_SHAPE = (8, 16)  # sequences, tokens
 
 
+class NoModelError(RuntimeError):
+    """An engine's own form of a model could not be made."""
+
+
 def environment() -> dict[str, str]:
     """What the processes of engines get: nbgpt as it lies here, and no questions to the network."""
     path = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "bench")))
@@ -56,7 +60,7 @@ def _made(target: Path, *arguments: str) -> Path:
     command = [sys.executable, "-m", "peer_engines.models", *arguments, str(partial)]
     done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
-        raise RuntimeError(
+        raise NoModelError(
             f"{target.name} cannot be made: {' '.join(arguments)}\n{done.stdout.decode(errors='replace')}"
         )
     partial.rename(target)

@@ -1,5 +1,6 @@
 """The Markdown report."""
 
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -22,16 +23,18 @@ quartiles; `peers.json` has every sample.
 """
 
 
-def markdown(data: dict[str, Any]) -> str:
+def markdown(data: dict[str, Any], others: Sequence[dict[str, Any]] = ()) -> str:
+    """The report of one machine; others: figures of other machines, shown beside its own."""
     sections = _in_order(data["sections"])
     parts = [
         "# nbgpt beside other engines\n\nMade by `python bench/peers.py`, which says how to install the peers.\n",
         _table(["the machine", ""], [[name, value] for name, value in data["machine"].items()]),
         _warning(sections),
         f"## nbgpt and the fastest peer\n\n{_table(*_summary(sections))}\n![tokens a second](peers.svg)\n",
+        _machines([data, *others]) if others else "",
         f"## Every engine\n\n{_table(*_every(sections))}",
         _cold_start(data["cold_start"]) if "cold_start" in data else "",
-        f"## How each engine ran\n\n{_table(*_entrants(data))}\n{_versions(data)}",
+        f"## How each engine ran\n\n{_table(*_entrants(data))}\n{_failures(data)}{_versions(data)}",
         f"## Method\n\n{METHOD}",
     ]
     return "\n".join(filter(None, parts))
@@ -79,6 +82,28 @@ def _summary(sections: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]
         "nbgpt / peer (quartiles)",
     ]
     return heads, lines
+
+
+def _machines(all_data: list[dict[str, Any]]) -> str:
+    """nbgpt by the fastest peer of each test, a column a machine."""
+    cells: dict[tuple[str, ...], dict[int, str]] = {}
+    for i, data in enumerate(all_data):
+        for section in data["sections"]:
+            ours, best = rows(section)[0], fastest_peer(section)
+            if best:
+                row = cells.setdefault((ours.test, ours.dtype, str(ours.threads)), {})
+                row[i] = f"{best.ratios[1]:.2f} ({ours.speed:.0f} tokens/s; {best.name})"
+    names = [data["machine"]["processor"] for data in all_data]
+    lines = [[*key, *(row.get(i, "") for i in range(len(names)))] for key, row in cells.items()]
+    order = {(test, dtype): i for i, (test, dtype) in enumerate((t, d) for t in TESTS for d in CONTESTS)}
+    lines.sort(key=lambda line: (-int(line[2]), order[line[0], line[1]]))
+    return f"## nbgpt / fastest peer on each machine\n\n{_table(['test', 'weights', 'threads', *names], lines)}"
+
+
+def _failures(data: dict[str, Any]) -> str:
+    """A line for each entrant that has no figures, or not all of them."""
+    lines = [f"- {name}: {reason.splitlines()[0]}\n" for name, reason in data.get("failures", {}).items()]
+    return "Left out:\n\n" + "".join(lines) + "\n" if lines else ""
 
 
 def _every(sections: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -1,11 +1,12 @@
 """What was measured, kept in three files that are whole at any time: JSON with every sample, Markdown, and a chart.
 
 A section is written as soon as it ends. Sections of an earlier run stay where this one has none of its own, if that run
-had the same machine and the same versions.
+had the same machine and the same versions. The file of another machine is kept under another name, and reported beside.
 """
 
 import hashlib
 import json
+import re
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,6 +44,11 @@ def _digest_of_nbgpt() -> str:
     return digest.hexdigest()[:8]
 
 
+def _slug(data: dict[str, Any]) -> str:
+    """The processor's name as part of a file's name."""
+    return re.sub(r"\W+", "-", data["machine"]["processor"]).strip("-")
+
+
 class Results:
     """Sections and what they were measured with."""
 
@@ -55,10 +61,20 @@ class Results:
             earlier = json.loads(file.read_text())
             if all(earlier.get(key) == self.data[key] for key in ("machine", "versions")):
                 self.data = earlier
+            elif earlier["machine"]["processor"] != self.data["machine"]["processor"]:
+                file.replace(folder / f"peers-{_slug(earlier)}.json")
 
     def add_entrant(self, name: str, found: dict[str, Any]) -> None:
         """Keep an entrant's settings and distance from the expected logits."""
         self.data["entrants"][name] = found
+        self.data.get("failures", {}).pop(name, None)  # of an earlier run
+
+    def add_failure(self, name: str, reason: str) -> bool:
+        """Keep why an entrant has no figures, or not all of them; False if that was known."""
+        failures = self.data.setdefault("failures", {})
+        is_new = failures.get(name) != reason
+        failures[name] = reason
+        return is_new
 
     def add_section(self, **section: Any) -> None:
         """Keep a section (test, dtype, threads, tokens, busy, seconds) in place of the earlier one; write the files."""
@@ -74,7 +90,9 @@ class Results:
     def write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._replace("peers.json", json.dumps(self.data, indent=1) + "\n")
-        self._replace("peers.md", report.markdown(self.data))
+        own = f"peers-{_slug(self.data)}.json"  # of an earlier run, before another machine's
+        others = [json.loads(file.read_text()) for file in sorted(self.folder.glob("peers-*.json")) if file.name != own]
+        self._replace("peers.md", report.markdown(self.data, others))
         self._replace("peers.svg", chart.svg(self.data))
 
     def _replace(self, name: str, text: str) -> None:

@@ -1,6 +1,6 @@
 """A process in which one engine has one model loaded; it answers requests, a line of JSON each.
 
-`python -m peer_engines.worker ENGINE FILE DTYPE THREADS` says {"settings": ...} when it is ready, and answers
+`python -m peer_engines.worker ENGINE FILE DTYPE THREADS [plain]` says {"settings": ...} when it is ready, and answers
 {"do": "prompt", "ids": [...]} and {"do": "generate", "ids": [[...], ...]} with {"seconds": ...}, and
 {"do": "check", "ids": [[...], ...], "file": ...} with {"difference": ..., "relative": ...}: how far its logits are from
 those in the file, at most, and in the mean as a share of theirs.
@@ -43,8 +43,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # engines write to standard output
-    name, file, dtype, threads = sys.argv[1:]
-    engine = import_module(f"peer_engines.{name}").Engine(Path(file), dtype, int(threads))
+    name, file, dtype, threads, *plain = sys.argv[1:]
+    more = {"is_plain": True} if plain else {}
+    engine = import_module(f"peer_engines.{name}").Engine(Path(file), dtype, int(threads), **more)
     print(json.dumps({"settings": engine.settings}), file=replies)
     for line in sys.stdin:
         print(json.dumps(answer(engine, json.loads(line))), file=replies)

@@ -1,4 +1,4 @@
-"""The thread pool that runs kernels, and the default number of threads."""
+"""The thread pool that runs kernels."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import os
 import sys
 import threading
 import weakref
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..abi.job import CLOSED, COUNTERS_OF_PHASE, FIRST_JOB, MAX_JOBS, N_JOBS, PHASES, QUIT, WORKING, Job
-from .cgroup import MEMBERSHIP, ROOT, groups
 from .kernel_cache import Kernels
 
 
@@ -87,45 +85,3 @@ def _dismiss(enter: Any, counters: np.ndarray, pid: int) -> None:
     if pid == os.getpid():
         counters[QUIT] = 1
         enter(counters.ctypes.data, 0)
-
-
-def physical_cores(cpus: set[int], topology: Path = Path("/sys/devices/system/cpu")) -> int:
-    """Number of physical cores of these logical CPUs; the number of CPUs where the system does not tell."""
-    cores = set()
-    for cpu in cpus:
-        try:
-            cores.add((topology / f"cpu{cpu}/topology/thread_siblings_list").read_text().strip())
-        except OSError:
-            cores.add(str(cpu))
-    return len(cores)
-
-
-def cpu_quota(root: Path = ROOT, membership: Path = MEMBERSHIP) -> float | None:
-    """CPU time, in CPUs, that the control groups (version 2 or 1) allow; None: no limit."""
-    read = {2: _quota_v2, 1: _quota_v1}
-    quotas = [quota for version, group in groups("cpu", root, membership) for quota in read[version](group)]
-    return min(quotas, default=None)
-
-
-def _quota_v2(group: Path) -> list[float]:
-    try:
-        quota, period = (group / "cpu.max").read_text().split()
-        return [] if quota == "max" else [int(quota) / int(period)]
-    except (OSError, ValueError):
-        return []
-
-
-def _quota_v1(group: Path) -> list[float]:
-    try:
-        quota = int((group / "cpu.cfs_quota_us").read_text())
-        return [] if quota < 0 else [quota / int((group / "cpu.cfs_period_us").read_text())]
-    except (OSError, ValueError):
-        return []
-
-
-def default_threads() -> int:
-    """Physical cores that this process may use, within its control group's quota; at least 1."""
-    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    quota = cpu_quota()
-    cores = physical_cores(cpus)
-    return max(1, cores if quota is None else min(cores, round(quota)))

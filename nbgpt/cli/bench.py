@@ -47,7 +47,7 @@ def _numbers(text: str) -> list[int]:
 
 def _bench(options: argparse.Namespace) -> None:
     from ..analysis import benchmark
-    from ..backend.thread_pool import default_threads
+    from ..backend.topology import default_threads
     from ..conversion.registry import open_model
 
     if options.random and options.model:

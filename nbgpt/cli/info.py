@@ -101,7 +101,7 @@ def _of_machine(dtype: str) -> dict[str, str]:
 
     from ..abi.targets import current_target
     from ..backend.kernel_cache import find_object
-    from ..backend.thread_pool import default_threads
+    from ..backend.topology import default_threads
 
     kernels = find_object(dtype)
     ours = [f"nbgpt {__version__}", f"Python {platform.python_version()}"]

@@ -30,6 +30,7 @@ from .serve import define_serve
 from .tasks import define_answer, define_rank, define_summarize, define_translate
 from .terminal import give_up_output, note
 from .train_classifier import define_train_classifier
+from .verify import define_verify
 from .warmup import define_warmup
 
 _EXAMPLES = """\
@@ -77,6 +78,7 @@ def _new_parser() -> Parser:
         define_bench,
         define_warmup,
         define_cache,
+        define_verify,
     ):
         define(commands)
     define_completion(commands, _new_parser)

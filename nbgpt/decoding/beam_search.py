@@ -16,6 +16,7 @@ import numpy as np
 from ..engine.engine import Engine
 from ..engine.kv_cache import Sequence
 from ..engine.model_runner import MAX_ROWS
+from ..sampling.portable import log_softmax, power
 from ..validation import check
 
 Process = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -79,7 +80,7 @@ def beam_search(
             steps = _best_steps(engine, beams, 2 * num_beams, process)
             last = length == max_tokens
             ended = [step for step in steps[:num_beams] if last or step.token in eos_ids]
-            found += [_hypothesis(step, len(ids), length**length_penalty, eos_ids) for step in ended]
+            found += [_hypothesis(step, len(ids), power(length, length_penalty), eos_ids) for step in ended]
             found = sorted(found, key=lambda hypothesis: -hypothesis.score)[:num_beams]
             beams = _advance(
                 engine, beams, [step for step in steps if not last and step.token not in eos_ids][:num_beams]
@@ -88,7 +89,7 @@ def beam_search(
                 break
             if len(found) == num_beams:
                 longest = max_tokens if early_stopping == "never" and length_penalty > 0 else length
-                hope = beams[0].log_prob / longest**length_penalty
+                hope = beams[0].log_prob / power(longest, length_penalty)
                 if early_stopping is True or num_beams == 1 or hope <= found[-1].score:
                     break
     finally:
@@ -113,8 +114,7 @@ def _best_steps(engine: Engine, beams: list[_Beam], n: int, process: Process | N
     logits[:, engine.absent_ids] = -np.inf
     steps = []
     for beam, row in zip(beams, logits, strict=True):
-        log_probs = row - row.max()
-        log_probs -= np.log(np.exp(log_probs).sum())
+        log_probs = log_softmax(row)
         if process:
             log_probs = process(np.array(beam.ids, np.int32), log_probs)
         for token in np.argpartition(log_probs, -min(n, len(row)))[-n:].tolist():

@@ -10,6 +10,7 @@ import numpy as np
 from ..engine.engine import Engine
 from ..engine.kv_cache import Sequence
 from ..engine.model_runner import MAX_LOGIT_ROWS
+from ..sampling.portable import softmax
 from ..validation import check
 
 
@@ -45,7 +46,7 @@ def _search(
             texts += [engine.fork(texts[0], length) for _ in candidates[1:]]
             logits_after, states_after = engine.outputs(candidates, texts, range(len(candidates)))
             directions = _unit(states_after)
-            degeneration = (directions @ states[:length].T).max(axis=1)
+            degeneration = np.array([_largest_cosine(direction, states[:length]) for direction in directions])
             best = int(((1 - alpha) * p - alpha * degeneration).argmax())
             texts[0], texts[best] = texts[best], texts[0]
             while len(texts) > 1:
@@ -74,8 +75,13 @@ def _likeliest(logits: np.ndarray, k: int) -> tuple[list[int], np.ndarray]:
     ids = np.argpartition(logits, -k)[-k:]
     ids = ids[logits[ids] > -np.inf]
     ids = ids[np.argsort(-logits[ids], kind="stable")]
-    top = logits[ids[0]]
-    return ids.tolist(), np.exp(logits[ids] - top) / np.exp(logits - top).sum()
+    return ids.tolist(), softmax(logits)[ids]
+
+
+def _largest_cosine(direction: np.ndarray, states: np.ndarray) -> np.float32:
+    """Of a unit vector [n_embd] with others [n, n_embd]; not by a matrix product, see sampling/portable.py."""
+    largest: np.float32 = (states * direction).sum(axis=1).max()
+    return largest
 
 
 def _unit(states: np.ndarray) -> np.ndarray:  # [n, n_embd] -> [n, n_embd]

@@ -31,7 +31,8 @@ from ..abi.layout import (
 )
 from ..backend.buffers import aligned_zeros
 from ..backend.kernel_cache import load_kernels
-from ..backend.thread_pool import ThreadPool, default_threads
+from ..backend.thread_pool import ThreadPool
+from ..backend.topology import default_threads
 from ..config import ACTIVATIONS
 from ..sampling.params import DrawParams
 from ..weights import CLOSED, Weights

@@ -12,6 +12,7 @@ partition and do not sort where they can, because they run for every token.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from .params import LogitsProcessor, PerRequestProcessor, SamplingParams
+from .portable import exp, log, log_softmax, power, softmax
 
 BANS = "logit_bias, bad_words, no_repeat_ngram_size, min_tokens, choice, regex, json_schema and logits_processors"
 """Options that can ban tokens, for the error message if none is left."""
@@ -133,8 +135,7 @@ def penalize_continuation(
         longest.update(dict.fromkeys(ids[ends + 1].tolist(), n + 1))
     for token, n in longest.items():
         if n >= allowed_length and token not in breakers:
-            penalty = np.exp(min(_MOST, np.log(multiplier) + (n - allowed_length) * np.log(base)))
-            scores[token] -= np.float32(penalty)
+            scores[token] -= np.float32(exp(min(_MOST, log(multiplier) + (n - allowed_length) * log(base))))
     return scores
 
 
@@ -177,32 +178,26 @@ def ban_ends(ids: np.ndarray, scores: np.ndarray, n_least: int, ends: list[int])
 # --- truncations -----------------------------------------------------------------------------------------------------
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Probabilities float32 [n]."""
-    weights: np.ndarray = np.exp(scores - scores.max())
-    weights /= weights.sum(dtype=np.float64)
-    return weights
-
-
-def entropy(p: np.ndarray) -> float:
-    """-sum p log p, in nats."""
-    p = p[p > 0]
-    return -float(np.dot(p, np.log(p)))
+def entropy(scores: np.ndarray) -> float:
+    """-sum p log p of p = softmax(scores), in nats."""
+    scores = scores[scores > -np.inf]
+    return -float((softmax(scores) * log_softmax(scores)).sum(dtype=np.float64))
 
 
 def _reaching(order: np.ndarray, weights: np.ndarray, goal: float) -> np.ndarray:
     """Keep the fewest tokens, those of the smallest `order` [n], whose weights [n] add up to the goal: bool [n].
 
-    Tokens of equal order are kept together. As a rule few are needed: sort 8 times as many until they are enough.
+    Tokens of equal order are kept together, and added up by their ids. As a rule few are needed: sort 8 times as many
+    until they are enough.
     """
     n, n_sorted = len(order), 64
     while True:
         n_sorted = min(8 * n_sorted, n)
-        first = np.argpartition(order, n_sorted - 1)[:n_sorted] if n_sorted < n else np.arange(n)
-        first = first[np.argsort(order[first])]
+        first = np.flatnonzero(order <= np.partition(order, n_sorted - 1)[n_sorted - 1])
+        first = first[np.argsort(order[first], kind="stable")]
         place = int(np.searchsorted(np.cumsum(weights[first], dtype=np.float64), goal))
-        if place < n_sorted or n_sorted == n:
-            kept: np.ndarray = order <= order[first[min(place, n_sorted - 1)]]
+        if place < len(first) or n_sorted == n:
+            kept: np.ndarray = order <= order[first[min(place, len(first) - 1)]]
             return kept
 
 
@@ -222,15 +217,13 @@ def keep_top_p(scores: np.ndarray, mass: float) -> np.ndarray:
 
 def keep_min_p(scores: np.ndarray, share: float) -> np.ndarray:
     """Keep tokens at least `share` times as likely as the likeliest. Source: Nguyen et al. 2024, arXiv 2407.01082."""
-    kept: np.ndarray = scores >= scores.max() + np.float32(np.log(share))
+    kept: np.ndarray = scores >= scores.max() + np.float32(log(share))
     return kept
 
 
 def keep_typical_p(scores: np.ndarray, mass: float) -> np.ndarray:
     """Keep tokens whose surprisal is nearest to the entropy, until they reach `mass`. Source: Meister et al. 2022."""
-    p = softmax(scores)
-    with np.errstate(divide="ignore"):
-        return _reaching(np.abs(-np.log(p) - entropy(p)), p, mass)
+    return _reaching(np.abs(log_softmax(scores) + np.float32(entropy(scores))), softmax(scores), mass)
 
 
 def keep_epsilon(scores: np.ndarray, epsilon: float) -> np.ndarray:
@@ -242,9 +235,9 @@ def keep_epsilon(scores: np.ndarray, epsilon: float) -> np.ndarray:
 
 def keep_eta(scores: np.ndarray, epsilon: float) -> np.ndarray:
     """Keep tokens of at least min(epsilon, sqrt(epsilon) * e^-entropy). Source: Hewitt et al. 2022, section 4.2."""
-    return keep_epsilon(scores, min(epsilon, epsilon**0.5 * np.exp(-entropy(softmax(scores)))))
+    return keep_epsilon(scores, min(epsilon, math.sqrt(epsilon) * exp(-entropy(scores))))
 
 
 def keep_unsurprising(scores: np.ndarray, bits: float) -> np.ndarray:
     """Keep tokens of a surprisal of at most so many bits, and the likeliest. Source: Basu et al. 2021 (Mirostat)."""
-    return keep_epsilon(scores, 2.0 ** -max(bits, 0))
+    return keep_epsilon(scores, power(2, -max(bits, 0)))

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .portable import exp_array, log
+
 
 @dataclass(frozen=True)
 class TokenLogprob:
@@ -24,7 +26,7 @@ class TokenLogprob:
 def measure(logits: np.ndarray, token: int, n_top: int) -> TokenLogprob:
     """The log-probability of a token and of the n_top likeliest, from logits float32 [n_vocab]."""
     top = logits.max()
-    log_sum = float(top) + float(np.log(np.exp(logits - top).sum(dtype=np.float64)))
+    log_sum = float(top) + log(exp_array(logits - top).sum(dtype=np.float64))
     n_top = min(n_top, len(logits))
     likeliest = np.argpartition(logits, -n_top)[-n_top:] if n_top else np.empty(0, np.int64)
     likeliest = likeliest[np.lexsort((likeliest, -logits[likeliest]))]

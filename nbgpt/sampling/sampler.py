@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .logits_processors import BANS, keep_top_k, keep_top_p, keep_unsurprising, processors_of, softmax, truncations_of
+from .logits_processors import BANS, keep_top_k, keep_top_p, keep_unsurprising, processors_of, truncations_of
 from .params import SamplingParams
+from .portable import LN_2, exp_array, log, softmax
 
 _STEEPEST = 1e30  # largest factor of a tiny temperature: no difference of logits becomes infinite
 
@@ -75,7 +76,7 @@ class Sampler:
         for keep, amount in self._truncations:
             kept = keep(scores, amount)
             left, scores = left[kept], scores[kept]
-        return int(left[_draw(np.exp(scores - scores.max()), uniform)])
+        return int(left[_draw(exp_array(scores - scores.max()), uniform)])
 
     def _mirostat(self, scores: np.ndarray, uniform: float) -> int:
         """Mirostat 2: draw from tokens below a bound of surprisal, and move the bound by that of the drawn token.
@@ -86,7 +87,7 @@ class Sampler:
         left = np.flatnonzero(keep_unsurprising(scores, self._max_bits))
         p = softmax(scores[left])
         drawn = _draw(p, uniform)
-        self._max_bits -= self.params.mirostat_eta * (-float(np.log2(p[drawn])) - self.params.mirostat_tau)
+        self._max_bits -= self.params.mirostat_eta * (-log(p[drawn]) / LN_2 - self.params.mirostat_tau)
         return int(left[drawn])
 
 

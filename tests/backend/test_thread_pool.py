@@ -1,7 +1,6 @@
-"""Teams of threads: how many there should be, and how they behave beside other threads of the interpreter."""
+"""Teams of threads: how they behave beside other threads of the interpreter."""
 
 import gc
-import os
 import threading
 import time
 
@@ -10,8 +9,6 @@ import pytest
 from models import config_of, open_model, random_params, read, write_native
 
 from nbgpt.abi.job import SLEEPING
-from nbgpt.backend import thread_pool
-from nbgpt.backend.thread_pool import cpu_quota, default_threads, physical_cores
 from nbgpt.engine.kv_cache import Sequence
 
 CONFIG = config_of()
@@ -38,73 +35,6 @@ def wait_until(condition, seconds=10.0):
 
 def workers():
     return [thread for thread in threading.enumerate() if thread.name.startswith("nbgpt-")]
-
-
-# --- How many ---------------------------------------------------------------------------------------------------------
-
-
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def test_cores_of_logical_cpus(tmp_path):
-    for cpu, siblings in enumerate(("0,4", "1,5", "2,6", "3,7") * 2):
-        write(tmp_path / f"cpu{cpu}/topology/thread_siblings_list", siblings + "\n")
-    assert physical_cores(set(range(8)), tmp_path) == 4
-    assert physical_cores({0, 4}, tmp_path) == 1
-    assert physical_cores({0, 1, 5}, tmp_path) == 2
-
-
-def test_cores_where_the_system_does_not_say(tmp_path):
-    assert physical_cores({0, 1, 2}, tmp_path) == 3
-
-
-@pytest.mark.parametrize(
-    ("limits", "quota"),
-    [
-        ({}, None),
-        ({"app/job": "max 100000"}, None),
-        ({"app/job": "150000 100000"}, 1.5),
-        ({"app/job": "400000 100000", "app": "200000 100000"}, 2.0),
-        ({"app/job": "max 100000", ".": "50000 100000"}, 0.5),
-        ({"app/job": "nonsense", "app": "300000 100000"}, 3.0),
-        ({"other": "100000 100000"}, None),
-    ],
-)
-def test_quota_of_version_2_groups(tmp_path, limits, quota):
-    write(tmp_path / "membership", "0::/app/job\n")
-    for group, limit in limits.items():
-        write(tmp_path / "cgroup" / group / "cpu.max", limit + "\n")
-    assert cpu_quota(tmp_path / "cgroup", tmp_path / "membership") == quota
-
-
-@pytest.mark.parametrize(("limit", "quota"), [("-1", None), ("250000", 2.5), ("nonsense", None)])
-@pytest.mark.parametrize("group", ["docker/0af3", "."])
-def test_quota_of_version_1_groups(tmp_path, group, limit, quota):
-    """A container sees its own group as the root."""
-    write(tmp_path / "membership", "5:memory:/docker/0af3\n4:cpu,cpuacct:/docker/0af3\n")
-    write(tmp_path / "cgroup/cpu" / group / "cpu.cfs_quota_us", limit + "\n")
-    write(tmp_path / "cgroup/cpu" / group / "cpu.cfs_period_us", "100000\n")
-    assert cpu_quota(tmp_path / "cgroup", tmp_path / "membership") == quota
-
-
-def test_no_groups_no_quota(tmp_path):
-    assert cpu_quota(tmp_path, tmp_path / "missing") is None
-
-
-@pytest.mark.parametrize(("quota", "threads"), [(None, 8), (16.0, 8), (3.6, 4), (1.5, 2), (0.2, 1)])
-def test_default_threads_respect_the_quota(monkeypatch, quota, threads):
-    monkeypatch.setattr(thread_pool, "physical_cores", lambda cpus: 8)
-    monkeypatch.setattr(thread_pool, "cpu_quota", lambda: quota)
-    assert default_threads() == threads
-
-
-def test_default_threads_here():
-    assert 1 <= default_threads() <= len(os.sched_getaffinity(0))
-
-
-# --- What they do -----------------------------------------------------------------------------------------------------
 
 
 def test_far_more_threads_than_cores(path, expected):

@@ -14,9 +14,17 @@ BENCH = Path(__file__).parents[2] / "bench"
 def peers(monkeypatch):
     """The package that bench/peers.py runs."""
     monkeypatch.syspath_prepend(str(BENCH))
-    from peer_engines import chart, contest, figures, report, results, worker
+    from peer_engines import chart, cold, contest, figures, report, results, worker
 
-    return {"chart": chart, "contest": contest, "figures": figures, "report": report, "results": results, "w": worker}
+    return {
+        "chart": chart,
+        "cold": cold,
+        "contest": contest,
+        "figures": figures,
+        "report": report,
+        "results": results,
+        "w": worker,
+    }
 
 
 SECTION = {
@@ -96,6 +104,92 @@ def test_a_worker_that_fails_says_why(peers, tmp_path):
         contest.loaded({contest.Entrant("nbgpt", "int8"): model}, threads=1),
     ):
         pass
+
+
+class Script:
+    """A worker that ends when its answers do."""
+
+    settings = "its own"
+
+    def __init__(self, ended, name, *answers):
+        self.ended, self.name, self.answers = ended, name, list(answers)
+
+    def ask(self, **request):
+        if not self.answers:
+            raise self.ended(f"{self.name} ended: killed by SIGILL")
+        return self.answers.pop(0)
+
+
+NEAR = {"difference": 0.1, "relative": 0.0}
+
+
+def test_an_engine_that_ends_is_tried_in_its_plain_way(peers, tmp_path):
+    contest = peers["contest"]
+    ways = {False: Script(contest.EndedError, "llama.cpp Q8_0"), True: Script(contest.EndedError, "plain", NEAR)}
+    ways[True].name = "llama.cpp Q8_0"
+    one = contest.Contest([])
+    one.add(contest.Entrant("llama_cpp", "Q8_0"), ways.get, tmp_path / "logits.npy")
+    assert one.workers == [ways[True]]
+    assert one.failures == {}
+    [(name, found)] = one.check(0.1)
+    assert name == "llama.cpp Q8_0"
+    assert found["settings"].endswith("; **without repacking**, since llama.cpp Q8_0 ended: killed by SIGILL")
+
+
+def test_an_engine_that_ends_costs_its_own_figures(peers, tmp_path):
+    contest = peers["contest"]
+    one = contest.Contest([])
+    answers = {"nbgpt int8": [NEAR, *[{"seconds": 1.0}] * 3], "CTranslate2 int8": [NEAR, *[{"seconds": 2.0}] * 2]}
+    for entrant in (*contest.CONTESTS["int8"][:1], *contest.CONTESTS["int8"][2:]):
+        script = Script(contest.EndedError, entrant.name, *answers.get(entrant.name, ()))
+        one.add(entrant, lambda is_plain, script=script: script, tmp_path)
+    assert one.failures == {"OpenVINO int8": "OpenVINO int8 ended: killed by SIGILL"}
+    assert list(one.run("pp512", 2)) == [{"nbgpt int8": 1.0, "CTranslate2 int8": 2.0}, {"nbgpt int8": 1.0}]
+    assert one.failures["CTranslate2 int8"] == "pp512: CTranslate2 int8 ended: killed by SIGILL"
+    with pytest.raises(contest.EndedError, match="nbgpt int8 ended"):
+        list(one.run("pp512", 1))
+
+
+def test_a_cold_start_that_fails(peers, monkeypatch):
+    cold, failures = peers["cold"], {}
+
+    def first_byte(entrant):
+        if entrant.engine == "llama_cpp":
+            raise RuntimeError("printed nothing")
+        return 1.0
+
+    monkeypatch.setattr(cold, "_command", lambda entrant, file, threads: entrant)
+    monkeypatch.setattr(cold, "_first_byte", first_byte)
+    found = list(cold.rounds(dict.fromkeys(cold.ENTRANTS, Path()), 1, 2, failures))
+    assert found == [{"nbgpt int8": 1.0, "CTranslate2 int8": 1.0}] * 2
+    assert failures == {"llama.cpp Q8_0": "cold start: printed nothing"}
+
+
+def test_a_killed_process_is_named_by_its_signal(peers, tmp_path):
+    contest = peers["contest"]
+    model = tmp_path / "model.safetensors"
+    model.symlink_to(BENCH.parent / "weights" / "story-34m-int8.safetensors")
+    with contest.loaded({contest.Entrant("nbgpt", "int8"): model}, threads=1) as loaded:
+        loaded.workers[0].process.kill()
+        with pytest.raises(contest.EndedError, match="nbgpt int8 ended: killed by SIGKILL"):
+            loaded.workers[0].ask(do="prompt", ids=[1])
+
+
+def test_failures_and_other_machines_are_reported(peers, tmp_path, monkeypatch):
+    monkeypatch.setattr(peers["chart"], "svg", lambda data: "<svg/>")
+    Results, module = peers["results"].Results, peers["results"]  # noqa: N806
+    for name, slower in (("AMD EPYC (family 26)", 1), ("Intel Xeon", 2), ("AMD EPYC (family 26)", 1)):
+        monkeypatch.setattr(module, "machine", lambda name=name: {"processor": name})
+        results = Results(tmp_path)
+        assert results.add_failure("llama.cpp Q8_0", "it ended\nand said more")
+        assert not results.add_failure("llama.cpp Q8_0", "it ended\nand said more")
+        seconds = {"nbgpt int8": [1.0], "CTranslate2 int8": [4.0 / slower]}
+        results.add_section(**{**SECTION, "seconds": seconds})
+    text = (tmp_path / "peers.md").read_text()
+    assert "| test | weights | threads | AMD EPYC (family 26) | Intel Xeon |" in text
+    cells = "4.00 (128 tokens/s; CTranslate2 int8) | 2.00 (128 tokens/s; CTranslate2 int8)"
+    assert f"| tg128 | int8 | 2 | {cells} |" in text
+    assert "Left out:\n\n- llama.cpp Q8_0: it ended\n\n" in text
 
 
 def test_rounds_turn_the_order(peers):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from models import whole_numbers
 
 from nbgpt.compression.frequencies import BITS, STEPS, exponentials, frequencies
+from nbgpt.verification.exact import whole_numbers
 
 
 def exact_table() -> list[int]:
