@@ -48,7 +48,7 @@ import os, sys
 from nbgpt.cli.main import main
 
 main(sys.argv[1:])
-slow = {"lm_eval", "numba", "llvmlite", "importlib.metadata", "subprocess", "tempfile", "tqdm", "huggingface_hub"}
+slow = {"lm_eval", "numba", "llvmlite", "importlib.metadata", "subprocess", "tempfile", "tqdm", "huggingface_hub", "prompt_toolkit"}
 print(sorted(slow & {*sys.modules}), len(os.listdir("/proc/self/task")))
 """
 
