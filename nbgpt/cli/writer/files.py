@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...paths import whole_file
-from ..terminal import decode, note
+from ..terminal import decode, is_terminal, note
 
 _LARGEST = 16 * 2**20
 """Bytes of a text at most: far beyond what a model sees."""
@@ -46,7 +46,7 @@ def load(path: Path) -> str:
 
 def edit(text: str) -> str:
     """The text as the writer's editor leaves it. Raises ValueError if there is none, or if it fails."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         raise ValueError("an editor needs a terminal, and this is none")
     command = editor()
     with tempfile.TemporaryDirectory(prefix="nbgpt-") as folder:

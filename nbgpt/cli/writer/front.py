@@ -5,17 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from ...paths import home
 from ..terminal import decode, is_terminal, write
-from .candidates import Candidate
-
-Complete = Callable[[str], tuple[str, list[Candidate]]]
-"""The line so far -> its last word, and what may stand in its place."""
-PROMPT, MORE = "> ", "  "
+from .typed import MORE, PROMPT, Complete, history_file
 
 
 @dataclass(frozen=True)
@@ -36,17 +31,6 @@ def open_front(complete: Complete, *, keeps_typed: bool) -> Front:
 
         return Front(prompted_lines(complete, keeps_typed), is_interactive=True, keeps_typed=keeps_typed)
     return Front(_readline_lines(complete), is_interactive=True)
-
-
-def history_file(name: str) -> str | None:
-    """The path of a file in the user's folder that can be written to, or None."""
-    try:
-        path = home() / name
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with path.open("ab"):
-            return str(path)
-    except (OSError, ValueError):
-        return None
 
 
 def _piped_lines() -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
@@ -11,11 +11,10 @@ from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from ..terminal import dimmed, write
-from .candidates import Candidate
-from .front import MORE, PROMPT, history_file
+from .typed import MORE, PROMPT, Complete, history_file
 
 
-def prompted_lines(complete: Callable[[str], tuple[str, list[Candidate]]], keeps_typed: bool) -> Iterator[str]:
+def prompted_lines(complete: Complete, keeps_typed: bool) -> Iterator[str]:
     """Lines until Ctrl-D. Ctrl-C gives up the line.
 
     keeps_typed: text that was typed stays on the screen; else it makes room, for it to be shown with what follows it.
@@ -46,7 +45,7 @@ def prompted_lines(complete: Callable[[str], tuple[str, list[Candidate]]], keeps
 class _Completer(Completer):
     """What Tab offers, with its meaning beside it."""
 
-    def __init__(self, complete: Callable[[str], tuple[str, list[Candidate]]]) -> None:
+    def __init__(self, complete: Complete) -> None:
         self._complete = complete
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:

@@ -75,7 +75,7 @@ class Settings:
         one = setting(name)
         is_meant = one.kind in (Integral, Real) and text.endswith("!")
         value = _value(text.removesuffix("!").strip() if is_meant else text, one)
-        if not one.is_converted:
+        if not one.is_converted and not (value is None and one.default is None):
             value = one.checked(value)
         if not is_meant and (doubt := one.doubt(value)):
             raise ValueError(f"{doubt}. If it is meant: /set {name} {text}!")
@@ -144,4 +144,6 @@ def _value(text: str, one: Option) -> Any:
         value = ast.literal_eval(text)
         if one.kind is not str or isinstance(value, str | None):
             return value
+    with contextlib.suppress(ValueError):
+        return float(text) if one.kind is Real else text  # "inf" is no literal
     return text
