@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
@@ -26,7 +29,7 @@ def prompted_lines(complete: Complete, keeps_typed: bool) -> Iterator[str]:
         completer=_Completer(complete),
         complete_while_typing=False,
         key_bindings=_keys(),
-        multiline=True,
+        multiline=Condition(lambda: "\n" in get_app().current_buffer.text),
         prompt_continuation=MORE,
         erase_when_done=not keeps_typed,
     )
@@ -58,7 +61,7 @@ def _keys() -> KeyBindings:
     """Enter ends the input, unless a backslash stands before it; Alt-Enter is a line break."""
     keys = KeyBindings()
 
-    @keys.add("enter")
+    @keys.add("enter", filter=has_focus(DEFAULT_BUFFER))  # and not in a search, which it ends
     def _(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
         if buffer.document.text.endswith("\\") and buffer.document.is_cursor_at_the_end:
@@ -67,7 +70,7 @@ def _keys() -> KeyBindings:
         else:
             buffer.validate_and_handle()
 
-    @keys.add("escape", "enter")
+    @keys.add("escape", "enter", filter=has_focus(DEFAULT_BUFFER))
     def _(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 

@@ -58,10 +58,13 @@ def test_history_and_its_search(terminal):
     terminal.enter("/tokens Once upon")
     terminal.type("\x1b[A")
     terminal.until("> /tokens Once upon")
-    terminal.type("\x15\x12Once")
-    terminal.until("reverse-i-search")
-    terminal.until(lambda: terminal.text.endswith("/tokens Once upon"))
-    terminal.type("\x07\x15")
+    terminal.type("\x03")
+    terminal.ready()
+    terminal.type("\x12Once")
+    terminal.until("`Once': /tokens Once upon")
+    terminal.type("\r")
+    terminal.until("> /tokens Once upon")
+    terminal.type("\x03")
     terminal.ready()
 
 
