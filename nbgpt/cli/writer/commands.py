@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +31,8 @@ class Command:
 
 INTRODUCTION = """\
 Type text and the model continues it; the next line you type continues that. An empty line lets the model go on.
-End a line with \\ to go on in the next (or press Alt-Enter, with nbgpt[repl]); begin it with // for text that begins
-with /. Ctrl-C stops the model and keeps what it wrote; Ctrl-D leaves. Tab completes, Ctrl-R searches what you typed.
+End a line with \\ to type another one below it. Text that begins with / is typed with //.
+Ctrl-C stops the model and keeps what it wrote. Ctrl-D leaves. Tab completes commands, Ctrl-R searches what you typed.
 """
 
 
@@ -69,7 +68,7 @@ def _again(workspace: Workspace, typed: str) -> None:
 
 def _end(workspace: Workspace, typed: str) -> None:
     _check_choice("end", typed, ("sentence", "paragraph"))
-    workspace.go_on(workspace.manuscript, "sentence" if typed == "sentence" else "paragraph", f"/end {typed}")
+    workspace.go_on(workspace.manuscript, f"/end {typed}", "sentence" if typed == "sentence" else "paragraph")
 
 
 def _undo(workspace: Workspace, typed: str) -> None:
@@ -153,8 +152,7 @@ def _help(workspace: Workspace, typed: str) -> None:
         workspace.display.say(workspace.settings.explained(name))
     else:
         command = named(name)
-        about = textwrap.fill(command.about, min(100, workspace.display.columns() - 1))
-        workspace.display.say(f"/{name} {command.arguments}".rstrip() + f": {command.summary}\n{about}")
+        workspace.display.say(f"/{name} {command.arguments}".rstrip() + f": {command.summary}\n{command.about}")
 
 
 def overview() -> str:
@@ -168,7 +166,7 @@ def overview() -> str:
 def _check_choice(name: str, typed: str, choices: Sequence[str]) -> None:
     if typed not in choices:
         forms = " or ".join(f"/{name} {choice}".rstrip() for choice in choices)
-        raise ValueError(f"/{name} {typed}".rstrip() + f" says nothing; it must be {forms}")
+        raise ValueError(f"/{name} {typed}".rstrip() + f": it must be {forms}")
 
 
 def _path(name: str, typed: str) -> Path:
@@ -250,8 +248,10 @@ COMMANDS: dict[str, Command] = {
     "set": Command(
         _set,
         "[NAME [VALUE]]",
-        'show or change settings: /set temperature 0.7, /set stop ["."], /set color probability',
-        "Values are as in Python or JSON. A number that makes no sense is refused unless it ends with !",
+        "show or change settings, as /set temperature 0.7",
+        "What can be set are the options of `generate`, and end, space and color. Texts may stand in quotation marks, "
+        'where \\n is a line break: /set stop "\\n"; lists in brackets: /set bad_words ["night", "dark"]. A number '
+        "that makes little sense is refused unless ! follows it. /set color probability shows what the model expected.",
         settings,
     ),
     "help": Command(_help, "[NAME]", "this page, or more about a command or a setting", "", _names),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import textwrap
 import unicodedata
 from collections.abc import Callable
 from typing import Literal
@@ -14,6 +15,8 @@ from .manuscript import Span
 
 Color = Literal["model", "probability", "off"]
 _PART = re.compile(r"\n| +|[^ \n]+")
+_COLUMNS = re.compile(r"(?: *\S+(?: \S+)* {2,})*")
+"""The columns of a table before its last one: two spaces stand between them."""
 _MODEL = "\x1b[36m{}\x1b[0m"  # cyan is legible on black and on white
 
 
@@ -61,8 +64,14 @@ class Display:
             self._break_line()
 
     def say(self, text: str) -> None:
-        """Write the answer to a command, whole lines."""
-        write((visible(text) if self.is_terminal else text).rstrip("\n") + "\n")
+        """Write the answer to a command. Lines that are too long for the terminal go on below their last column."""
+        lines = text.rstrip("\n").split("\n")
+        write("".join((self._broken(line) if self.is_terminal else line) + "\n" for line in lines))
+
+    def _broken(self, line: str) -> str:
+        heads = _COLUMNS.match(line)
+        indent = " " * (len(heads[0]) if heads else 0)
+        return textwrap.fill(visible(line), self.columns(), subsequent_indent=indent, break_on_hyphens=False)
 
     def _break_line(self) -> None:
         write("\n")

@@ -110,7 +110,10 @@ def why_table(model: Model, text: str) -> str:
     target = ids[place]
     lens = softmax(logit_lens(model.engine, ids[:place]))
     name = _quoted(_text_of(model, target))
-    lines = [f"layer  {name:>14}  rank  the likeliest after this layer"]
+    lines = [
+        f"What each layer would write in place of {name}, if it were the last (/help why):",
+        f"layer  {name:>14}  rank  the likeliest",
+    ]
     for layer, row in enumerate(lens):
         likeliest = np.argsort(-row, kind="stable")[:_N_LIKELIEST]
         best = ", ".join(f"{_quoted(_text_of(model, int(i)))} {_percent(row[i]).strip()}" for i in likeliest)

@@ -32,7 +32,7 @@ class Turn:
 
     n_given: int  # spans of the text that it continues
     seed: int
-    end: End  # where it was to end
+    end: End | None  # where it was to end; None: where the settings say
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Manuscript:
             words = " " * needs_space(self.text[-2:], words) + words
         return Manuscript((*self.spans, Span(words))) if words else Manuscript(self.spans)
 
-    def written(self, spans: list[Span], seed: int, end: End) -> Manuscript:
+    def written(self, spans: list[Span], seed: int, end: End | None = None) -> Manuscript:
         """The text with the model's continuation."""
         return Manuscript((*self.spans, *_joined(spans)), Turn(len(self.spans), seed, end))
 

@@ -70,36 +70,40 @@ class Workspace:
         for span in new:
             self.display.add(Span(span.text.lstrip(" ")))
         self.display.flush()
-        self.go_on(base, self.settings["end"], typed.strip() or "an empty line")
+        self.go_on(base, typed.strip() or "an empty line")
 
     def again(self, *, is_same: bool) -> None:
         """Write the last continuation anew: with its seed, or with the next one, which later texts then have too."""
-        old, turn = self.manuscript, self.manuscript.turn
-        base = old.before_turn()
-        if is_same and turn:
-            return self.go_on(base, turn.end, "/again same", turn.seed)
-        seed = self.settings["seed"]
-        if seed is not None:
-            self.settings = self.settings.with_seed((seed + 1) % 2**64)
-        self.go_on(base, turn.end if turn else "length", "/again")
-        if self.text == old.text:
+        old, base = self.manuscript, self.manuscript.before_turn()
+        seed, end = (old.turn.seed, old.turn.end) if old.turn else (0, None)
+        if not is_same:
+            seed = self._move_seed_on()
+        if self._is_interactive and base.spans and not base.spans[-1].is_written:
+            self.display.add(Span(base.spans[-1].text.lstrip(" ")))
+            self.display.flush()
+        self.go_on(base, "/again same" if is_same else "/again", end, seed)
+        if self.text == old.text and not is_same:
             note("the text is the same: the settings leave the model hardly a choice; try /set temperature 1")
-        return None
 
-    def go_on(self, base: Manuscript, end: End, change: str, seed: int | None = None) -> None:
+    def _move_seed_on(self) -> int:
+        if self.settings["seed"] is not None:
+            self.settings = self.settings.with_seed((self.settings["seed"] + 1) % 2**64)
+        return self.settings.next_seed()
+
+    def go_on(self, base: Manuscript, change: str, end: End | None = None, seed: int | None = None) -> None:
         """Let the model continue a text and keep both. An error leaves the text as it was.
 
         Args:
             base: the text.
-            end: where the continuation ends.
             change: what the history calls this.
+            end: where the continuation ends; None: where the settings say.
             seed: of the continuation; None: the settings decide.
         """
         seed = self.settings.next_seed() if seed is None else seed
         stream = self.model.stream(base.text, **self.settings.with_seed(seed).for_generate())
         spans: list[Span] = []
         try:
-            for span in _spans(stream, end, base.text):
+            for span in _spans(stream, end or self.settings["end"], base.text):
                 spans.append(span)
                 self.display.add(span, self.settings["color"])
         except KeyboardInterrupt:
@@ -108,7 +112,7 @@ class Workspace:
         finally:
             stream.cancel()
             self.display.end()
-        length = length_of("".join(span.text for span in spans), end, base.text)
+        length = length_of("".join(span.text for span in spans), end or self.settings["end"], base.text)
         self.change(base.written(spans if length is None else cut(spans, 0, length), seed, end), change)
         if not spans and stream.completion.finish_reason == "stop":
             note("the model ends the text here; type more, or /again")

@@ -101,3 +101,19 @@ def test_words_that_wait_are_written_when_asked(capsys):
     display.add(Span("an"))
     display.end()
     assert capsys.readouterr().out == "an\n"
+
+
+def test_long_lines_of_answers_go_on_below_their_last_column(capsys):
+    display = Display(is_terminal=True, columns=lambda: 30)
+    display.say("short\n  /why [X]  what it is that the model thought\nwords and words and more of them\n")
+    lines = capsys.readouterr().out.splitlines()
+    indent = " " * len("  /why [X]  ")
+    assert lines == [
+        "short",
+        "  /why [X]  what it is that",
+        f"{indent}the model thought",
+        "words and words and more of",
+        "them",
+    ]
+    Display(is_terminal=False).say("words and words and more of them " * 5)
+    assert capsys.readouterr().out.count("\n") == 1

@@ -72,7 +72,7 @@ def test_why(story):
     """The table's last row is the model's prediction; the rows are those of the trace."""
     ids = story.encode(TEXT)
     trace = story.trace(ids[:-1])
-    heading, *rows = why_table(story, TEXT).splitlines()
+    _, heading, *rows = why_table(story, TEXT).splitlines()
     assert heading.split()[1:3] == ['"', 'little"']
     assert len(rows) == story.config.n_layer + 1
     for layer, row in enumerate(rows):

@@ -4,7 +4,7 @@ import pytest
 
 from nbgpt.cli.writer.manuscript import Manuscript, Span, Turn, cut, needs_space
 
-BY_BOTH = Manuscript((Span("Once upon a time"),)).written([Span(", there", True), Span(" was", True)], 7, "length")
+BY_BOTH = Manuscript((Span("Once upon a time"),)).written([Span(", there", True), Span(" was", True)], 7, "sentence")
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_a_missing_space(before, after, is_missing):
     ],
 )
 def test_typed(typed, spaced, text):
-    manuscript = Manuscript((Span("It was dark.", True),), Turn(0, 1, "length")).typed(typed, spaced)
+    manuscript = Manuscript((Span("It was dark.", True),), Turn(0, 1, None)).typed(typed, spaced)
     assert (manuscript.text, manuscript.turn) == (text, None)
     assert [span.is_written for span in manuscript.spans] == [True, False][: 1 + (text != "It was dark.")]
 
 
 def test_written():
     assert BY_BOTH.spans == (Span("Once upon a time"), Span(", there was", True))
-    assert BY_BOTH.turn == Turn(1, 7, "length")
+    assert BY_BOTH.turn == Turn(1, 7, "sentence")
     assert BY_BOTH.before_turn() == Manuscript((Span("Once upon a time"),))
     with pytest.raises(ValueError, match="nothing to write again"):
         BY_BOTH.typed("He").before_turn()
@@ -64,7 +64,7 @@ def test_written():
 
 def test_probabilities_keep_the_spans_apart():
     spans = [Span(" a", True, 0.5), Span(" b", True, 0.25)]
-    assert Manuscript().written(spans, 1, "length").spans == tuple(spans)
+    assert Manuscript().written(spans, 1).spans == tuple(spans)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A real terminal with prompt_toolkit."""
 
+import sys
+
 import pytest
 from pseudo_terminal import Terminal
 
@@ -106,3 +108,19 @@ def test_ctrl_d_leaves(home):
     with Terminal("repl", "--seed", 3, NBGPT_HOME=home) as terminal:
         terminal.ready()
         assert terminal.leave() == 0
+
+
+def test_an_editor(home, tmp_path):
+    """It has the terminal to itself, and may ask there."""
+    (tmp_path / "ed.py").write_text(
+        "import sys, pathlib\npath = pathlib.Path(sys.argv[1])\n"
+        "path.write_text(path.read_text().replace('dark', input('which night? ')))\n"
+    )
+    editor = f"{sys.executable} {tmp_path / 'ed.py'}"
+    with Terminal("repl", "--seed", 3, "-n", 5, NBGPT_HOME=home, EDITOR=editor) as terminal:
+        terminal.enter(OPENING)
+        terminal.type("/edit\r")
+        terminal.until("which night?")
+        terminal.type("bright\r")
+        terminal.ready()
+        assert "It was a bright and stormy night" in terminal.text

@@ -84,6 +84,19 @@ def test_again_needs_a_continuation(workspace):
         workspace.again(is_same=False)
 
 
+def test_again_ends_where_the_settings_say_or_where_end_said(new_workspace):
+    workspace = new_workspace(max_tokens=100)
+    workspace.add(OPENING)
+    workspace.set(workspace.settings.changed("end", "sentence"))
+    workspace.again(is_same=True)
+    assert workspace.text.endswith(".")
+    workspace.set(workspace.settings.changed("end", "length"))
+    workspace.go_on(workspace.manuscript, "/end sentence", "sentence")
+    text = workspace.text
+    workspace.again(is_same=True)
+    assert workspace.text == text
+
+
 @pytest.mark.parametrize("end", ["sentence", "paragraph"])
 @pytest.mark.parametrize("color", ["off", "probability"])
 def test_a_continuation_ends_with_a_sentence(story, new_workspace, end, color):
