@@ -50,7 +50,7 @@ class Terminal:
         cells = [self.screen.buffer[row][column] for column in range(start, start + len(words))]
         return {(cell.fg, cell.bg) for cell in cells if cell.data != " "}
 
-    def until(self, condition, seconds=20):
+    def until(self, condition, seconds=120):
         """Wait for a text to be on the screen, or for a condition."""
         holds = condition if callable(condition) else lambda: condition in self.text
         deadline = time.monotonic() + seconds

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..terminal import note
 from . import files
 from .candidates import Candidate, paths, settings, words
 from .inspection import alternatives_table, next_words, tokens_table, why_table
@@ -72,18 +71,18 @@ def _end(workspace: Workspace, typed: str) -> None:
 
 
 def _undo(workspace: Workspace, typed: str) -> None:
-    note(f"taken back: {workspace.history.undo()}")
+    workspace.display.note(f"taken back: {workspace.history.undo()}")
     workspace.show_end()
 
 
 def _redo(workspace: Workspace, typed: str) -> None:
-    note(f"made again: {workspace.history.redo()}")
+    workspace.display.note(f"made again: {workspace.history.redo()}")
     workspace.show_end()
 
 
 def _new(workspace: Workspace, typed: str) -> None:
     workspace.change(Manuscript(), "/new")
-    note("a new text; /undo brings the old one back")
+    workspace.display.note("a new text; /undo brings the old one back")
 
 
 def _save(workspace: Workspace, typed: str) -> None:
@@ -96,7 +95,7 @@ def _save(workspace: Workspace, typed: str) -> None:
 def _save_anyway(workspace: Workspace, typed: str) -> None:
     path = _path("save!", typed)
     files.save(workspace.text, path)
-    note(f"{len(workspace.text)} characters are in {path}")
+    workspace.display.note(f"{len(workspace.text)} characters are in {path}")
 
 
 def _load(workspace: Workspace, typed: str) -> None:
@@ -104,7 +103,7 @@ def _load(workspace: Workspace, typed: str) -> None:
     text = files.load(path)
     workspace.change(Manuscript((Span(text),) if text else ()), f"/load {typed}")
     n_tokens, n_ctx = len(workspace.model.tokenizer.encode(text)), workspace.model.config.n_ctx
-    note(f"{n_tokens} tokens" + f"; the model sees the last {n_ctx}" * (n_tokens > n_ctx))
+    workspace.display.note(f"{n_tokens} tokens" + f"; the model sees the last {n_ctx}" * (n_tokens > n_ctx))
     workspace.show_end()
 
 
@@ -112,7 +111,7 @@ def _edit(workspace: Workspace, typed: str) -> None:
     old = workspace.manuscript
     text = files.edit(old.text)
     if text == old.text:
-        return note("the text is as it was")
+        return workspace.display.note("the text is as it was")
     workspace.change(old.replaced(text), "/edit")
     return workspace.show_end()
 

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Literal
 
-from ..terminal import shaded, write
+from ..terminal import note, printable, shaded, write
 from .manuscript import Span
 
 Color = Literal["model", "probability", "off"]
@@ -67,6 +67,13 @@ class Display:
         """Write the answer to a command. Lines that are too long for the terminal go on below their last column."""
         lines = text.rstrip("\n").split("\n")
         write("".join((self._broken(line) if self.is_terminal else line) + "\n" for line in lines))
+
+    def note(self, text: str) -> None:
+        """Write a message: to the terminal with its lines broken, or as a line to standard error."""
+        if self.is_terminal:
+            self.say(f"nbgpt: {printable(text)}")
+        else:
+            note(text)
 
     def _broken(self, line: str) -> str:
         heads = _COLUMNS.match(line)

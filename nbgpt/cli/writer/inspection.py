@@ -78,6 +78,12 @@ def _goes_on(model: Model, token: int, following: int) -> bool:
     return last.isalnum() and first.isalnum()
 
 
+def _is_wordlike(model: Model, token: int) -> bool:
+    """Is a token part of a word, and not punctuation, space, or an end of text?"""
+    octets = model.tokenizer.decode_bytes((token,))
+    return token not in model.tokenizer.hidden_ids and (not octets.isascii() or octets.decode().strip()[:1].isalnum())
+
+
 def alternatives_table(words: list[Alternative], p_end: float) -> str:
     """A numbered line for each word."""
     lines = [f"{number:3}  {_percent(word.probability)}  {_quoted(word.text)}" for number, word in enumerate(words, 1)]
@@ -123,8 +129,9 @@ def why_table(model: Model, text: str) -> str:
 
 
 def last_word(model: Model, ids: list[int]) -> int:
-    """The place of the token that begins the last word."""
-    place = len(ids) - 1
+    """The place of the token that begins the last word, or of the last token if there are no words."""
+    places = (place for place in reversed(range(len(ids))) if _is_wordlike(model, ids[place]))
+    place = next(places, len(ids) - 1)
     while place and _goes_on(model, ids[place - 1], ids[place]):
         place -= 1
     return place

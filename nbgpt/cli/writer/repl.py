@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..lines import LinesSkippedError
-from ..terminal import decode, note
+from ..terminal import decode
 from .commands import named, pick
 from .workspace import Workspace
 
@@ -39,7 +39,7 @@ class Repl:
                 if isinstance(error, OSError) and error.filename == STANDARD_OUTPUT:
                     raise
                 n_failed += 1
-                note(("" if self._is_interactive else f"line {number}: ") + _message(error))
+                self.workspace.display.note(("" if self._is_interactive else f"line {number}: ") + _message(error))
         if n_failed and not self._is_interactive:
             raise LinesSkippedError(f"{n_failed} of {number} lines failed")
 

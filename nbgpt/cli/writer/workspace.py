@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from ...model import Model
 from ...text.stream import Stream
 from ..shading import with_probabilities
-from ..terminal import note
 from .display import Display
 from .ending import length_of
 from .history import History
@@ -83,7 +82,9 @@ class Workspace:
             self.display.flush()
         self.go_on(base, "/again same" if is_same else "/again", end, seed)
         if self.text == old.text and not is_same:
-            note("the text is the same: the settings leave the model hardly a choice; try /set temperature 1")
+            self.display.note(
+                "the text is the same: the settings leave the model hardly a choice; try /set temperature 1"
+            )
 
     def _move_seed_on(self) -> int:
         if self.settings["seed"] is not None:
@@ -115,7 +116,7 @@ class Workspace:
         length = length_of("".join(span.text for span in spans), end or self.settings["end"], base.text)
         self.change(base.written(spans if length is None else cut(spans, 0, length), seed, end), change)
         if not spans and stream.completion.finish_reason == "stop":
-            note("the model ends the text here; type more, or /again")
+            self.display.note("the model ends the text here; type more, or /again")
 
     def change(self, manuscript: Manuscript, change: str) -> None:
         """Take another text. change: what the history calls this."""

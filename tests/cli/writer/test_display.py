@@ -117,3 +117,10 @@ def test_long_lines_of_answers_go_on_below_their_last_column(capsys):
     ]
     Display(is_terminal=False).say("words and words and more of them " * 5)
     assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_messages_are_broken_at_a_terminal_and_one_line_elsewhere(capsys):
+    Display(is_terminal=True, columns=lambda: 20).note("nothing is\nto be undone here")
+    assert capsys.readouterr() == ("nbgpt: nothing is to\nbe undone here\n", "")
+    Display(is_terminal=False).note("nothing is\nto be undone here")
+    assert capsys.readouterr() == ("", "nbgpt: nothing is to be undone here\n")

@@ -61,7 +61,14 @@ def test_many_tokens(story):
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [(TEXT, " little"), ("He was antediluvian", " antediluvian"), ("He went.", "."), ("Once", "Once"), ("a 😀", " 😀")],
+    [
+        (TEXT, " little"),
+        ("He was antediluvian", " antediluvian"),
+        ("He went.", " went."),
+        ("Once", "Once"),
+        ("a 😀!\n", " 😀!\n"),
+        ("...", "..."),
+    ],
 )
 def test_the_last_word(story, text, word):
     ids = story.encode(text)
