@@ -24,6 +24,7 @@ SESSION = ("Once upon a time", "/again", "/end sentence", "/why", "The old king"
 PICTURED = ("It was a dark and stormy night", "/set color probability", "/again same", "/alternatives", "1")
 """Those of the picture's."""
 COLORS = {"default": "#d0d0d0", "cyan": "#4ec9d8", "black": "#000000"}
+NO_BREAK_SPACE = "&#160;"
 PAPER, WIDTH, HEIGHT = "#1c1c1c", 8.43, 19
 """The colour of the screen, and the size of a character in pixels."""
 
@@ -58,7 +59,7 @@ def picture(terminal: Terminal) -> str:
     width, height = WIDTH * (COLUMNS + 2), HEIGHT * (rows(terminal) + 1)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height}" font-size="14" '
-        f'font-family="ui-monospace, Menlo, Consolas, \'DejaVu Sans Mono\', monospace" xml:space="preserve">\n'
+        f"font-family=\"ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace\" >\n"
         f'<rect width="100%" height="100%" rx="6" fill="{PAPER}"/>\n' + "\n".join(filter(None, drawn)) + "\n</svg>\n"
     )
 
@@ -69,7 +70,7 @@ def run(row: int, column: int, text: str, ink: str, paper: str) -> str:
     behind = f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{HEIGHT}" fill="{color(paper)}"/>'
     words = (
         f'<text x="{x:.1f}" y="{y + 14}" fill="{color(ink)}" textLength="{WIDTH * len(text.rstrip()):.1f}">'
-        f"{escape(text.rstrip())}</text>"
+        f"{escape(text.rstrip()).replace(' ', NO_BREAK_SPACE)}</text>"  # SVG drops other spaces
     )
     return behind * (paper != "default") + words * bool(text.strip())
 

@@ -1,6 +1,8 @@
 """A real terminal with prompt_toolkit."""
 
+import runpy
 import sys
+from pathlib import Path
 
 import pytest
 from pseudo_terminal import Terminal
@@ -124,3 +126,10 @@ def test_an_editor(home, tmp_path):
         terminal.type("bright\r")
         terminal.ready()
         assert "It was a bright and stormy night" in terminal.text
+
+
+def test_the_page_shows_this_session(home):
+    """If not: `python docs/writing.py`."""
+    page = Path(__file__).parents[3] / "docs" / "writing.py"
+    made = runpy.run_path(str(page))
+    assert made["session"](made["typed"](made["SESSION"], str(home))) in page.with_suffix(".md").read_text("utf-8")
