@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..text.options import OPTIONS
 from .generation_options import add_option, given_options
 from .parser import add, add_model, load_model
-from .terminal import line_batches, note, write
+from .terminal import is_terminal, line_batches, note, write
 
 if TYPE_CHECKING:
     from ..tasks.chat import Chat
@@ -56,40 +56,49 @@ def _chat(options: argparse.Namespace) -> None:
     asked = {"seed": random_seed(), **given_options(options)}
     model.stream([0], **asked)  # checks the options before anything is typed
     chat = Chat(model, template, options.system, **asked)
-    is_terminal = sys.stdin is not None and sys.stdin.isatty()
-    if is_terminal:
+    is_typed = is_terminal(sys.stdin)
+    if is_typed:
         note(f"{model.name} {model.dtype}; {_COMMANDS}")
-    for line in _lines(is_terminal):
-        if is_terminal and line.strip() in ("/quit", "/exit"):
+    for line in _lines(is_typed):
+        if is_typed and line.strip() in ("/quit", "/exit"):
             return
-        if is_terminal and line.strip() in ("/new", "/undo"):
+        if is_typed and line.strip() in ("/new", "/undo"):
             del chat.exchanges[0 if line.strip() == "/new" else -1 :]
         else:
-            _take(chat, line, asked["seed"], options.json, is_terminal)
+            _take(chat, line, asked["seed"], options.json, is_typed)
 
 
-def _lines(is_terminal: bool) -> Iterator[str]:
-    from .interactive import typed_lines
+def _lines(is_typed: bool) -> Iterator[str]:
+    if not is_typed:
+        return (line for lines in line_batches("-") for line in lines)
+    from .writer.candidates import Candidate
+    from .writer.front import open_front
 
-    return typed_lines() if is_terminal else (line for lines in line_batches("-") for line in lines)
+    def completions(line: str) -> tuple[str, list[Candidate]]:
+        return line, [Candidate(name) for name in ("/new", "/undo", "/quit") if line and name.startswith(line)]
+
+    return open_front(completions, keeps_typed=True).lines
 
 
-def _take(chat: Chat, message: str, seed: Any, is_json: bool, is_terminal: bool) -> None:
+def _take(chat: Chat, message: str, seed: Any, is_json: bool, is_typed: bool) -> None:
     """Answer a message. At a terminal, neither Ctrl-C nor a message that is too long ends the conversation."""
-    answer = chat.stream(message)
+    from .writer.display import Display, default_color
+    from .writer.manuscript import Span
+
+    answer, display = chat.stream(message), Display(is_terminal(sys.stdout) and not is_json)
     try:
         with contextlib.closing(answer):
             for piece in answer:
-                write("" if is_json else piece)
+                display.add(Span("" if is_json else piece, is_written=True), default_color())
     except (KeyboardInterrupt, ValueError) as error:
-        if not is_terminal:
+        if not is_typed:
             raise
         if isinstance(error, ValueError):
             return note(str(error))
     if is_json:
         fields = {"role": "assistant", "content": chat.exchanges[-1][1], "seed": seed, "n_dropped": chat.n_dropped}
         return write(json.dumps(fields, ensure_ascii=False) + "\n")
-    write("\n")
+    display.end()
     if chat.n_dropped:
         note(f"the oldest exchanges, {chat.n_dropped}, were left out: they no longer fit the context")
     return None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from ..sampling.declaration import GROUPS
@@ -17,6 +17,7 @@ from ..text.options import OPTIONS
 from .generation_options import add_option, given_options
 from .parser import add, add_model, load_model
 from .search import define_search, search, wants_search
+from .shading import with_probabilities
 from .terminal import dimmed, note, read_prompt, shaded, write, write_pieces
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _generate(options: argparse.Namespace) -> None:
     for sample, stream in enumerate(streams):
         write("---\n" * (sample > 0) + opening)
         try:
-            write_pieces(_shade(stream) if options.color else stream)
+            write_pieces(starmap(shaded, with_probabilities(stream)) if options.color else stream)
         finally:
             _note_figures(stream, model, options.quiet)
 
@@ -123,21 +124,6 @@ def _note_figures(stream: Stream, model: Model, is_quiet: bool) -> None:
         f"{timing.new_tokens} new tokens, decode {timing.decode_speed:.1f} tokens/s; "
         f"{guesses}{model.name} {model.dtype}, {model.n_threads} threads, seed {completion.seed}"
     )
-
-
-def _shade(stream: Stream) -> Iterator[str]:
-    """The pieces of a stream, what each token says in its colour."""
-    at, said, logprob = 0, "", 0.0
-    for piece in stream:
-        while piece:
-            while not said and at < len(stream.logprobs):  # several tokens may make one character
-                one = stream.logprobs[at]
-                said, logprob, at = one.text, logprob + (one.logprob or 0.0), at + 1
-            part = piece[: len(said) or None]
-            yield shaded(part, math.exp(logprob))
-            piece, said = piece[len(part) :], said[len(part) :]
-            if not said:
-                logprob = 0.0
 
 
 def _write_json(streams: list[Stream], model: Model, is_quiet: bool) -> None:

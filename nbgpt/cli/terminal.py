@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 
 def read_text(file: str) -> str:
@@ -73,6 +74,11 @@ def write_pieces(pieces: Iterable[str]) -> None:
     finally:
         if not last.endswith("\n"):
             write("\n")
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Is a standard stream a terminal, and not a pipe, a file or closed?"""
+    return stream is not None and stream.isatty()
 
 
 def dimmed(text: str) -> str:

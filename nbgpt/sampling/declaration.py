@@ -33,6 +33,8 @@ class Range(NamedTuple):
 
     text: str
     holds: Callable[[Any], bool]
+    usual: Range | None = None
+    """Those that make sense, and why, as `Option.doubt` says it after "it is usually"; None: all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ class Option:
         default_text: description of the default, if its value does not show it.
         allowed: which values are allowed, as the error says it after "it must be"; "" if the field does not check it.
         holds: whether a value of the kind is allowed.
+        usual: which of the allowed values make sense; None: all of them.
         choices: the allowed values, if they are few.
         flag: flag of the command line; None if it is not offered there.
         short: one-letter flag.
@@ -69,6 +72,7 @@ class Option:
     default_text: str = ""
     allowed: str = ""
     holds: Callable[[Any], bool] = lambda value: True
+    usual: Range | None = None
     choices: tuple[Any, ...] = ()
     flag: str | None = ""
     short: str = ""
@@ -89,6 +93,12 @@ class Option:
         if self.allowed:
             check(self.name, value, self.kind, self.holds, self.allowed)
         return index(value) if self.kind is Integral else value  # NumPy's integers overflow
+
+    def doubt(self, value: Any) -> str:
+        """Why an allowed value is hardly meant, for where a person types it; "" if it is usual."""
+        if value is None or self.usual is None or self.usual.holds(value):
+            return ""
+        return f"{self.name} is {value!r}, which is unlikely: it is usually {self.usual.text}"
 
     def shown_default(self) -> str:
         """The default as `--help` and docs/api.md show it; "" if there is none."""
@@ -122,12 +132,16 @@ def option(default: Any, group: str, help: str, kind: Any, *, stored: Any = _SAM
 
 def number(default: float, allowed: Range, group: str, metavar: str, help: str, **more: Any) -> Any:
     """A field that declares a real number in a range: see `option`."""
-    return option(default, group, help, Real, metavar=metavar, allowed=allowed.text, holds=allowed.holds, **more)
+    return option(default, group, help, Real, metavar=metavar, **_bounds(allowed), **more)
 
 
 def whole(default: int | None, allowed: Range, group: str, metavar: str, help: str, **more: Any) -> Any:
     """A field that declares a whole number in a range: see `option`."""
-    return option(default, group, help, Integral, metavar=metavar, allowed=allowed.text, holds=allowed.holds, **more)
+    return option(default, group, help, Integral, metavar=metavar, **_bounds(allowed), **more)
+
+
+def _bounds(allowed: Range) -> dict[str, Any]:
+    return {"allowed": allowed.text, "holds": allowed.holds, "usual": allowed.usual}
 
 
 @cache

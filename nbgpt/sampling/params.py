@@ -21,21 +21,66 @@ DRY_BREAKERS = ("\n", ":", '"', "*")
 _LARGEST = 10**9
 """Bound of penalties and the like: far beyond any use, and sums of a few of them are finite in float32."""
 
-_TEMPERATURE = Range("from 0 (greedy) to 10^9", lambda x: 0 <= x <= _LARGEST)
-_TOP_K = Range("from 0 (off) to 2^31 - 1", lambda k: 0 <= k < 1 << 31)
-_MASS = Range("above 0 and at most 1 (off)", lambda p: 0 < p <= 1)
-_MIN_P = Range("from 0 (off) to 1", lambda p: 0 <= p <= 1)
-_CUTOFF = Range("from 0 (off) to less than 1", lambda p: 0 <= p < 1)
-_BITS = Range("from 0 (off) to 10^9 bits", lambda x: 0 <= x <= _LARGEST)
-_RATE = Range("from 0 to 10^9", lambda x: 0 <= x <= _LARGEST)
+# Which values an option may have; and of these, which are usual, and why. A terminal asks whether others are meant.
+_TEMPERATURE = Range(
+    "from 0 (greedy) to 10^9",
+    lambda x: 0 <= x <= _LARGEST,
+    Range("from 0 to 2; far above 1, tokens are drawn almost blindly", lambda x: x <= 2),
+)
+_TOP_K = Range(
+    "from 0 (off) to 2^31 - 1",
+    lambda k: 0 <= k < 1 << 31,
+    Range("from 0 to 1000; more keep what no reader would expect", lambda k: k <= 1000),
+)
+_MASS = Range(
+    "above 0 and at most 1 (off)",
+    lambda p: 0 < p <= 1,
+    Range("from 0.1 to 1; less leaves little but the likeliest token, as greedy does", lambda p: p >= 0.1),
+)
+_MIN_P = Range(
+    "from 0 (off) to 1",
+    lambda p: 0 <= p <= 1,
+    Range("from 0 to 0.5; above, little but the likeliest token is left", lambda p: p <= 0.5),
+)
+_CUTOFF = Range(
+    "from 0 (off) to less than 1",
+    lambda p: 0 <= p < 1,
+    Range("from 0 to 0.05; few tokens have a higher probability", lambda p: p <= 0.05),
+)
+_BITS = Range(
+    "from 0 (off) to 10^9 bits",
+    lambda x: 0 <= x <= _LARGEST,
+    Range("from 0 to 16 bits, the surprisal of a token drawn blindly", lambda x: x <= 16),
+)
+_RATE = Range(
+    "from 0 to 10^9", lambda x: 0 <= x <= _LARGEST, Range("from 0 to 1; above, it overshoots", lambda x: x <= 1)
+)
 _WORD = Range("from 0 to 2^64 - 1", lambda n: 0 <= n < 1 << 64)
+_LENGTH = Range("from 1 on", lambda n: n >= 1, Range("from 1 to 10000 tokens, some 25 pages", lambda n: n <= 10_000))
 _FROM_ONE = Range("from 1 on", lambda n: n >= 1)
 _COUNT = Range("of tokens, 0 for none", lambda n: n >= 0)
+_NGRAM = Range(*_COUNT[:2], Range("0 or from 2 on; 1 lets no token come twice, not even a comma", lambda n: n != 1))
 _TIME = Range("above 0 seconds", lambda seconds: seconds > 0)
-_FACTOR = Range("from 10^-9 to 10^9, 1 for none", lambda x: 1 / _LARGEST <= x <= _LARGEST)
-_PENALTY = Range("from -10^9 to 10^9, 0 for none", lambda x: abs(x) <= _LARGEST)
-_AMOUNT = Range("from 0 (off) to 10^9", lambda x: 0 <= x <= _LARGEST)
-_BASE = Range("from 1 to 10^9", lambda x: 1 <= x <= _LARGEST)
+_FACTOR = Range(
+    "from 10^-9 to 10^9, 1 for none",
+    lambda x: 1 / _LARGEST <= x <= _LARGEST,
+    Range("from 0.8 to 2; more bans every word that came before, even `the`", lambda x: 0.8 <= x <= 2),
+)
+_PENALTY = Range(
+    "from -10^9 to 10^9, 0 for none",
+    lambda x: abs(x) <= _LARGEST,
+    Range("from -2 to 2; 2 makes a token seven times less likely", lambda x: abs(x) <= 2),
+)
+_AMOUNT = Range(
+    "from 0 (off) to 10^9",
+    lambda x: 0 <= x <= _LARGEST,
+    Range("from 0 to 5; 5 makes a token 148 times less likely", lambda x: x <= 5),
+)
+_BASE = Range(
+    "from 1 to 10^9",
+    lambda x: 1 <= x <= _LARGEST,
+    Range("from 1 to 4; the penalty grows as its powers", lambda x: x <= 4),
+)
 _TOP = Range("from 0 to n_vocab", lambda n: n >= 0)
 
 
@@ -123,7 +168,7 @@ class SamplingParams:
     )
     max_tokens: int = whole(
         None,
-        _FROM_ONE,
+        _LENGTH,
         "length",
         "N",
         "maximum number of new tokens",
@@ -172,7 +217,7 @@ class SamplingParams:
         0.0, _PENALTY, "repetition", "X", "subtract X from a token's logit for each time that the new text has it"
     )
     no_repeat_ngram_size: int = whole(
-        0, _COUNT, "repetition", "N", "let no sequence of N tokens stand in the text twice; 0: off"
+        0, _NGRAM, "repetition", "N", "let no sequence of N tokens stand in the text twice; 0: off"
     )
     dry_multiplier: float = number(
         0.0, _AMOUNT, "repetition", "X", "DRY: penalty of tokens that continue a repeated sequence, say 0.8; 0: off"

@@ -32,3 +32,17 @@ def test_an_option_is_its_declaration():
     assert (top_a.name, top_a.flag, top_a.default, top_a.annotation) == ("top_a", "--top-a", 0.0, "float")
     assert (is_mild.flag, is_mild.shown_default(), top_a.shown_default()) == ("--is-mild", "", "0")
     assert (n_a.annotation, n_a.shown_default(), More().n_a) == ("int | None", "", None)
+
+
+def test_what_is_allowed_may_be_unlikely():
+    usual = Range("from 0 to 2; above, it is hot", lambda x: x <= 2)
+
+    @dataclass(frozen=True)
+    class Weather:
+        warmth: float = number(1.0, Range("from 0 on", lambda x: x >= 0, usual), "sampling", "W", "be warm")
+        n_clouds: int | None = whole(None, Range("from 0 on", lambda n: n >= 0), "sampling", "N", "be cloudy")
+
+    warmth, n_clouds = declared(Weather).values()
+    assert warmth.checked(5) == 5
+    assert warmth.doubt(5) == "warmth is 5, which is unlikely: it is usually from 0 to 2; above, it is hot"
+    assert [warmth.doubt(0.5), n_clouds.doubt(10**9), n_clouds.doubt(None)] == ["", "", ""]

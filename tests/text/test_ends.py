@@ -9,7 +9,10 @@ from models import config_of, random_params
 
 import nbgpt
 from nbgpt.analysis.trace import trace
-from nbgpt.cli.interactive import Repl
+from nbgpt.cli.writer.display import Display
+from nbgpt.cli.writer.repl import Repl
+from nbgpt.cli.writer.settings import Settings
+from nbgpt.cli.writer.workspace import Workspace
 
 TEXT = "it was a dark and stormy night, and the captain looked at the sea"
 IDS = TOKENIZER.encode(TEXT)
@@ -119,7 +122,8 @@ def test_an_end_can_be_named(tmp_path):
 
 
 def test_a_conversation_without_a_beginning(endless, capsys):
-    repl = Repl(endless, {"max_tokens": 8, "greedy": True})
+    settings = Settings({"max_tokens": 8, "greedy": True})
+    repl = Repl(Workspace(endless, settings, Display(is_terminal=False)), is_interactive=True)
     repl.run(iter(["", "/set top_k 3", "abc", "/new"]))
     assert endless.generate("abc", greedy=True, max_tokens=8).text in capsys.readouterr().out
 

@@ -1,0 +1,62 @@
+"""The loop: each line is a command, or is added to the text, which the model continues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..lines import LinesSkippedError
+from ..terminal import decode
+from .commands import named, pick
+from .workspace import Workspace
+
+STANDARD_OUTPUT = "standard output"
+
+
+class Repl:
+    """Carries out lines."""
+
+    def __init__(self, workspace: Workspace, *, is_interactive: bool) -> None:
+        """is_interactive: a person reads the messages; else they name the line, and the run fails in the end."""
+        self.workspace, self._is_interactive = workspace, is_interactive
+
+    def run(self, lines: Iterator[str]) -> None:
+        """Carry out lines until they end or /quit.
+
+        Raises LinesSkippedError in the end if no person reads the messages and some lines failed, OSError if standard
+        output is closed.
+        """
+        number = n_failed = 0
+        for line in lines:
+            number += 1
+            if line.strip() in ("/quit", "/exit"):
+                break
+            try:
+                self.take(line)
+            except KeyboardInterrupt:
+                if not self._is_interactive:
+                    raise
+            except Exception as error:  # no mistake may lose the text
+                if isinstance(error, OSError) and error.filename == STANDARD_OUTPUT:
+                    raise
+                n_failed += 1
+                self.workspace.display.note(("" if self._is_interactive else f"line {number}: ") + _message(error))
+        if n_failed and not self._is_interactive:
+            raise LinesSkippedError(f"{n_failed} of {number} lines failed")
+
+    def take(self, line: str) -> None:
+        """Carry out a command, or add a line to the text and continue it. Raises ValueError if that is impossible."""
+        line = decode(line.encode(errors="surrogateescape"), "the line")
+        workspace = self.workspace
+        if workspace.alternatives and line.strip().isdecimal():
+            return pick(workspace, line.strip())
+        if line.startswith("/") and not line.startswith("//"):
+            name, _, value = line[1:].partition(" ")
+            return named(name).run(workspace, value.strip())
+        workspace.alternatives = []
+        return workspace.add(line.removeprefix("/"))
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
