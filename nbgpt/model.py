@@ -24,6 +24,7 @@ from .weights import Weights, tokenizer_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from .analysis.passes import Edit
     from .analysis.trace import Trace
     from .decoding.beam_search import EarlyStopping
     from .tasks.classification import Classification
@@ -158,22 +159,29 @@ class Model:
             writers += new_writers(self.engine, self.tokenizer, prompt.text, *own, n=n or 1)
         return Stream.together(self.engine, writers, asked[1].batch_size)
 
-    def logits(self, ids: Sequence[int]) -> np.ndarray:
+    def logits(self, ids: Sequence[int], *, edit: Edit | None = None) -> np.ndarray:
         """Next-token logits after every position of a sequence.
 
         Args:
             ids: token ids, at most n_ctx.
+            edit: changes the residual stream on its way. It is called with (layer, stream) before each layer, from 0
+                on, and with n_layer before ln_f; stream is float32 [n, n_embd], and the pass goes on with what edit
+                returns. So layer 0 edits the embedding, and layer l what layer l - 1 has written.
 
         Returns:
-            float32 [n, n_vocab]; row i scores what follows ids[: i + 1].
+            float32 [n, n_vocab]; row i scores what follows ids[: i + 1]. An edit that changes nothing changes no bit.
 
         Raises:
-            ValueError: there are more than n_ctx ids, or an id is outside 0..n_vocab - 1.
+            ValueError: there are more than n_ctx ids, an id is outside 0..n_vocab - 1, or edit returned no such stream.
             TypeError: an id is no integer.
         """
         ids = [index(token) for token in ids]
         if len(ids) > self.config.n_ctx:
             raise ValueError(f"{len(ids)} tokens; this model's context is {self.config.n_ctx}")
+        if edit is not None and ids:
+            from .analysis.passes import edited_logits
+
+            return edited_logits(self.engine, ids, edit)
         result = np.empty((len(ids), self.config.n_vocab), np.float32)
         start = 0
         for part in self.engine.logits(ids):
