@@ -164,30 +164,22 @@ class Model:
 
         Args:
             ids: token ids, at most n_ctx.
-            edit: changes the residual stream on its way. It is called with (layer, stream) before each layer, from 0
-                on, and with n_layer before ln_f; stream is float32 [n, n_embd], and the pass goes on with what edit
-                returns. So layer 0 edits the embedding, and layer l what layer l - 1 has written.
+            edit: (layer, stream float32 [n, n_embd]) -> the stream to go on with; called before each layer, from 0 on
+                (the embedding), and with n_layer before ln_f. An edit that changes nothing changes no bit.
 
         Returns:
-            float32 [n, n_vocab]; row i scores what follows ids[: i + 1]. An edit that changes nothing changes no bit.
+            float32 [n, n_vocab]; row i scores what follows ids[: i + 1].
 
         Raises:
-            ValueError: there are more than n_ctx ids, an id is outside 0..n_vocab - 1, or edit returned no such stream.
+            ValueError: there are more than n_ctx ids, an id is outside 0..n_vocab - 1, or edit misbehaves.
             TypeError: an id is no integer.
         """
         ids = [index(token) for token in ids]
         if len(ids) > self.config.n_ctx:
             raise ValueError(f"{len(ids)} tokens; this model's context is {self.config.n_ctx}")
-        if edit is not None and ids:
-            from .analysis.passes import edited_logits
+        from .analysis.passes import read_logits
 
-            return edited_logits(self.engine, ids, edit)
-        result = np.empty((len(ids), self.config.n_vocab), np.float32)
-        start = 0
-        for part in self.engine.logits(ids):
-            result[start : start + len(part)] = part
-            start += len(part)
-        return result
+        return read_logits(self.engine, ids, edit)
 
     def score(self, text: Text, *, bos: bool | None = None) -> Score:
         """Log-probability of each token of a text given those before it: see `scoring.score`."""

@@ -55,6 +55,17 @@ def each_layer(config: GPT2Config, label: str) -> Iterator[int]:
     return layers
 
 
+def read_logits(engine: Engine, ids: Ids[int], edit: Edit | None = None) -> np.ndarray:
+    """`Model.logits`: float32 [n, n_vocab]."""
+    if edit and ids:
+        return edited_logits(engine, ids, edit)
+    result, start = np.empty((len(ids), engine.config.n_vocab), np.float32), 0
+    for part in engine.logits(ids):
+        result[start : start + len(part)] = part
+        start += len(part)
+    return result
+
+
 def edited_logits(engine: Engine, ids: Ids[int], edit: Edit) -> np.ndarray:
     """`Model.logits` of a model whose residual stream is edited before each layer and before ln_f.
 

@@ -6,7 +6,6 @@ numbers have the bits of a whole pass, with every dtype.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +22,8 @@ from .passes import attention_part, each_layer, run_parts
 
 N_TOP = 10
 """Number of likeliest tokens that a trace keeps of each prediction."""
+STATISTICS = ("norms", "added", "mean_before", "variance_before", "mean_after", "variance_after")
+"""Arrays of a trace that have a number for each token at each point of the residual stream."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,18 +122,19 @@ def trace(engine: Engine, tokenizer: Tokenizer, ids: list[int]) -> Trace:
         parts.append((*_heads(seen, config.n_head, engine.cache.dtype), activations))
     logits = _logits(engine, ids, points[-1])
     lens.append(likeliest(logits))
-    lens_ids, probabilities = (np.array(arrays) for arrays in zip(*lens, strict=True))
+    lens_ids, lens_probabilities = (np.array(arrays) for arrays in zip(*lens, strict=True))
+    names = ("q", "k", "v", "attended", "activations")
     return Trace(
-        config,
-        engine.weights,
-        np.array(ids, np.int32),
-        {token: token_text(tokenizer, token) for token in {*ids, *lens_ids.ravel().tolist()}},
-        np.array(points),
-        *map(np.array, zip(*parts, strict=True)),
-        lens_ids,
-        probabilities,
-        *_surprise(logits, ids),
-        *_all_statistics(engine, points),
+        config=config,
+        weights=engine.weights,
+        ids=np.array(ids, np.int32),
+        texts={token: token_text(tokenizer, token) for token in {*ids, *lens_ids.ravel().tolist()}},
+        stream=np.array(points),
+        **{name: np.array(layers) for name, layers in zip(names, zip(*parts, strict=True), strict=True)},
+        lens_ids=lens_ids,
+        lens_probabilities=lens_probabilities,
+        **_surprise(logits, ids),
+        **_all_statistics(engine, points),
     )
 
 
@@ -162,28 +164,29 @@ def _logits(engine: Engine, ids: list[int], stream: np.ndarray) -> np.ndarray:
     return run_parts(engine, ids, head, stream, range(len(ids)))["logits"]
 
 
-def _surprise(logits: np.ndarray, ids: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _surprise(logits: np.ndarray, ids: list[int]) -> dict[str, np.ndarray]:
     """`Trace.log_sum_exp`, `Trace.nll` and `Trace.ranks` from the model's logits [n, n_vocab]."""
     largest = logits.max(axis=1)
-    log_sum_exp = largest + np.log([np.exp(row - top, dtype=np.float64).sum() for row, top in zip(logits, largest)])
+    sums = [np.exp(row - top, dtype=np.float64).sum() for row, top in zip(logits, largest, strict=True)]
+    log_sum_exp = largest + np.log(sums)
     n = len(ids)
     own = logits[np.arange(n - 1), ids[1:]]
     nll, ranks = np.full(n, np.nan), np.zeros(n, np.int32)
     nll[1:] = log_sum_exp[:-1] - own
     ranks[1:] = 1 + (logits[:-1] > own[:, None]).sum(axis=1)
-    return log_sum_exp, nll, ranks
+    return {"log_sum_exp": log_sum_exp, "nll": nll, "ranks": ranks}
 
 
-def _all_statistics(engine: Engine, points: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """`Trace.norms` to `Trace.variance_after`, in that order, float32 [2 n_layer + 1, n] each."""
+def _all_statistics(engine: Engine, points: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """`Trace.norms` to `Trace.variance_after`, float32 [2 n_layer + 1, n] each."""
     names = [f"h.{layer}.{norm}" for layer in range(engine.config.n_layer) for norm in ("ln_1", "ln_2")]
     before = [np.zeros_like(points[0]), *points[:-1]]
     found = [_statistics(engine, *one) for one in zip([*names, "ln_f"], points, before, strict=True)]
-    return iter(np.array(found, np.float32).swapaxes(0, 1))
+    return dict(zip(STATISTICS, np.array(found, np.float32).swapaxes(0, 1), strict=True))
 
 
 def _statistics(engine: Engine, norm: str, stream: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The statistics at one point, float64 [n] each: float32 may overflow."""
+    """The STATISTICS at one point, float64 [n] each: float32 may overflow."""
     n_embd = engine.config.n_embd
     stream, before = stream.astype(np.float64), before.astype(np.float64)
     gain, bias = (engine.weights.floats(f"{norm}.{name}")[:n_embd] for name in ("weight", "bias"))
@@ -203,7 +206,7 @@ def likeliest(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def token_text(tokenizer: Tokenizer, token: int) -> str:
-    """A token's text; bytes that are not a whole character as \\xNN."""
+    r"""A token's text; bytes that are not a whole character as \xNN."""
     if token not in tokenizer:  # padding of the vocabulary
         return f"<{token}>"
     return tokenizer.decode_bytes((token,)).decode(errors="backslashreplace")

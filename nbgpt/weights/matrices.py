@@ -18,13 +18,15 @@ def block_matrix(weights: Weights, layer: int, name: str) -> np.ndarray:
     """A matrix of a layer, for example "attn.c_proj": float32 [n_in, n_out], so that outputs are rows @ matrix."""
     n_in, n_out = weights.config.matrices[f"{name}.weight"]
     parts = _parts(weights, f"h.{layer}.{name}.weight")
-    return decode(parts, weights.dtype, n_out, n_in).T
+    matrix: np.ndarray = decode(parts, weights.dtype, n_out, n_in).T
+    return matrix
 
 
 def head_rows(weights: Weights, ids: np.ndarray) -> np.ndarray:
     """Rows of the LM head, float32 [len(ids), n_embd]: the directions in the stream that make these ids' logits."""
     panels, at = np.unique(ids // LANES, return_inverse=True)
-    return _rows_of(weights, panels)[LANES * at.reshape(-1) + ids % LANES]
+    rows: np.ndarray = _rows_of(weights, panels)[LANES * at.reshape(-1) + ids % LANES]
+    return rows
 
 
 def mean_head_row(weights: Weights) -> np.ndarray:

@@ -5,5 +5,6 @@ Start with `page.py`; a module gathers the data of each panel, and `assets/` has
 """
 
 from .page import MAX_TOKENS, check_length, page
+from .switches import switched_off
 
-__all__ = ["MAX_TOKENS", "check_length", "page"]
+__all__ = ["MAX_TOKENS", "check_length", "page", "switched_off"]

@@ -1,4 +1,4 @@
-"""Data of the panels on attention: weights of all heads, what each head is in the habit of, queries and keys of some."""
+"""Data of the panels on attention: weights of all heads, what each head has a habit of, some queries and keys."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def heads_data(trace: Trace) -> dict[str, Any]:
 
 def _fits(trace: Trace, block: int) -> bool:
     n_layer, n_head, n, _ = trace.q.shape
-    return n_layer * n_head * (n / block) ** 2 <= _MAX_CELLS
+    return bool(n_layer * n_head * (n / block) ** 2 <= _MAX_CELLS)
 
 
 def habits_of(attention: np.ndarray) -> np.ndarray:

@@ -55,13 +55,15 @@ def server(page: str, explainer: Explainer, port: int = 0) -> ThreadingHTTPServe
     questions = {"/products": explainer.products, "/ablate": explainer.ablate}
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        server: ThreadingHTTPServer
+
+        def do_GET(self) -> None:
             if self._is_for_us() and self.path == "/":
                 self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
             else:
                 self._refuse(HTTPStatus.NOT_FOUND, "there is one page here, /")
 
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             try:
                 if not self._is_for_us() or self.path not in questions:
                     raise LookupError(f"nobody answers {self.path} here")
@@ -76,7 +78,7 @@ def server(page: str, explainer: Explainer, port: int = 0) -> ThreadingHTTPServe
 
         def _is_for_us(self) -> bool:
             """No other name leads here, and no other page asks: DNS rebinding and cross-site requests."""
-            own = {f"{name}:{self.server.server_address[1]}" for name in (HOST, "localhost")}
+            own = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
             origin = self.headers["Origin"]
             return self.headers["Host"] in own and (origin is None or origin.removeprefix("http://") in own)
 

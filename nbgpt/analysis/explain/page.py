@@ -17,7 +17,7 @@ from .switches import switches_data
 
 MAX_TOKENS = 1024
 """Longest text of a page."""
-_SCRIPTS = ("data", "parts", "charts", "matrix", "heads", "products", "stream", "way", "predictions", "switches", "main")
+_SCRIPTS = ["data", "parts", "charts", "matrix", "heads", "products", "stream", "way", "predictions", "switches"]
 
 
 def page(trace: Trace, model: str = "GPT-2", ablations: Predictions | None = None, *, live: bool = False) -> str:
@@ -41,7 +41,7 @@ def page(trace: Trace, model: str = "GPT-2", ablations: Predictions | None = Non
         "activation": trace.config.activation,
         "connect": "; connect-src 'self'" if live else "",
         "style": _read("style.css"),
-        "script": "".join(_read(f"{name}.js") for name in (*_SCRIPTS[:-1], *(["live"] if live else []), _SCRIPTS[-1])),
+        "script": "".join(_read(f"{name}.js") for name in (*_SCRIPTS, *["live"] * live, "main")),
         "trace": _json(trace, model, ablations),
     }
     put_in = re.compile(r"\{\{(\w+)\}\}").sub  # in one pass, so that braces in inserted text stay

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..trace import Trace
+from ..trace import STATISTICS, Trace
 from .packed import pack, pack_floats
 
 N_CHANNELS = 48
@@ -14,16 +14,15 @@ N_CHANNELS = 48
 _N_NEURONS = 6
 _NUMBERS = 150_000
 """Numbers of the stream at most."""
-_STATISTICS = ("norms", "added", "mean_before", "variance_before", "mean_after", "variance_after")
 
 
 def stream_data(trace: Trace) -> dict[str, Any]:
     """Statistics of every point of the stream, and the way of the last tokens, as many as there is room for."""
-    n_points, n, n_embd = trace.stream.shape
+    n_points, n, _ = trace.stream.shape
     channels = shown_channels(trace)
     first = max(0, n - max(1, _NUMBERS // (n_points * len(channels))))
     return {
-        **{name: pack_floats(getattr(trace, name)) for name in _STATISTICS},
+        **{name: pack_floats(getattr(trace, name)) for name in STATISTICS},
         "way": {
             "first": first,
             "channels": channels.tolist(),

@@ -16,10 +16,8 @@ MAX_FLOP = 1e12
 """What it may cost to switch off every part in advance: some ten seconds of two cores."""
 
 
-def switched_off(
-    engine: Engine, tokenizer: Tokenizer, trace: Trace, max_flop: float = MAX_FLOP
-) -> Predictions | None:
-    """Predictions with each part off by itself; None if that would cost more than max_flop floating-point operations."""
+def switched_off(engine: Engine, tokenizer: Tokenizer, trace: Trace, max_flop: float = MAX_FLOP) -> Predictions | None:
+    """Predictions with each part off by itself; None if that would cost more floating-point operations."""
     if flop_of_all(trace.config, len(trace.ids)) > max_flop:
         return None
     return ablate_each(engine, tokenizer, trace)

@@ -2,23 +2,28 @@
 
 const slotOf = (number) => data.products.heads.indexOf(number);
 
-/** Products of query i and key j in each dimension, times the scale of the layer. */
+/** What a product of two of the whole numbers is worth in a score: their units and the scale of the layer. */
+function unitOf(slot) {
+  const [query, key] = data.products.units[slot];
+  return query * key * data.scales[Math.floor(data.products.heads[slot] / n_head)];
+}
+
+/** Products of query i and key j in each dimension, scaled. */
 function termsOf(slot, i, j) {
-  const { numbers, units, heads } = data.products;
-  const unit = units[slot] ** 2 * data.scales[Math.floor(heads[slot] / n_head)];
-  const [, , , size] = numbers.shape;
+  const { numbers } = data.products;
+  const [unit, size] = [unitOf(slot), numbers.shape[3]];
   const [query, key] = [((slot * 2) * n + i) * size, ((slot * 2 + 1) * n + j) * size];
   return range(size).map((d) => numbers.values[query + d] * numbers.values[key + d] * unit);
 }
 
 /** Their sum, without the array. */
 function score(slot, i, j) {
-  const { numbers, units, heads } = data.products;
+  const { numbers } = data.products;
   const size = numbers.shape[3];
   const [query, key] = [((slot * 2) * n + i) * size, ((slot * 2 + 1) * n + j) * size];
   let total = 0;
   for (let d = 0; d < size; d++) total += numbers.values[query + d] * numbers.values[key + d];
-  return total * units[slot] ** 2 * data.scales[Math.floor(heads[slot] / n_head)];
+  return total * unitOf(slot);
 }
 
 function showPair(i, j) {

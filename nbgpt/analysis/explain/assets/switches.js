@@ -17,27 +17,35 @@ function makeSwitches() {
     const effect = known ? `: ${at(data.switches.divergence, part).toFixed(3)} bits` : "";
     const title = partName(part) + effect;
     const button = make("button", { title, "aria-label": title, "aria-pressed": "false", disabled: !known && !isLive });
-    if (known) button.style.background = fill(2 * shadeOfEffect(part), "--orange");
+    if (known) button.style.background = fill(shadeOfEffect(part), "--orange");
     button.addEventListener("click", () => flip(part));
     return button;
   });
   steer(get("switches"), n_head + 1, () => {});
   get("switches-note").textContent = switchesNote(known);
   if (known || isLive) {
-    if (known) off.add(ranked(Array.from(data.switches.divergence.values))[0]);
+    if (known) off.add(firstOff());
     showWithout();
   }
 }
 
-/** From 0 to 0.5: the root of a part's effect beside the largest. */
+/** From 0 to 1, logarithmic: some parts of layer 0 do a hundred times what others do. */
 function shadeOfEffect(part) {
   const { values } = data.switches.divergence;
-  return 0.5 * Math.sqrt(values[part] / Math.max(...values, 1e-9));
+  const size = (bits) => Math.log1p(100 * bits);
+  return size(values[part]) / size(Math.max(...values, 1e-9));
+}
+
+/** The head whose absence moves the prediction most. */
+function firstOff() {
+  const heads = range(n_parts).filter((part) => headOf(part) < n_head);
+  return heads[ranked(heads.map((part) => at(data.switches.divergence, part)))[0]];
 }
 
 function switchesNote(known) {
   if (isLive) return "Choose any number of parts; predictions are computed anew, after the chosen token.";
-  if (known) return "Each part was switched off by itself in advance, for the prediction after the last token; the one with the greatest effect is chosen. `explain --serve` switches several at once, after any token.";
+  if (known) return "Each part was switched off by itself in advance, for the prediction after the last token; the head with the " +
+    "greatest effect is chosen. `explain --serve` switches several at once, after any token.";
   return "The text is too long to switch every part off in advance; `explain --serve` does it when asked.";
 }
 

@@ -16,6 +16,10 @@ function normed(p) {
   return scaled(p).map((x, c) => x * gains[c] + shifts[c]);
 }
 
+// Which numbers decide the scale: steps that can be compared share one.
+const ofCopies = (l) => [...scaled(2 * l), ...normed(2 * l), ...normed(2 * l + 1)];
+const ofStream = (point) => (l) => streamAt(2 * l + point);
+
 /** What the model would say if it stopped before a layer. */
 function lensWords(depth) {
   const p = at(data.lens_probabilities, depth, state.shown, 0);
@@ -24,12 +28,13 @@ function lensWords(depth) {
 
 /**
  * The steps through a layer: {name, values: bars, before: the stream that thin marks show, kind: colour of the bars,
- * isCopy: bars are of the LayerNorm's copy, text(): what happens, facts(box): bars beside it}.
+ * scale: numbers that decide the scale, text: what happens, facts(box, layer): bars beside it}; l is the layer.
  */
 const STEPS = [
   {
     name: "The stream comes in",
     kind: "ink",
+    scale: ofStream(0),
     values: (l) => streamAt(2 * l),
     text: (l) => [
       `This is the vector of `, token(ids[state.shown]), ` as layer ${l} finds it, ${number(statistic("norms", 2 * l))} long. `,
@@ -41,6 +46,7 @@ const STEPS = [
   {
     name: "ln_1 takes the mean away",
     kind: "blue",
+    scale: ofStream(0),
     values: (l) => centred(2 * l),
     text: (l) => [
       `LayerNorm works on a copy; the stream stays as it is. First the mean of all ${data.n_embd} channels, ` +
@@ -50,7 +56,7 @@ const STEPS = [
   {
     name: "ln_1 divides by the standard deviation",
     kind: "blue",
-    isCopy: true,
+    scale: ofCopies,
     values: (l) => scaled(2 * l),
     text: (l) => [
       `The standard deviation of the channels is ${number(deviation(2 * l))}. Divided by it they vary by 1, however long ` +
@@ -60,7 +66,7 @@ const STEPS = [
   {
     name: "ln_1 applies gain and shift",
     kind: "blue",
-    isCopy: true,
+    scale: ofCopies,
     values: (l) => normed(2 * l),
     text: () => [
       "Each channel has a gain and a shift of its own, which were learned: what this layer's attention cares for gets " +
@@ -70,6 +76,7 @@ const STEPS = [
   {
     name: "Attention adds",
     kind: "orange",
+    scale: ofStream(1),
     values: (l) => minus(streamAt(2 * l + 1), streamAt(2 * l)),
     text: (l) => [
       `From the copy, each of ${n_head} heads decides at which tokens it looks, and brings back what it found there. Together ` +
@@ -81,6 +88,7 @@ const STEPS = [
     name: "The stream after attention",
     kind: "ink",
     before: (l) => streamAt(2 * l),
+    scale: ofStream(1),
     values: (l) => streamAt(2 * l + 1),
     text: (l) => [
       `What attention brought is added, channel by channel. The marks are the stream before. It was ` +
@@ -90,7 +98,7 @@ const STEPS = [
   {
     name: "ln_2 makes a copy for the MLP",
     kind: "blue",
-    isCopy: true,
+    scale: ofCopies,
     values: (l) => normed(2 * l + 1),
     text: (l) => [
       `The second LayerNorm does the same with its own gain and shift: mean ${number(statistic("mean_before", 2 * l + 1))}, ` +
@@ -100,6 +108,7 @@ const STEPS = [
   {
     name: "The MLP adds",
     kind: "orange",
+    scale: ofStream(2),
     values: (l) => minus(streamAt(2 * l + 2), streamAt(2 * l + 1)),
     text: (l) => {
       const active = at(data.way.active, l, state.shown - data.way.first);
@@ -115,6 +124,7 @@ const STEPS = [
     name: "The stream leaves the layer",
     kind: "ink",
     before: (l) => streamAt(2 * l + 1),
+    scale: ofStream(2),
     values: (l) => streamAt(2 * l + 2),
     text: (l) => [
       `Added again: ${number(statistic("norms", 2 * l + 2))} long. `,
@@ -134,6 +144,11 @@ function showHeadNorms(box, layer) {
   }));
 }
 
+function showLengths(box, layer) {
+  const names = ["length before the layer", "after attention", "after the MLP"];
+  showAmounts(box, names.map((name, k) => [[name], statistic("norms", 2 * layer + k)]));
+}
+
 function showNeurons(box, layer) {
   const i = state.shown - data.way.first;
   const values = row(data.way.neuron_values, layer, i);
@@ -147,19 +162,17 @@ function limitOf(values) {
   return (second === undefined || first < 3 * second ? first : second) || 1;
 }
 
-const isCopyAt = (layer) => [...normed(2 * layer), ...normed(2 * layer + 1)];
-
 function drawWay() {
   const step = STEPS[way.step];
   const isKnown = state.shown >= data.way.first;
   get("way-play").disabled = get("way-back").disabled = get("way-on").disabled = !isKnown;
   if (!isKnown) return tellUnknown();
   const values = step.values(way.layer);
-  const limit = limitOf(step.isCopy ? isCopyAt(way.layer) : [...streamAt(2 * way.layer), ...streamAt(2 * way.layer + 2)]);
+  const limit = limitOf(step.scale(way.layer));
   get("way-name").textContent = `${way.step + 1}. ${step.name}`;
   get("way-text").replaceChildren(...step.text(way.layer));
   get("way-facts").replaceChildren();
-  step.facts?.(get("way-facts"), way.layer);
+  (step.facts ?? showLengths)(get("way-facts"), way.layer);
   setBars(values, step.before?.(way.layer), limit, step.kind);
   const beyond = values.filter((x) => Math.abs(x) > 1.001 * limit).length;
   get("way-scale").textContent =
