@@ -114,4 +114,4 @@ function shade() {
 }
 
 /** A background between the panel's colour for 0 and half of the named one for 1. */
-const fill = (p, name = "--blue") => `color-mix(in srgb, var(${name}) ${Math.round(50 * p)}%, var(--panel))`;
+const fill = (p, name = "--blue") => `color-mix(in srgb, var(${name}) ${Math.round(45 * p)}%, var(--panel))`;

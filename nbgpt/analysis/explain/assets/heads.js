@@ -85,7 +85,7 @@ function showHead() {
   get("looks-title").replaceChildren("Here ", token(ids[i]), ` (${i}) ${most}`);
   const spread = order.filter((j, place) => isExact() || place % data.block === 0);
   showBars(get("looks"), spread.slice(0, 6).map((j) => [[token(ids[j]), ` (${j})`], shares[j]]));
-  showArcs(shares);
+  showArcs();
   showPair(i, state.pair);
 }
 
@@ -112,7 +112,8 @@ function arc(x, i, j, p, kind) {
 }
 
 /** Arcs of the shown token, and thin ones of the others to where they look most. */
-function showArcs(shares) {
+function showArcs() {
+  const shares = range(state.shown + 1).map((j) => weight(state.layer, state.head, state.shown, j));
   const box = get("arcs");
   const width = Math.max(300, Math.min(box.clientWidth, 56 * view.size));
   const step = width / view.size;

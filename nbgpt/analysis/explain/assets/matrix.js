@@ -54,6 +54,7 @@ function zoom(factor, around = state.shown) {
   view.size = size;
   follow();
   drawLarge();
+  showArcs();
 }
 
 function drawLarge() {
