@@ -113,9 +113,7 @@ def test_it_says_what_the_trace_says(window, address, traced):
     opened(window, address)
     n = len(traced.ids)
     bits, rank = traced.surprisal[-1], traced.ranks[-1]
-    said = (
-        f"position {n - 1}: {visible(traced.tokens[-1])}, {bits:.1f} bits of surprise, number {rank} of the predictions"
-    )
+    surprise = f"{bits:.1f} bits of surprise, number {rank} of the predictions"
     assert text(window, "#current") == f"position {n - 1}: {visible(traced.tokens[-1])}, {surprise}"
     names = text(window, "#tokens").split("\n")
     assert names[::2] == [visible(token) for token in traced.tokens]

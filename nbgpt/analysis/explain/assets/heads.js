@@ -99,6 +99,7 @@ function choosePair(j) {
 
 const ARCS = 170; // pixels above the tokens
 const TURNED = 84; // pixels for their texts
+const EDGE = 8; // pixels at both sides
 
 /** Half an ellipse from token i back to token j. */
 function arc(x, i, j, p, kind) {
@@ -116,8 +117,8 @@ function showArcs() {
   const shares = range(state.shown + 1).map((j) => weight(state.layer, state.head, state.shown, j));
   const box = get("arcs");
   const width = Math.max(300, Math.min(box.clientWidth, 56 * view.size));
-  const step = width / view.size;
-  const x = (i) => (i - view.first + 0.5) * step;
+  const step = (width - 2 * EDGE) / view.size;
+  const x = (i) => EDGE + (i - view.first + 0.5) * step;
   const svg = draw("svg", { width, height: ARCS + TURNED, role: "img", "aria-label": "Attention as arcs" });
   const inView = (i) => i >= view.first && i < view.first + view.size;
   if (isExact() && view.size <= 128) svg.append(...thinArcs(x));
