@@ -24,6 +24,7 @@ from .weights import Weights, tokenizer_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from .analysis.passes import Edit
     from .analysis.trace import Trace
     from .decoding.beam_search import EarlyStopping
     from .tasks.classification import Classification
@@ -146,28 +147,27 @@ class Model:
             writers += new_writers(self.engine, self.tokenizer, prompt.text, *own, n=n or 1)
         return Stream.together(self.engine, writers, asked[1].batch_size)
 
-    def logits(self, ids: Sequence[int]) -> np.ndarray:
+    def logits(self, ids: Sequence[int], *, edit: Edit | None = None) -> np.ndarray:
         """Next-token logits after every position of a sequence.
 
         Args:
             ids: token ids, at most n_ctx.
+            edit: (layer, stream float32 [n, n_embd]) -> the stream to go on with; called before each layer, from 0 on
+                (the embedding), and with n_layer before ln_f. An edit that changes nothing changes no bit.
 
         Returns:
             float32 [n, n_vocab]; row i scores what follows ids[: i + 1].
 
         Raises:
-            ValueError: there are more than n_ctx ids, or an id is outside 0..n_vocab - 1.
+            ValueError: there are more than n_ctx ids, an id is outside 0..n_vocab - 1, or edit misbehaves.
             TypeError: an id is no integer.
         """
         ids = [index(token) for token in ids]
         if len(ids) > self.config.n_ctx:
             raise ValueError(f"{len(ids)} tokens; this model's context is {self.config.n_ctx}")
-        result = np.empty((len(ids), self.config.n_vocab), np.float32)
-        start = 0
-        for part in self.engine.logits(ids):
-            result[start : start + len(part)] = part
-            start += len(part)
-        return result
+        from .analysis.passes import read_logits
+
+        return read_logits(self.engine, ids, edit)
 
     def score(self, text: Text, *, bos: bool | None = None) -> Score:
         """Log-probability of each token of a text given those before it: see `scoring.score`."""

@@ -46,6 +46,10 @@ class Browser:
         self._ask("/url", {"url": url})
         return self.console()
 
+    def emulate_media(self, feature, value):
+        """Let the page's style sheet see a preference of the user."""
+        self._emulate("EmulatedMedia", features=[{"name": feature, "value": value}])
+
     def console(self):
         """Lines since the last call; all of them, for they come in order and the last one is ours."""
         self.run(f"console.info({_MARK!r})")

@@ -66,8 +66,8 @@ SLOT_TYPES: dict[str, str] = {
     "n_targets": "int64",  # the first n_targets rows of logits each score a target
     "targets": "int32*",  # [n_targets]: ids that follow in the text
     "nll": "float64*",  # [n_targets]: negative log-likelihood of each target, nats
-    "first_layer": "int64",
-    "last_layer": "int64",  # exclusive
+    "first_part": "int64",  # 0: the embedding; 1 + 2 l: attention of layer l; 2 + 2 l: its MLP; then the LM head
+    "last_part": "int64",  # exclusive
     "is_observed": "int64",  # 1: fill every buffer, even for few rows
     # buffers; each row is padded with zeros to a multiple of STRIDE floats
     "x": "float32*",  # [n_rows, n_embd]: the residual stream

@@ -100,10 +100,11 @@ class Observer:
 
     def _read(self, text: list[int], before: np.ndarray | None) -> np.ndarray:
         """One layer over one text; returns the residual stream after it."""
-        sequence, after, layers = Sequence(), [], (self.layer, self.layer + 1)
+        sequence, after = Sequence(), []
+        parts = (0 if before is None else 2 * self.layer + 1, 2 * self.layer + 3)
         for start in range(0, len(text), MAX_ROWS):
             rows = slice(start, start + MAX_ROWS)
-            seen = self.engine.run_layers(sequence, text[rows], layers, None if before is None else before[rows])
+            seen = self.engine.run_parts(sequence, text[rows], parts, None if before is None else before[rows])
             for matrix, source in _INPUTS.items():
                 self.moments[matrix] += seen[source].T @ seen[source]
             after.append(seen["x"])

@@ -305,9 +305,9 @@ class Engine(Turns):
                     self.free(sequence)
 
     @takes_turns
-    def run_layers(self, *args: Any, **kwargs: Any) -> dict[str, np.ndarray]:
-        """`ModelRunner.run_layers` under the lock."""
-        return self.runner.run_layers(*args, **kwargs)
+    def run_parts(self, *args: Any, **kwargs: Any) -> dict[str, np.ndarray]:
+        """`ModelRunner.run_parts` under the lock."""
+        return self.runner.run_parts(*args, **kwargs)
 
     # --- Sequences ----------------------------------------------------------------------------------------------------
 

@@ -85,6 +85,11 @@ class ModelRunner:
         self.cache.close()
         self.weights = self.weights.closed()
 
+    @property
+    def n_parts(self) -> int:
+        """Embedding, attention and MLP of each layer, LM head."""
+        return 2 * self.config.n_layer + 2
+
     def forbid(self, absent_ids: np.ndarray) -> None:
         """Never draw some ids, int64 [n] in ascending order; see `can_draw`."""
         self.absent_ids = absent_ids
@@ -108,7 +113,7 @@ class ModelRunner:
         wants: Ids[int],
         sampling: Ids[DrawParams] = (),
         targets: Ids[int] = (),
-        layers: tuple[int, int] | None = None,
+        parts: tuple[int, int] | None = None,
         is_observed: bool = False,
     ) -> np.ndarray:
         """Append each row's id to its sequence -> logits float32 [len(wants), n_vocab] of the rows in wants.
@@ -117,8 +122,9 @@ class ModelRunner:
 
         sampling: for the first rows of logits, how to draw the id that follows; the ids are left in `drawn`.
         targets: for the first rows of logits, the id that followed; its negative log-likelihood is left in `nll`.
-        layers: run these alone, first and last exclusive, on what the pass before left in the residual stream.
-        is_observed: fill all buffers for the caller to look at, as a pass over some layers does.
+        parts: run these alone, first and last exclusive, on what the pass before left in the residual stream. Part 0 is
+        the embedding, 1 + 2 l the attention of layer l, 2 + 2 l its MLP, 1 + 2 n_layer the LM head with ln_f.
+        is_observed: fill all buffers for the caller to look at, as a pass over some parts does.
 
         Raises ValueError for an id or a position that the model does not have, RuntimeError if it is closed.
         """
@@ -128,8 +134,8 @@ class ModelRunner:
         job.n_sampled, job.sampling, job.sampled = len(sampling), params.ctypes.data, self.drawn.ctypes.data
         next_ids, self.nll = np.array(targets, np.int32), np.empty(len(targets), np.float64)
         job.n_targets, job.targets, job.nll = len(targets), next_ids.ctypes.data, self.nll.ctypes.data
-        job.first_layer, job.last_layer = layers or (0, self.config.n_layer)
-        job.is_observed = is_observed or layers is not None
+        job.first_part, job.last_part = parts or (0, self.n_parts)
+        job.is_observed = is_observed or parts is not None
         self.thread_pool.run(self._jobs)
         planes = self._logit_planes
         return self.buffers["logits"][: planes * len(wants) : planes, : self.config.n_vocab]
@@ -141,11 +147,11 @@ class ModelRunner:
         """
         found = np.empty((len(layers), len(ids), self.config.n_embd), np.float32)
         n_new = Counter(sequences)
-        for number, part in enumerate(pairwise((0, *layers))):
+        for number, (first, last) in enumerate(pairwise((0, *layers))):
             if number > 0:
                 for sequence, n in n_new.items():  # the next layers read the same positions
                     sequence.length -= n
-            self.forward(ids, sequences, [], layers=part)
+            self.forward(ids, sequences, [], parts=(2 * first + 1 if number else 0, 2 * last + 1))
             found[number] = self.buffers["x"][: len(ids), : self.config.n_embd]
         return found
 
@@ -162,7 +168,7 @@ class ModelRunner:
         self._set_rows(ids, positions[0], sequences, range(n))
         drawn = np.empty((n_steps, n), np.int32)
         self._job.n_sampled, self._job.n_targets = n, 0
-        self._job.first_layer, self._job.last_layer, self._job.is_observed = 0, self.config.n_layer, False
+        self._job.first_part, self._job.last_part, self._job.is_observed = 0, self.n_parts, False
         for step, job in enumerate(self._jobs[:n_steps]):
             if step > 0:
                 self._jobs[step] = self._job
@@ -187,32 +193,33 @@ class ModelRunner:
         """One more id for each sequence -> logits float32 [n, n_vocab], valid until the next pass."""
         return self.forward(ids, sequences, range(len(ids)))
 
-    def run_layers(
+    def run_parts(
         self,
         sequence: Sequence,
         ids: Ids[int],
-        layers: tuple[int, int],
+        parts: tuple[int, int],
         stream: np.ndarray | None = None,
-        logits: bool = False,
+        wants: Ids[int] = (),
     ) -> dict[str, np.ndarray]:
-        """Some layers alone, at most MAX_ROWS rows, as in `forward` -> copies of the buffers, by name.
+        """Some parts alone, at most MAX_ROWS rows, as in `forward` -> copies of the buffers, by name.
 
-        layers: (0, 0) is the embedding alone; (n_layer, n_layer) with logits the head alone.
-        stream: the residual stream that a first layer above 0 starts from, float32 [len(ids), n_embd].
+        stream: the residual stream that a first part above 0 starts from, float32 [len(ids), n_embd].
+        wants: the rows whose logits are asked for, if the LM head is among the parts.
 
-        "x" is the residual stream after the layers, "projected" what the MLP added to it, without its bias. "ln_1",
-        "attended", "ln_2" and "inner" are what the matrices of the last layer read. "logits" [n, n_vocab] if asked for.
+        "x" is the residual stream after the parts, "projected" what the last of attention and MLPs added to it, without
+        its bias. "ln_1", "qkv", "attended", "ln_2" and "inner" are what these parts last computed. "logits"
+        [len(wants), n_vocab] if asked for.
         """
         n, n_embd = len(ids), self.config.n_embd
         self.check_open()
-        self._reserve(n, n if logits else 0)
+        self._reserve(n, len(wants))
         if stream is not None:
             self.buffers["x"][:n, :n_embd] = stream
-        result = self.forward(ids, [sequence] * n, range(n) if logits else (), layers=layers)
+        result = self.forward(ids, [sequence] * n, wants, parts=parts)
         widths = dict.fromkeys(("x", "projected", "ln_1", "attended", "ln_2"), n_embd)
         widths |= {"qkv": 3 * n_embd, "inner": self.config.n_inner}
         copies = {name: self.buffers[name][:n, :width].copy() for name, width in widths.items()}
-        return {**copies, "logits": result.copy()} if logits else copies
+        return {**copies, "logits": result.copy()} if wants else copies
 
     def probe(self, kind: int, items: int, data: np.ndarray) -> None:
         """Let the threads read `data` or compute on it instead of running the model: see kernels/roofline.py."""

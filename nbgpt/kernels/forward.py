@@ -19,10 +19,10 @@ from numba import types
 from ..abi.layout import LANES
 from ..simd import at, kernel
 from .fields import (
-    first_layer,
+    first_part,
     ids,
     inner,
-    last_layer,
+    last_part,
     ln_1,
     ln_2,
     logits,
@@ -64,15 +64,20 @@ def make_embedding(dtype: str) -> list[Any]:
     return [make_phase(n_rows, embed)]
 
 
-def make_block(dtype: str) -> list[Any]:
-    """One layer: x += attn(ln_1(x)), then x += mlp(ln_2(x))."""
+def make_attention(dtype: str) -> list[Any]:
+    """x += attn.c_proj(attention(attn.c_attn(ln_1(x))))."""
     linear = functools.partial(make_linear, MATMULS[dtype], n_rows)
     return [
-        # x += attn.c_proj(attention(attn.c_attn(ln_1(x))))
         *linear(make_norm("ln_1", ln_1), "attn.c_attn", (n_embd, n_qkv), qkv, then=append_to_cache),
         attention,
         *linear(merged_heads, "attn.c_proj", (n_embd, n_embd), projected, then=make_residual_add("attn.c_proj.bias")),
-        # x += mlp.c_proj(gelu(mlp.c_fc(ln_2(x))))
+    ]
+
+
+def make_mlp(dtype: str) -> list[Any]:
+    """x += mlp.c_proj(gelu(mlp.c_fc(ln_2(x))))."""
+    linear = functools.partial(make_linear, MATMULS[dtype], n_rows)
+    return [
         *linear(make_norm("ln_2", ln_2), "mlp.c_fc", (n_embd, n_inner), inner, then=activate_inner),
         *linear(inner_row, "mlp.c_proj", (n_inner, n_embd), projected, then=make_residual_add("mlp.c_proj.bias")),
     ]
@@ -99,18 +104,27 @@ class Forward:
 
 def make_forward(block_dtype: str, head_dtype: str) -> Forward:
     """The forward pass for one type of block weights and one type of embedding and LM head."""
-    embedding, block, head = make_embedding(head_dtype), make_block(block_dtype), make_head(head_dtype)
-    embed, run_block, run_head = in_order(embedding), in_order(block), in_order(head)
-    before_block, phases_of_layer = len(embedding), len(block)
+    embedding, attention, mlp, head = (
+        make_embedding(head_dtype),
+        make_attention(block_dtype),
+        make_mlp(block_dtype),
+        make_head(head_dtype),
+    )
+    embed, run_attention, run_mlp, run_head = map(in_order, (embedding, attention, mlp, head))
+    before_block, before_mlp, phases_of_layer = len(embedding), len(attention), len(attention) + len(mlp)
 
     @kernel
     def run(job, thread):
-        zero = types.int64(0)
-        if first_layer(job) == 0:
+        zero, first, last = types.int64(0), first_part(job), last_part(job)
+        if first == 0:
             embed(job, zero, zero, thread)
-        for layer in range(first_layer(job), last_layer(job)):
-            run_block(job, layer, before_block + phases_of_layer * layer, thread)
-        if last_layer(job) == n_layer(job):
+        for layer in range(n_layer(job)):
+            phase = before_block + phases_of_layer * layer
+            if first <= 2 * layer + 1 < last:
+                run_attention(job, layer, phase, thread)
+            if first <= 2 * layer + 2 < last:
+                run_mlp(job, layer, phase + before_mlp, thread)
+        if last == 2 * n_layer(job) + 2:
             run_head(job, zero, before_block + phases_of_layer * n_layer(job), thread)
 
     return Forward(run, phases_of_layer, before_block + len(head))

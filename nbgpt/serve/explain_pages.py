@@ -13,13 +13,15 @@ from fastapi import APIRouter
 from pydantic import StrictInt
 from starlette.responses import HTMLResponse, Response
 
-from ..analysis.explain import check_length, page
+from ..analysis.explain import check_length, page, switched_off
 from .errors import ApiError
 from .generation import Server
 from .schemas import Strict
 
 _MAX_KEPT = 4
-"""Pages that wait for their frame; one of GPT-2 XL may take 50 MB."""
+"""Pages that wait for their frame, each below 8 MB."""
+_MAX_FLOP = 1e11
+"""What it may cost to switch off every part in advance: a second of two cores, as other clients wait."""
 _SECONDS_KEPT = 60.0
 
 
@@ -74,9 +76,10 @@ def add_routes(router: APIRouter, server: Server, prefix: str, headers: Mapping[
         served = server.models.find(body.model)
 
         def make() -> str:
-            ids = served.model.encode(body.prompt)
+            ids, model = served.model.encode(body.prompt), served.model
             check_length(len(ids))
-            return page(served.model.trace(ids), served.name)
+            trace = model.trace(ids)
+            return page(trace, served.name, switched_off(model.engine, model.tokenizer, trace, _MAX_FLOP))
 
         return {"page": f"{prefix}explain/{pages.keep(await server.read(make))}".lstrip("/")}
 

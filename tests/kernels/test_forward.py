@@ -9,7 +9,7 @@ from nbgpt import weights
 from nbgpt.abi.layout import HEAD_DTYPE
 from nbgpt.backend.kernel_cache import load_kernels
 from nbgpt.engine.kv_cache import Sequence
-from nbgpt.kernels.forward import make_block, make_embedding, make_forward, make_head
+from nbgpt.kernels.forward import make_attention, make_embedding, make_forward, make_head, make_mlp
 
 IDS = [3, 1, 4, 1, 5, 9, 2, 6]
 
@@ -18,7 +18,7 @@ IDS = [3, 1, 4, 1, 5, 9, 2, 6]
 def test_the_counts_of_phases_are_those_of_the_declarations(dtype):
     head = HEAD_DTYPE[dtype]
     forward = make_forward(dtype, head)
-    assert forward.phases_of_layer == len(make_block(dtype)) == 9
+    assert forward.phases_of_layer == len(make_attention(dtype)) + len(make_mlp(dtype)) == 9
     assert forward.other_phases == len(make_embedding(head)) + len(make_head(head)) == 5
 
 
@@ -37,6 +37,6 @@ def test_the_residual_stream_after_each_layer(tmp_path, variant):
         x = reference.block(x, reference.part(params, f"h.{layer}."), config, layer)
         for ids in (IDS, IDS[:2]):
             sequence = Sequence()
-            model.runner.forward(ids, [sequence] * len(ids), [], layers=(0, layer + 1))
+            model.runner.forward(ids, [sequence] * len(ids), [], parts=(0, 2 * layer + 3))
             stream = model.runner.buffers["x"][: len(ids), : config.n_embd]
             np.testing.assert_allclose(stream, x[: len(ids)], atol=1e-5 * np.abs(x).max())

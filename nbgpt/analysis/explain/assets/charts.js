@@ -1,6 +1,4 @@
-"use strict";
-
-// Charts over the places of the stream: lines and marks above the numbers of the layers.
+// Charts over the points of the stream, and bars.
 
 /** A number to three digits. */
 const short = (x) => (x !== 0 && (Math.abs(x) < 1e-3 || Math.abs(x) >= 1e5) ? x.toExponential(1) : +x.toPrecision(3));
@@ -49,13 +47,13 @@ function scaleOf(values, log) {
  * null is left out. others: values of other tokens, thin lines. offset: the first place of layer 0.
  */
 function chart(box, { n_layer, series, others = [], log, label, axis, offset, height = 300 }) {
-  const n_places = 2 * n_layer + 1;
+  const n_points = 2 * n_layer + 1;
   const floor = 1e-6; // a variance of 0 has no logarithm
   const clean = (value) => (value === null ? null : log ? Math.max(value, floor) : value);
   const values = [...series.flatMap((one) => one.values), ...others.flat()].map(clean).filter((v) => v !== null);
   const { ticks, share } = scaleOf(values, log);
-  const width = Math.max(box.clientWidth, LEFT + RIGHT + 9 * n_places);
-  const half = (width - LEFT - RIGHT) / n_places / 2;
+  const width = Math.max(box.clientWidth, LEFT + RIGHT + 9 * n_points);
+  const half = (width - LEFT - RIGHT) / n_points / 2;
   const x = (p) => LEFT + (2 * p + 1) * half;
   const y = (value) => height - BOTTOM - share(clean(value)) * (height - BOTTOM - TOP);
   const svg = draw("svg", { width, height, role: "img", "aria-label": label });
@@ -67,7 +65,7 @@ function chart(box, { n_layer, series, others = [], log, label, axis, offset, he
     if (layer % every === 0)
       svg.append(draw("text", { x: left + 2 * half, y: height - BOTTOM + 17, "text-anchor": "middle" }, String(layer)));
   }
-  const [end, name] = offset === 0 ? [n_places - 1, "ln_f"] : [0, "emb."]; // the place that belongs to no layer
+  const [end, name] = offset === 0 ? [n_points - 1, "ln_f"] : [0, "emb."]; // the place that belongs to no layer
   svg.append(draw("text", { x: x(end) + half, y: height - BOTTOM + 17, "text-anchor": "end" }, name));
   for (const tick of ticks) {
     svg.append(draw("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(tick), y2: y(tick) }));
@@ -96,4 +94,52 @@ function legend(box, entries) {
     sample.append(draw("g", { class: kind }, marks[mark](13, 6)));
     return make("span", {}, sample, text);
   }));
+}
+
+/** Rows of (label, share); marked rows stand out. */
+function showBars(box, rows) {
+  const cells = rows.flatMap(([label, p, marked]) => {
+    const bar = make("i");
+    bar.style.width = `${100 * p}%`;
+    return [make("span", { className: marked ? "real" : "" }, ...label), make("b", {}, percent(p)), bar];
+  });
+  box.replaceChildren(...cells);
+}
+
+/** Rows of (label, number) with bars to both sides of a middle line. */
+function showSigned(box, rows) {
+  const largest = Math.max(...rows.map(([, value]) => Math.abs(value)), 1e-9);
+  const cells = rows.flatMap(([label, value]) => {
+    const bar = make("i", { className: value < 0 ? "less" : "" });
+    bar.style.width = `${(50 * Math.abs(value)) / largest}%`;
+    bar.style.marginLeft = `${value < 0 ? 50 - (50 * Math.abs(value)) / largest : 50}%`;
+    return [make("span", {}, ...label), make("b", {}, signed(value)), bar];
+  });
+  box.replaceChildren(...cells);
+}
+
+/** A column for each number, above and below a line; titles(i) says what it is. */
+function columns(box, values, title, label, height = 120) {
+  const width = Math.max(box.clientWidth, 4 * values.length);
+  const step = width / values.length;
+  const largest = Math.max(...values.map(Math.abs), 1e-9);
+  const svg = draw("svg", { width, height, role: "img", "aria-label": label });
+  svg.append(draw("line", { class: "grid", x1: 0, x2: width, y1: height / 2, y2: height / 2 }));
+  values.forEach((value, i) => {
+    const size = (Math.abs(value) / largest) * (height / 2 - 2);
+    const place = { x: i * step + 0.1 * step, width: 0.8 * step, y: height / 2 - (value > 0 ? size : 0), height: size };
+    svg.append(draw("rect", { ...place, class: value < 0 ? "orange" : "blue" }, draw("title", {}, title(i))));
+  });
+  box.replaceChildren(svg);
+}
+
+/** Rows of (label, number from 0 on) with bars beside them. */
+function showAmounts(box, rows) {
+  const largest = Math.max(...rows.map(([, value]) => value), 1e-9);
+  const cells = rows.flatMap(([label, value]) => {
+    const bar = make("i");
+    bar.style.width = `${(100 * value) / largest}%`;
+    return [make("span", {}, ...label), make("b", {}, String(short(value))), bar];
+  });
+  box.replaceChildren(...cells);
 }

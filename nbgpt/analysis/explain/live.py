@@ -1,0 +1,100 @@
+"""`explain --serve`: the page on this machine, with answers to what a file cannot hold.
+
+The standard library's server is enough: one page, two questions, one user. It listens on 127.0.0.1 alone, and answers
+only requests that name it as their host, so that no other site's page can ask it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from ...engine.engine import Engine
+from ...tokenizer import Tokenizer
+from ..ablation import ablate
+from ..trace import Trace
+from .heads import products
+from .packed import pack, pack_floats
+
+HOST = "127.0.0.1"
+_MAX_BODY = 1 << 20
+
+
+class Explainer:
+    """Answers the questions of a page about its trace; the engine takes one at a time."""
+
+    def __init__(self, engine: Engine, tokenizer: Tokenizer, trace: Trace) -> None:
+        self.engine, self.tokenizer, self.trace = engine, tokenizer, trace
+        self._lock = threading.Lock()
+
+    def products(self, question: Any) -> dict[str, Any]:
+        """Queries and keys of a head: {"head": layer * n_head + head}."""
+        head, n_heads = question["head"], self.trace.config.n_layer * self.trace.config.n_head
+        if not isinstance(head, int) or not 0 <= head < n_heads:
+            raise ValueError(f"head is {head!r}; it must be from 0 to {n_heads - 1}")
+        return products(self.trace, [head])
+
+    def ablate(self, question: Any) -> dict[str, Any]:
+        """Predictions after every token without some parts: {"off": [[layer, head], ...]}; head n_head is the MLP."""
+        off = [(int(layer), int(head)) for layer, head in question["off"]]
+        with self._lock:
+            found = ablate(self.engine, self.tokenizer, self.trace, off)
+        return {
+            "ids": pack(found.ids),
+            "probabilities": pack_floats(found.probabilities),
+            "divergence": pack_floats(found.divergence.clip(min=0)),
+            "texts": found.texts,
+        }
+
+
+def server(page: str, explainer: Explainer, port: int = 0) -> ThreadingHTTPServer:
+    """A server for one page, which `serve_forever` runs; port 0: one that is free."""
+    questions = {"/products": explainer.products, "/ablate": explainer.ablate}
+
+    class Handler(BaseHTTPRequestHandler):
+        server: ThreadingHTTPServer
+
+        def do_GET(self) -> None:
+            if self._is_for_us() and self.path == "/":
+                self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
+            else:
+                self._refuse(HTTPStatus.NOT_FOUND, "there is one page here, /")
+
+        def do_POST(self) -> None:
+            try:
+                if not self._is_for_us() or self.path not in questions:
+                    raise LookupError(f"nobody answers {self.path} here")
+                question = json.loads(self.rfile.read(min(_MAX_BODY, int(self.headers["Content-Length"] or 0))))
+                answer = questions[self.path](question)
+            except LookupError as error:
+                self._refuse(HTTPStatus.NOT_FOUND, str(error))
+            except (TypeError, ValueError) as error:
+                self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+            else:
+                self._answer(HTTPStatus.OK, "application/json", json.dumps(answer).encode())
+
+        def _is_for_us(self) -> bool:
+            """No other name leads here, and no other page asks: DNS rebinding and cross-site requests."""
+            own = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
+            origin = self.headers["Origin"]
+            return self.headers["Host"] in own and (origin is None or origin.removeprefix("http://") in own)
+
+        def _refuse(self, status: HTTPStatus, message: str) -> None:
+            self._answer(status, "application/json", json.dumps({"error": message}).encode())
+
+        def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+            self.send_response(status)
+            for name, value in (("Content-Type", kind), ("Content-Length", str(len(body)))):
+                self.send_header(name, value)
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """No lines for each request on a terminal."""
+
+    return ThreadingHTTPServer((HOST, port), Handler)
