@@ -16,7 +16,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 TAG = "py3-none-manylinux_2_17_x86_64"
-"""Of a wheel with kernels: they are linked by nbgpt itself and need no C library."""
+"""Of a wheel with kernels: nbgpt links them itself, and they ask the C library for little more than syscall()."""
 
 
 class WheelContents(BuildHookInterface):  # type: ignore[type-arg]

@@ -22,6 +22,8 @@ Exit codes: 0 done; 1 a file, a package or the machine failed; 2 wrong usage; 3 
 interrupted; 141 the reader closed the pipe.
 """
 
+_COUNTS = {"?": " (optional)", "*": " (any number)", "+": " (one or more)"}
+
 
 def page() -> str:
     """The whole page."""
@@ -65,14 +67,12 @@ def _row(command: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 def _call(action: argparse.Action) -> str:
     """The flags of an option with its value, or the name of an argument."""
-    value = action.metavar or ("{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.dest)
+    name = action.dest.upper() if action.option_strings else action.dest
+    value = action.metavar or ("{" + ",".join(map(str, action.choices)) + "}" if action.choices else name)
     if not action.option_strings:
-        return f"`{value}`" + {"?": " (optional)", "*": " (any number)", "+": " (one or more)"}.get(
-            str(action.nargs), ""
-        )
+        return f"`{value}`{_COUNTS.get(str(action.nargs), '')}"
     values = value if isinstance(value, tuple) else () if action.nargs == 0 else (value,)
-    shown = " ".join(value if action.metavar or action.choices else value.upper() for value in values)
-    return ", ".join(f"`{flag} {shown}`".replace(" `", "`") for flag in action.option_strings)
+    return ", ".join(f"`{' '.join((flag, *values))}`" for flag in action.option_strings)
 
 
 def _text(text: str) -> str:

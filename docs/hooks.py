@@ -25,11 +25,8 @@ def on_files(files: Files, config: Any) -> Files:
     while waiting:
         page = waiting.pop()
         for path in map(_site_path, _links(page)):
-            if (
-                files.get_file_from_path(path) is None
-                and not (ROOT / "docs" / path).exists()
-                and (ROOT / path).is_file()
-            ):
+            is_known = files.get_file_from_path(path) is not None or (ROOT / "docs" / path).exists()
+            if not is_known and (ROOT / path).is_file():
                 file = File(path, str(ROOT), config["site_dir"], config["use_directory_urls"])
                 files.append(file)
                 waiting += [file] if file.is_documentation_page() else []
@@ -52,9 +49,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 def _links(page: File) -> list[str]:
     """Where the links of a page lead: paths in the repository."""
     folder = posixpath.dirname(_repository_path(page))
-    return [
-        posixpath.join(folder, link) for part in _FENCE.split(page.content_string)[::2] for link in _LINK.findall(part)
-    ]
+    links = (_LINK.findall(part) for part in _FENCE.split(page.content_string)[::2])
+    return [posixpath.join(folder, link) for found in links for link in found]
 
 
 def _repository_path(file: File) -> str:

@@ -49,6 +49,7 @@ def save(name: str, width: int, height: int, label: str, parts: Iterable[str]) -
 
 
 def text(x: float, y: float, words: str, kind: str = "", anchor: str = "middle", turned: bool = False) -> str:
+    """Words at a place."""
     turn = f' transform="rotate(-45 {x:.1f} {y:.1f})"' if turned else ""
     return (
         f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turn} xml:space="preserve">'
@@ -57,11 +58,13 @@ def text(x: float, y: float, words: str, kind: str = "", anchor: str = "middle",
 
 
 def bar(x: float, y: float, width: float, height: float, kind: str, opacity: float = 1) -> str:
+    """A rectangle."""
     faint = f' fill-opacity="{opacity:.3f}"' if opacity < 1 else ""
     return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"{faint}/>\n'
 
 
 def line(points: Iterable[tuple[float, float]], kind: str) -> str:
+    """A line through points."""
     return f'<polyline class="{kind}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>\n'
 
 
@@ -101,7 +104,7 @@ def stream(trace: nbgpt.Trace) -> None:
     norms, added = trace.norms[:, -1], trace.added[:, -1]
     scale, step, floor = 200 / norms.max(), 40, 250
     parts = [line([(40, floor), (760, floor)], "grid")]
-    for point, (norm, length) in enumerate(zip(norms.tolist(), added.tolist(), strict=True)):
+    for point, length in enumerate(added.tolist()):
         x, kind = 60 + step * point, "blue" if point % 2 else "orange"
         parts.append(bar(x, floor - length * scale, 24, length * scale, kind if point else "line"))
         parts.append(text(x + 12, floor - length * scale - 5, f"{length:.0f}", "small"))
@@ -131,7 +134,8 @@ def normed(model: nbgpt.Model, before: np.ndarray) -> None:
             bar(10 + 2 * i, middle - max(value, 0) * scale, 1.6, abs(value) * scale, "blue" if row else "orange")
             for i, value in enumerate(vector.tolist())
         ]
-        about = f"{name}: mean {vector.mean():.2f}, standard deviation {vector.std():.2f}, largest {np.abs(vector).max():.1f}"
+        largest = np.abs(vector).max()
+        about = f"{name}: mean {vector.mean():.2f}, standard deviation {vector.std():.2f}, largest {largest:.1f}"
         parts += [line([(10, middle), (780, middle)], "grid"), text(10, middle - 66, about, anchor="start")]
     save("layernorm", 790, 325, "one vector before and after a LayerNorm", parts)
 
@@ -175,16 +179,12 @@ def gelu(model: nbgpt.Model, ids: list[int], before: np.ndarray) -> None:
         text(20, 20, "GELU", anchor="start"),
     ]
     scale, n_active = 160 / float(neurons.max()), int((neurons > 0.1).sum())
+    about = f"layer {LAYER}: {n_active} of {len(neurons)} neurons above 0.1, the largest {neurons.max():.1f}"
     places = 400 + 370 * np.arange(len(neurons)) / len(neurons)
     parts += [
         line([(400, 210), (770, 210)], "grid"),
         line([(x, 210 - scale * y) for x, y in zip(places.tolist(), neurons.tolist(), strict=True)], "blue-line"),
-        text(
-            400,
-            20,
-            f"layer {LAYER}: {n_active} of {len(neurons)} neurons above 0.1, the largest {neurons.max():.1f}",
-            anchor="start",
-        ),
+        text(400, 20, about, anchor="start"),
         text(585, 235, "neurons, sorted by their output", "small"),
     ]
     save("gelu", 790, 250, "GELU and the neurons of a layer", parts)

@@ -122,7 +122,7 @@ class NbgptEmbeddingModel(llm.EmbeddingModel):
         self.model_id = f"nbgpt/{name}"
 
     def embed_batch(self, items: Iterable[str | bytes], *, key: str | None = None) -> Iterator[list[float]]:
-        """A vector [n_embd] of each text. Raises llm.ModelError for errors of nbgpt, such as a text that is too long."""
+        """A vector [n_embd] of each text. Raises llm.ModelError for errors of nbgpt, as for a text that is too long."""
         texts = [item for item in items if isinstance(item, str)]  # llm refuses bytes before
         with _model_errors():
             yield from _loaded(self.name).embed(texts).tolist()

@@ -1,4 +1,4 @@
-"""The types of the public face: a user's script has no errors under strict checkers, and a wrong option has short ones."""
+"""Types of the public face: strict checkers find no error in a user's script, and refuse wrong options briefly."""
 
 import importlib.util
 import json
