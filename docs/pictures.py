@@ -14,10 +14,9 @@ import numpy as np
 
 import nbgpt
 from nbgpt.engine.kv_cache import Sequence
-from nbgpt.operations import layer_norm
 
 TEXT = "The king rode to the castle. The queen waited for the"
-LAYER = 4  # whose LayerNorm and neurons are shown
+LAYER = 4  # whose neurons are shown
 IMAGES = Path(__file__).parent / "images"
 _STYLE = """\
 svg { --paper: #fdfdfc; --ink: #1b1c1f; --muted: #585d66; --rule: #d5d8dd; --blue: #1f62c9; --orange: #b34a00; }
@@ -26,7 +25,7 @@ svg { --paper: #fdfdfc; --ink: #1b1c1f; --muted: #585d66; --rule: #d5d8dd; --blu
 }
 text { fill: var(--ink); font: 13px system-ui, sans-serif; }
 .small { fill: var(--muted); font-size: 12px; }
-.paper { fill: var(--paper); }
+.paper, .on-blue { fill: var(--paper); }
 .grid { stroke: var(--rule); fill: none; }
 .line { fill: none; stroke: var(--ink); stroke-width: 2; }
 .blue { fill: var(--blue); }
@@ -123,21 +122,27 @@ def stream(trace: nbgpt.Trace) -> None:
     save("stream", 800, 285, "what each part adds to the residual stream", parts)
 
 
-def normed(model: nbgpt.Model, before: np.ndarray) -> None:
-    """The channels of one vector, and what ln_1 of a layer makes of them."""
-    gain, bias = (model.engine.weights.floats(f"h.{LAYER}.ln_1.{name}")[: len(before)] for name in ("weight", "bias"))
-    after = layer_norm(before[None].astype(np.float64), gain, bias, model.config.layer_norm_epsilon)[0]
-    parts = []
-    for row, (name, vector) in enumerate((("before", before), ("after", after))):
-        middle, scale = 90 + 165 * row, 60 / float(np.abs(vector).max())
+def normed(trace: nbgpt.Trace) -> None:
+    """The standard deviation of the last token's channels, before and after each LayerNorm."""
+    before, after = np.sqrt(trace.variance_before[:, -1]), np.sqrt(trace.variance_after[:, -1])
+    scale, step, floor = 190 / max(before.max(), after.max()), 43, 240
+    parts = [
+        line([(40, floor), (770, floor)], "grid"),
+        bar(60, 14, 12, 12, "orange"),
+        text(78, 25, "standard deviation of the stream's channels", anchor="start"),
+        bar(380, 14, 12, 12, "blue"),
+        text(398, 25, "of what the LayerNorm makes of them", anchor="start"),
+    ]
+    for point, (wide, narrow) in enumerate(zip(before.tolist(), after.tolist(), strict=True)):
+        x = 50 + step * point
+        name = "ln_f" if point == len(before) - 1 else f"{point // 2}.ln_{point % 2 + 1}"
         parts += [
-            bar(10 + 2 * i, middle - max(value, 0) * scale, 1.6, abs(value) * scale, "blue" if row else "orange")
-            for i, value in enumerate(vector.tolist())
+            bar(x, floor - wide * scale, 15, wide * scale, "orange"),
+            bar(x + 17, floor - narrow * scale, 15, narrow * scale, "blue"),
+            text(x + 8, floor - wide * scale - 4, f"{wide:.1f}", "small"),
+            text(x + 16, floor + 18, name, "small"),
         ]
-        largest = np.abs(vector).max()
-        about = f"{name}: mean {vector.mean():.2f}, standard deviation {vector.std():.2f}, largest {largest:.1f}"
-        parts += [line([(10, middle), (780, middle)], "grid"), text(10, middle - 66, about, anchor="start")]
-    save("layernorm", 790, 325, "one vector before and after a LayerNorm", parts)
+    save("layernorm", 790, 275, "the stream before and after each LayerNorm", parts)
 
 
 def attention(trace: nbgpt.Trace) -> None:
@@ -156,7 +161,8 @@ def attention(trace: nbgpt.Trace) -> None:
         for j in range(i + 1):
             parts.append(bar(left + size * j, top + size * i, size - 2, size - 2, "blue", float(weights[i, j])))
             if weights[i, j] >= 0.3:
-                parts.append(text(left + size * j + 14, top + size * i + 19, f"{weights[i, j] * 100:.0f}", "small"))
+                shown, kind = f"{weights[i, j] * 100:.0f}", "on-blue" if weights[i, j] > 0.5 else ""
+                parts.append(text(left + size * j + 14, top + size * i + 19, shown, kind))
     for i in range(n):
         parts.append(line([(left, top + size * i - 1), (left + size * n, top + size * i - 1)], "grid"))
     save("attention", left + size * n + 60, top + size * n + 10, "attention weights of one head", parts)
@@ -212,7 +218,7 @@ def main() -> None:
         states = model.hidden_states(TEXT, layer=LAYER)
         block(model.config)
         stream(trace)
-        normed(model, states[-1])
+        normed(trace)
         attention(trace)
         gelu(model, ids, states)
         lens(trace)

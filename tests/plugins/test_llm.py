@@ -84,35 +84,26 @@ SCHEMA = {
 }
 
 
-def test_a_schema_gives_json_that_fits_it(run, model):
+def test_a_schema_gives_json_that_fits_it(model):
     pytest.importorskip("llguidance", reason="structured output needs pip install nbgpt[constrain]")
-    written = run("-m", "nbgpt/story-34m", "The boy:", "--schema", json.dumps(SCHEMA), "-o", "seed", "5")
-    assert written == model.generate("The boy:", json_schema=SCHEMA, seed=5).text + "\n"
+    written = llm.get_model("nbgpt/story-34m").prompt("The boy:", schema=SCHEMA, seed=5).text()
+    assert written == model.generate("The boy:", json_schema=SCHEMA, seed=5).text
     found = json.loads(written)
     assert {*found} == {"name", "age"}
     assert found["age"] in (7, 8)
     assert len(found["name"]) <= 8
 
 
-def test_log_probabilities_are_in_the_json_of_the_response(run, model):
-    run("-m", "nbgpt/story-34m", PROMPT, "-o", "max_tokens", "3", "-o", "seed", "4", "-o", "logprobs", "2")
-    [logged] = json.loads(run("logs", "--json"))
+def test_log_probabilities_are_in_the_json_of_the_response(model):
+    answer = llm.get_model("nbgpt/story-34m").prompt(PROMPT, max_tokens=3, seed=4, logprobs=2)
+    response = answer.json()
     expected = model.generate(PROMPT, max_tokens=3, seed=4, logprobs=2)
-    assert (logged["input_tokens"], logged["output_tokens"]) == (expected.usage.prompt_tokens, 3)
-    response = json.loads(_stored(run, logged["id"]))
+    assert (answer.input_tokens, answer.output_tokens) == (expected.usage.prompt_tokens, 3)
     assert (response["finish_reason"], response["seed"]) == ("length", 4)
     for one, wanted in zip(response["logprobs"], expected.logprobs, strict=True):
         assert (one["id"], one["text"], one["logprob"]) == (wanted.token, wanted.text, wanted.logprob)
         assert [(top["id"], top["logprob"]) for top in one["top"]] == list(wanted.top.items())
         assert [top["text"] for top in one["top"]] == [model.decode([i]) for i in wanted.top]
-
-
-def _stored(run, response_id):
-    import sqlite3
-
-    with sqlite3.connect(run("logs", "path").strip()) as database:
-        [(text,)] = database.execute("select response_json from responses where id = ?", (response_id,))
-    return text
 
 
 def test_asyncio(model):
@@ -136,13 +127,9 @@ def test_asyncio_raises_the_error_of_llm():
         asyncio.run(answer())
 
 
-def test_vectors(run, model):
-    expected = model.embed("The sea was calm")
-    assert np.array_equal(
-        np.float32(json.loads(run("embed", "-m", "nbgpt/story-34m", "-c", "The sea was calm"))), expected
-    )
-    vectors = list(llm.get_embedding_model("nbgpt/story-34m").embed_multi(["The sea was calm", "A dark night"]))
-    assert np.array_equal(np.float32(vectors[0]), expected)
-    assert len(vectors) == 2
+def test_vectors(model):
+    embedder, texts = llm.get_embedding_model("nbgpt/story-34m"), ["The sea was calm", "A dark night"]
+    assert np.array_equal(np.float32(list(embedder.embed_multi(texts))), model.embed(texts))
+    assert np.array_equal(np.float32(embedder.embed(texts[1])), model.embed(texts[1]))
     with pytest.raises(llm.ModelError, match="1024"):
-        llm.get_embedding_model("nbgpt/story-34m").embed("word " * 2000)
+        embedder.embed("word " * 2000)
