@@ -64,6 +64,8 @@ def _write_man_page(folder: Path) -> Path:
 
     from nbgpt.cli.main import new_parser
 
+    page = Manpage(new_parser("nbgpt"))
+    page.description, page.manual = "GPT-2 on CPUs", "User Commands"
     path = folder / "nbgpt.1"
-    path.write_text(str(Manpage(new_parser("nbgpt"))), encoding="utf-8")
+    path.write_text(str(page).replace(r"python \-m nbgpt", "nbgpt"), encoding="utf-8")
     return path
