@@ -76,7 +76,8 @@ class _Named:
         """The stream that answers a prompt; encoding it, or loading the model, may take time."""
         text = "".join(_text_of(message) for message in prompt.messages)
         options = {name: value for name, value in prompt.options.model_dump().items() if value is not None}
-        return _loaded(self.name).stream(text, overflow="truncate_left", json_schema=prompt.schema, **options)
+        begun: Stream = _loaded(self.name).stream(text, overflow="truncate_left", json_schema=prompt.schema, **options)
+        return begun
 
     def _record(self, response: Any, stream: Stream) -> None:
         """Give the response its usage and its JSON: why the text ended, its seed, and log-probabilities if asked."""
