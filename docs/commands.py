@@ -15,8 +15,7 @@ _OPENING = """\
 <!-- made by `python docs/commands.py` -->
 
 `nbgpt COMMAND`, or `python -m nbgpt COMMAND`, which is the same. `--help` after a command shows what stands here;
-`--version` shows the version. `man nbgpt` has all of it where nbgpt was installed from a wheel into a prefix that `man`
-searches.
+`--version` shows the version. `man nbgpt` has all of it, unless nbgpt was installed with `-e`.
 
 Exit codes: 0 done; 1 a file, a package or the machine failed; 2 wrong usage; 3 done but for lines that are named; 130
 interrupted; 141 the reader closed the pipe.

@@ -76,7 +76,9 @@ class _Named:
         """The stream that answers a prompt; encoding it, or loading the model, may take time."""
         text = "".join(_text_of(message) for message in prompt.messages)
         options = {name: value for name, value in prompt.options.model_dump().items() if value is not None}
-        begun: Stream = _loaded(self.name).stream(text, overflow="truncate_left", json_schema=prompt.schema, **options)
+        if prompt.schema:
+            options["json_schema"] = _closed(prompt.schema)
+        begun: Stream = _loaded(self.name).stream(text, overflow="truncate_left", **options)
         return begun
 
     def _record(self, response: Any, stream: Stream) -> None:
@@ -136,6 +138,19 @@ def _model_errors() -> Iterator[None]:
         yield
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         raise llm.ModelError(str(error)) from error
+
+
+def _closed(schema: Any) -> Any:
+    """A schema whose objects have the properties that they name and no others, unless it says that they may.
+
+    A small model would add property after property, until max_tokens cuts the text.
+    """
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {"additionalProperties": False} if schema.get("type") == "object" and "properties" in schema else {}
+    return {**closed, **{name: _closed(value) for name, value in schema.items()}}
 
 
 def _as_json(one: TokenLogprob, decode: Any) -> dict[str, Any]:

@@ -80,14 +80,14 @@ SCHEMA = {
     "type": "object",
     "properties": {"name": {"type": "string", "maxLength": 8}, "age": {"enum": [7, 8]}},
     "required": ["name", "age"],
-    "additionalProperties": False,
 }
 
 
 def test_a_schema_gives_json_that_fits_it(model):
     pytest.importorskip("llguidance", reason="structured output needs pip install nbgpt[constrain]")
     written = llm.get_model("nbgpt/story-34m").prompt("The boy:", schema=SCHEMA, seed=5).text()
-    assert written == model.generate("The boy:", json_schema=SCHEMA, seed=5).text
+    closed = {**SCHEMA, "additionalProperties": False}  # llm's own short form of a schema does not say so
+    assert written == model.generate("The boy:", json_schema=closed, seed=5).text
     found = json.loads(written)
     assert {*found} == {"name", "age"}
     assert found["age"] in (7, 8)
