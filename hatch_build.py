@@ -1,17 +1,22 @@
-"""Build hook: a wheel carries the files of weights/, and kernels compiled for common CPUs.
+"""Build hook: a wheel carries the files of weights/, a man page, and kernels compiled for the CPUs of one platform.
 
-The kernels are an addition: on a CPU or a system that they are not made for, the same wheel compiles at first use. So
-it is tagged for any platform. An editable install finds weights/ beside the package and carries nothing.
+The kernels are an addition: on another CPU the same wheel compiles at first use. `NBGPT_WHEEL=pure` leaves them out, so
+that the wheel is for any platform; so is one that is built where no kernels can be shipped. An editable install finds
+weights/ beside the package and carries nothing.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+TAG = "py3-none-manylinux_2_17_x86_64"
+"""Of a wheel with kernels: nbgpt links them itself, and they ask the C library for little more than syscall()."""
 
 
 class WheelContents(BuildHookInterface):  # type: ignore[type-arg]
@@ -22,24 +27,45 @@ class WheelContents(BuildHookInterface):  # type: ignore[type-arg]
 
     def dependencies(self) -> list[str]:
         """What must be in the build's environment."""
-        return [name for name in self.metadata.core.dependencies if name.startswith("numba")]
+        numba = [name for name in self.metadata.core.dependencies if name.startswith("numba")]
+        return [*numba, "argparse-manpage>=4.6"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Tell the builder what to add; kernels are compiled into a temporary folder."""
+        """Tell the builder what to add; what is made lies in a temporary folder."""
         if version == "editable":
             return
         build_data["force_include"]["weights"] = "nbgpt/data"
         sys.path.insert(0, self.root)
+        self._folder = tempfile.TemporaryDirectory()
+        folder = Path(self._folder.name)
+        build_data["shared_data"][str(_write_man_page(folder))] = "share/man/man1/nbgpt.1"
+        if os.environ.get("NBGPT_WHEEL") != "pure":
+            self._add_kernels(folder, build_data)
+
+    def _add_kernels(self, folder: Path, build_data: dict[str, Any]) -> None:
         from nbgpt.backend.kernel_cache import build_shipped, on_shipped_platform
 
         if on_shipped_platform():
-            self._folder = tempfile.TemporaryDirectory()
             self.app.display_info("compiling kernels for common CPUs (about half a minute)")
-            for path in build_shipped(Path(self._folder.name)):
+            for path in build_shipped(folder):
                 self.app.display_info(f"compiled {path.name}")
                 build_data["force_include"][str(path)] = f"nbgpt/objects/{path.name}"
+            build_data["tag"], build_data["pure_python"] = TAG, False
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Tidy up."""
         if self._folder is not None:
             self._folder.cleanup()
+
+
+def _write_man_page(folder: Path) -> Path:
+    """The man page of the whole command line, made from its parser."""
+    from argparse_manpage.manpage import Manpage
+
+    from nbgpt.cli.main import new_parser
+
+    page = Manpage(new_parser("nbgpt"))
+    page.description, page.manual = "GPT-2 on CPUs", "User Commands"
+    path = folder / "nbgpt.1"
+    path.write_text(str(page).replace(r"python \-m nbgpt", "nbgpt"), encoding="utf-8")
+    return path

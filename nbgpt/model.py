@@ -86,14 +86,14 @@ class Model:
         """The text of token ids, without the names of special tokens. Raises ValueError for an id that has no text."""
         return self.tokenizer.decode(ids)
 
+    # two overloads, the narrow one first: for a wrong option type checkers list all of them, each with all options
     @overload
     def generate(self, prompt: Text | Prompt = "", *, n: None = None, **options: Unpack[Options]) -> Completion: ...
 
     @overload
-    def generate(self, prompt: Text | Prompt = "", *, n: int, **options: Unpack[Options]) -> list[Completion]: ...
-
-    @overload
-    def generate(self, prompt: Prompts, *, n: int | None = None, **options: Unpack[Options]) -> list[Completion]: ...
+    def generate(
+        self, prompt: Text | Prompt | Prompts = "", *, n: int | None = None, **options: Unpack[Options]
+    ) -> list[Completion]: ...
 
     def generate(self, prompt: Any = "", *, n: int | None = None, **options: Any) -> Completion | list[Completion]:
         """Continue a prompt, or several at once; each text is what it would be alone.
@@ -120,10 +120,9 @@ class Model:
     def stream(self, prompt: Text | Prompt = "", *, n: None = None, **options: Unpack[Options]) -> Stream: ...
 
     @overload
-    def stream(self, prompt: Text | Prompt = "", *, n: int, **options: Unpack[Options]) -> list[Stream]: ...
-
-    @overload
-    def stream(self, prompt: Prompts, *, n: int | None = None, **options: Unpack[Options]) -> list[Stream]: ...
+    def stream(
+        self, prompt: Text | Prompt | Prompts = "", *, n: int | None = None, **options: Unpack[Options]
+    ) -> list[Stream]: ...
 
     def stream(self, prompt: Any = "", *, n: int | None = None, **options: Any) -> Stream | list[Stream]:
         """Continue a prompt piece by piece; arguments and errors as for `generate`.
@@ -304,16 +303,7 @@ class Model:
 
     @overload
     def agenerate(
-        self, prompt: Text | Prompt = "", *, n: int, **options: Unpack[Options]
-    ) -> Awaitable[list[Completion]]: ...
-
-    @overload
-    def agenerate(
-        self,
-        prompt: Prompts,
-        *,
-        n: int | None = None,
-        **options: Unpack[Options],
+        self, prompt: Text | Prompt | Prompts = "", *, n: int | None = None, **options: Unpack[Options]
     ) -> Awaitable[list[Completion]]: ...
 
     def agenerate(

@@ -45,9 +45,10 @@ exit codes:
 """
 
 
-def _new_parser() -> Parser:
+def new_parser(name: str | None = None) -> Parser:
+    """The parser of the whole command line, of which docs and the man page are made too; name: of the program."""
     parser = Parser(
-        prog=command(),
+        prog=name or command(),
         description="GPT-2 on CPUs: official weights in, text out.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -81,7 +82,7 @@ def _new_parser() -> Parser:
         define_verify,
     ):
         define(commands)
-    define_completion(commands, _new_parser)
+    define_completion(commands, new_parser)
     return parser
 
 
@@ -121,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
     try:
-        options = _new_parser().parse_args(arguments)
+        options = new_parser().parse_args(arguments)
         options.run(options)
         return 0
     except (Exception, KeyboardInterrupt) as error:
