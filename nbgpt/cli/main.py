@@ -7,6 +7,7 @@ import io
 import sys
 
 from ..version import __version__
+from .batch import define_batch
 from .bench import define_bench
 from .chat import define_chat
 from .classify import define_classify
@@ -65,6 +66,7 @@ def _new_parser() -> Parser:
         define_answer,
         define_rank,
         define_fewshot,
+        define_batch,
         define_score,
         define_compress,
         define_decompress,
