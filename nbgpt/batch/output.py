@@ -32,7 +32,7 @@ class Output:
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises ValueError for a name that is not one of JSON lines, and FileNotFoundError if its folder is missing."""
+        """Raises ValueError for a name that does not end as one of JSON lines, OSError if its folder is missing."""
         if path.suffix not in _ENDINGS:
             raise ValueError(f"--output is {str(path)!r}; the answers are JSON lines: let it end in .jsonl")
         if not path.parent.is_dir():
@@ -71,11 +71,13 @@ class Output:
         lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.stat(path)
-            return lock
-        except (BlockingIOError, FileNotFoundError):  # the other run has it, or has just ended and removed the file
+            is_lost = not path.exists() or not os.path.samestat(os.fstat(lock), path.stat())
+        except BlockingIOError:
+            is_lost = True
+        if is_lost:  # another run has it, or has just ended and removed the file
             os.close(lock)
-            raise ValueError(f"another run is writing {self.path}: wait for it, or choose another --output") from None
+            raise ValueError(f"another run is writing {self.path}: wait for it, or choose another --output")
+        return lock
 
     def clear(self) -> None:
         """Forget what an earlier run has done; a finished output stays until another takes its place."""
@@ -90,9 +92,7 @@ class Output:
         Raises ValueError if the output is of another run, naming the difference, or of no run at all.
         """
         self._identity, self._numbers = json.loads(json.dumps(identity)), numbers
-        self.done = {
-            int(part.name.partition(".")[0]) for part in self.parts.glob("*.jsonl") if part.name.count(".") == 1
-        }
+        self.done = {int(part.stem) for part in self.parts.glob("*.jsonl") if part.stem.isdecimal()}
         self.n_failed = sum(_n_lines(self._parts_of(number)[1]) for number in self.done)
         if not self.manifest_path.exists():
             if self.path.exists():

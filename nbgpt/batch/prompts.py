@@ -64,9 +64,7 @@ def _column(columns: Columns) -> str:
 def _with_fields(source: str) -> MakePrompt:
     """What fills a text with the columns that its fields name."""
     try:
-        parts = [
-            (text, name) for text, name, form, conversion in Formatter().parse(source) if not _check(form, conversion)
-        ]
+        parts = [_part(*part) for part in Formatter().parse(source)]
     except ValueError as error:
         raise ValueError(f"--prompt is {source!r:.80}: {error}; write {{{{ and }}}} for braces") from None
 
@@ -76,9 +74,11 @@ def _with_fields(source: str) -> MakePrompt:
     return fill
 
 
-def _check(form: str | None, conversion: str | None) -> None:
-    if form or conversion:
+def _part(text: str, name: str | None, form: str | None, conversion: str | None) -> tuple[str, str | None]:
+    """A text, and the column that follows it. Raises ValueError for a field that is more than a name."""
+    if form or conversion or name == "":
         raise ValueError("a field has the name of a column and nothing else")
+    return text, name
 
 
 def _shown(columns: Columns, name: str) -> str:

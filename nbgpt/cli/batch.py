@@ -36,7 +36,8 @@ _EXAMPLES = """\
 examples:
   python -m nbgpt batch prompts.jsonl -o answers.jsonl --max-tokens 100
   python -m nbgpt batch articles.csv -o summaries.jsonl --prompt "{text} TL;DR:" --id number
-  python -m nbgpt batch reviews/ -o labels.jsonl --task choices --prompt "{review} It was" --choice " good" --choice " bad"
+  python -m nbgpt batch reviews/ -o labels.jsonl --task choices --prompt "{review} It was" \\
+      --choice " good" --choice " bad"
 
 After a crash the same command goes on where it was. docs/batch.md walks through all of it.
 """
