@@ -12,14 +12,13 @@ from typing import Any, Protocol
 from ..formats import FormatError
 from ..model import Model
 from ..paths import whole_file
-from ..weights import Weights, fingerprint
 from .index import Index, Shard, build
 from .job import OPENAI, Asker, Job, is_openai
 from .output import Output
 from .progress import Progress, Summary
 from .row import ColumnError, Row
 from .table import Table, files_of
-from .worker import Finished, Worker, answers_of
+from .worker import Finished, Worker, answers_of, identity_of
 
 STANDARD_INPUT = "-"
 SHARD_ROWS = 512
@@ -49,16 +48,6 @@ class InProcess:
     def run(self, job: Job, table: Table, shards: Iterator[Shard], progress: Progress) -> Iterator[Finished]:
         """Work on shards -> each as it is finished."""
         return Worker(answers_of(self._model, job, self._batch_size), job, table).run(shards, progress.note)
-
-
-def identity_of(weights: Weights, kv_dtype: str) -> dict[str, Any]:
-    """What names a model in a manifest."""
-    return {
-        "name": weights.name,
-        "dtype": weights.dtype,
-        "kv_dtype": kv_dtype,
-        "fingerprint": fingerprint(weights, cache=kv_dtype),
-    }
 
 
 @dataclass(frozen=True, kw_only=True)

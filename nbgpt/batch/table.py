@@ -196,16 +196,16 @@ def _row_group(file: Any, group: int, start: int, offset: int) -> Iterator[_Foun
     for batch in file.iter_batches(_PARQUET_ROWS, row_groups=[group]):
         skipped = min(max(0, offset - start), len(batch))
         for number, columns in enumerate(batch.slice(skipped).to_pylist(), start + skipped + 1):
-            yield _Found(number, {name: _as_json(value) for name, value in columns.items()}, number, number)
+            yield _Found(number, {name: as_json(value) for name, value in columns.items()}, number, number)
         start += len(batch)
 
 
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """A value of a Parquet file as JSON has it: dates by ISO 8601, decimals as texts, bytes in base64, NaN as null."""
     if isinstance(value, (list, tuple)):
-        return [_as_json(one) for one in value]
+        return [as_json(one) for one in value]
     if isinstance(value, dict):
-        return {str(key): _as_json(one) for key, one in value.items()}
+        return {str(key): as_json(one) for key, one in value.items()}
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, bytes):

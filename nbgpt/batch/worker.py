@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..model import Model
+from ..weights import Weights, fingerprint
 from .generation import Generating
 from .index import Shard, rows_of
 from .job import Answer, Asker, Job, Question
@@ -57,6 +58,16 @@ def answers_of(model: Model, job: Job, batch_size: int) -> Answers:
     if job.task == "generate":
         return Generating(model, job.options, batch_size)
     return Reading(model, job.task, job.options)
+
+
+def identity_of(weights: Weights, kv_dtype: str) -> dict[str, Any]:
+    """What names a model in a manifest."""
+    return {
+        "name": weights.name,
+        "dtype": weights.dtype,
+        "kv_dtype": kv_dtype,
+        "fingerprint": fingerprint(weights, cache=kv_dtype),
+    }
 
 
 class Worker:

@@ -92,6 +92,17 @@ def _add_task(command: argparse._ActionsContainer) -> None:
 
 def _add_machines(command: argparse._ActionsContainer) -> None:
     add_option(command, OPTIONS["batch_size"], str(_BATCH_SIZE))
+    option = command.add_argument
+    option("--workers", type=_count, metavar="N", help="processes on this machine, each with a model; default: 1")
+    option("--cpus-per-worker", type=_count, metavar="N", help="cores of a worker; default: all, divided among them")
+    option("--bind", action="store_true", help="bind each worker to CPUs of its own")
+    option("--ray", metavar="ADDRESS|local", help='work on a Ray cluster: pip install "nbgpt[ray]"')
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -170,6 +181,18 @@ def _of_task(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _runner(options: argparse.Namespace) -> Runner:
+    """What works on the shards: this process, several, or a cluster."""
+    from ..batch.processes import ModelSource, Processes, divided
     from ..batch.run import InProcess
 
-    return InProcess(load_model(options), getattr(options, "batch_size", _BATCH_SIZE))
+    size, cpus, n = getattr(options, "batch_size", _BATCH_SIZE), options.cpus_per_worker, options.workers
+    source = ModelSource(options.model, options.dtype, options.threads, options.kv_dtype, options.kv_memory)
+    if options.ray:
+        from ..ray.cluster import Cluster
+
+        if n or options.bind:
+            raise ValueError("--workers and --bind are for this machine; on Ray --cpus-per-worker decides")
+        return Cluster(source, options.ray, cpus, size)
+    if n or cpus or options.bind:
+        return Processes(*divided(source, n, cpus, options.bind), size)
+    return InProcess(load_model(options), size)
