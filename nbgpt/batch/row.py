@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False)
 _SEED_BITS = 53
 """A seed is a whole number that every reader of JSON holds exactly."""
 
@@ -38,7 +39,7 @@ def row_of(number: int, file: str, line: int, columns: dict[str, Any] | str) -> 
     if isinstance(columns, str):
         return Row(number, file, line, error=columns)
     try:
-        content = json.dumps(columns, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
+        content = _CANONICAL.encode(columns).encode()
     except UnicodeEncodeError:
         return Row(number, file, line, error="a text is not UTF-8: convert the file, for example with iconv")
     except (ValueError, TypeError, RecursionError) as error:

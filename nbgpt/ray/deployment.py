@@ -17,7 +17,7 @@ def Deployment(  # noqa: N802 - stands where Ray has a class
     chat_template: str | None = None,
     **options: Any,
 ) -> Any:
-    """The application of `python -m nbgpt serve` for `ray.serve.run`: each replica loads the model and serves OpenAI's API.
+    """The server as an application for `ray.serve.run`: each replica loads the model and speaks OpenAI's API.
 
     >>> serve.run(nbgpt.ray.Deployment("gpt2", num_replicas=4, ray_actor_options={"num_cpus": 8}))  # doctest: +SKIP
 
