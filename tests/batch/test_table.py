@@ -96,7 +96,12 @@ def test_types_of_parquet_that_json_has_not(tmp_path):
     from pyarrow import parquet
 
     path = tmp_path / "a.parquet"
-    row = {"day": datetime.date(2024, 2, 29), "price": Decimal("1.50"), "data": b"\x00\xff", "list": [1.5, float("nan")]}
+    row = {
+        "day": datetime.date(2024, 2, 29),
+        "price": Decimal("1.50"),
+        "data": b"\x00\xff",
+        "list": [1.5, float("nan")],
+    }
     parquet.write_table(pyarrow.Table.from_pylist([row]), path)
     (read,) = found(Table([path]))
     assert read.columns == {"day": "2024-02-29", "price": "1.50", "data": "AP8=", "list": [1.5, None]}
