@@ -8,8 +8,6 @@ from models import random_params
 
 import nbgpt
 
-WORDS = "the cat saw a dog that ran over the hill and it was a dark and stormy night".split()
-
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory, home):
@@ -36,13 +34,3 @@ def write(tmp_path):
         return path
 
     return write
-
-
-def prompts(n):
-    """Rows of mixed lengths, some of them equal."""
-    return [{"n": i % 17, "text": " ".join(WORDS[: 1 + 5 * i % 12])} for i in range(n)]
-
-
-def read(path):
-    """The objects of JSON lines."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,5 +1,5 @@
 import pytest
-from batch.conftest import WORDS
+from batch_rows import WORDS
 
 from nbgpt.batch.generation import Generating
 from nbgpt.batch.job import Question

@@ -62,7 +62,7 @@ def test_the_second_row_of_an_id_is_refused_and_both_are_named(table, tmp_path):
     path = tmp_path / "rows.jsonl"
     with pytest.raises(ValueError, match=rf"^{path}, line 2 and {path}, line 6 have the same id, 'x'"):
         build(table([{"id": 1}, {"id": "x"}, "bad", {"a": 0}, {"id": True}, {"id": "x"}]), 2, by_id)
-    with pytest.raises(ValueError, match="line 1 and .* line 2 have the same id, '1'"):
+    with pytest.raises(ValueError, match=r"line 1 and .* line 2 have the same id, '1'"):
         build(table([{"id": 1}, {"id": "1"}]), 2, by_id)
 
 

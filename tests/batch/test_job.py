@@ -27,6 +27,6 @@ def test_the_id_alone_decides_the_seed():
 def test_rows_that_cannot_be_asked():
     with pytest.raises(ValueError, match="no JSON"):
         Asker(Job()).question(row_of(0, "f", 1, "no JSON"), 0)
-    with pytest.raises(ColumnError, match="has a column 'answer', .* --answer names another"):
+    with pytest.raises(ColumnError, match=r"has a column 'answer', .* --answer names another"):
         Asker(Job()).question(row(text="a", answer="b"), 0)
     assert Asker(Job(answer="x")).question(row(text="a", answer="b"), 0).prompt == "a"

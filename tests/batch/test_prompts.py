@@ -42,7 +42,7 @@ def test_the_column_if_nothing_is_said():
     make = prompt_maker(None, None)
     assert make({"prompt": "p", "text": "t"}) == "p"
     assert make({"text": "t"}) == "t"
-    with pytest.raises(ColumnError, match="no column 'prompt' nor 'text', and no --prompt .* there are 'a'"):
+    with pytest.raises(ColumnError, match=r"no column 'prompt' nor 'text', and no --prompt .* there are 'a'"):
         make({"a": 1})
     with pytest.raises(ValueError, match="column 'text' is 5; it must be a text"):
         make({"text": 5})

@@ -1,11 +1,11 @@
 import math
 
-import nbgpt
 import pytest
-from batch.conftest import WORDS
+from batch_rows import WORDS
 from folders import text_config, write_text_model
 from models import random_params
 
+import nbgpt
 from nbgpt.batch.job import Question
 from nbgpt.batch.reading import Reading
 from nbgpt.batch.row import row_of
