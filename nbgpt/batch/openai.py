@@ -142,7 +142,13 @@ async def _post(app: ASGIApp, path: str, body: Body) -> tuple[int, Body]:
         parts.append(message.get("body", b""))
 
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(octets)).encode())]
-    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http"}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+    }
     scope |= {"path": path, "raw_path": path.encode(), "root_path": "", "query_string": b"", "headers": headers}
     scope |= {"client": ("batch", 0), "server": ("batch", 80)}
     await app(scope, receive, send)

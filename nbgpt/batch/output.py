@@ -158,9 +158,9 @@ def _difference(earlier: Any, now: Any, name: str = "") -> str:
     """Where two identities differ first, in words; "" if they are equal."""
     if isinstance(earlier, dict) and isinstance(now, dict):
         names = [*now, *(key for key in earlier if key not in now)]
-        found = (_difference(earlier.get(key), now.get(key), f"{name} {key}".strip()) for key in names)
+        found = (_difference(earlier.get(key), now.get(key), f"{name}.{key}".strip(".")) for key in names)
         return next(filter(None, found), "")
-    return "" if earlier == now else f"another {name}, {_shown(earlier)} and not {_shown(now)}"
+    return "" if earlier == now else f"{name} {_shown(earlier)}, and now it is {_shown(now)}"
 
 
 def _shown(value: Any) -> str:

@@ -61,9 +61,9 @@ def test_a_run_goes_on_from_what_is_finished(output, tmp_path):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("job", "seed"), 1, "another job seed, 0 and not 1"),
-        (("model", "dtype"), "int4", "another model dtype, 'int8' and not 'int4'"),
-        (("model", "more"), 1, "another model more, none and not 1"),
+        (("job", "seed"), 1, "job.seed 0, and now it is 1"),
+        (("model", "dtype"), "int4", "model.dtype 'int8', and now it is 'int4'"),
+        (("model", "more"), 1, "model.more none, and now it is 1"),
     ],
 )
 def test_another_run_is_refused_and_the_difference_named(output, path, value, message):

@@ -9,6 +9,9 @@ from nbgpt.batch.table import Table
 from nbgpt.batch.worker import Worker
 
 
+JOB = Job(prompt="{text}")
+
+
 class Shuffled:
     """Answers with the prompt and the seed, many at a time and in no order."""
 
@@ -33,7 +36,7 @@ class Shuffled:
 def work(write):
     """Works on rows -> the finished shards by number, and what was asked in order."""
 
-    def work(rows, answers, job=Job(prompt="{text}"), shard_rows=4):
+    def work(rows, answers, job=JOB, shard_rows=4):
         table = Table([write(rows)])
         index = build(table, shard_rows, lambda row: job.id)
         shards = map(index.shard, range(len(index.positions)))
