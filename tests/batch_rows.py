@@ -24,7 +24,7 @@ WORDS = [
 
 def prompts(n):
     """Rows of mixed lengths, some of them equal."""
-    return [{"n": i % 17, "text": " ".join(WORDS[: 1 + 5 * i % 12])} for i in range(n)]
+    return [{"n": i % 4, "text": " ".join(WORDS[: 1 + 5 * i % 12])} for i in range(n)]
 
 
 def read(path):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .prompts import MakePrompt, prompt_maker
-from .row import ColumnError, Row, id_of, key_of, seed_of
+from .row import ColumnError, Row, id_of, key_of, named, seed_of
 
 TASKS = ("generate", "score", "embed", "classify", "rank", "choices")
 OPENAI = "openai"
@@ -89,6 +89,8 @@ class Asker:
             raise ValueError(row.error)
         seed = seed_of(job.seed, key_of(row, job.id), repeat)
         if job.is_openai:
+            if not is_openai(row):
+                raise ValueError(f"a request has {', '.join(sorted(_OPENAI_COLUMNS))}; this has {named(row.columns)}")
             return Question(row, "", seed, len(row.content))
         if job.answer in row.columns:
             raise ColumnError(f"it has a column {job.answer!r}, in which its answer would come: --answer names another")

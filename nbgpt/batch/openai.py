@@ -64,7 +64,8 @@ class OpenAI:
         finally:
             for task in open_:
                 task.cancel()
-            loop.run_until_complete(asyncio.gather(*open_, return_exceptions=True))
+            if open_:
+                loop.run_until_complete(asyncio.wait(open_))
             loop.close()
 
     async def _answer(self, question: Question) -> Answer:

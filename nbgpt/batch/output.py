@@ -43,6 +43,7 @@ class Output:
         self.parts = path.with_suffix(".parts")
         self.done: set[int] = set()  # numbers of the shards that are finished
         self.n_failed = 0  # rows in these that could not be answered
+        self._replaces = False
         self._identity: Identity = {}
         self._numbers = range(0)
 
@@ -81,8 +82,10 @@ class Output:
 
     def clear(self) -> None:
         """Forget what an earlier run has done; a finished output stays until another takes its place."""
+        self._replaces = True
         self.manifest_path.unlink(missing_ok=True)
-        self._remove_parts()
+        for part in self.parts.glob("*.jsonl"):
+            part.unlink()
 
     def begin(self, identity: Identity, numbers: range) -> bool:
         """Begin, or go on with what an earlier run of this identity has left -> True if it had come to its end.
@@ -95,7 +98,7 @@ class Output:
         self.done = {int(part.stem) for part in self.parts.glob("*.jsonl") if part.stem.isdecimal()}
         self.n_failed = sum(_n_lines(self._parts_of(number)[1]) for number in self.done)
         if not self.manifest_path.exists():
-            if self.path.exists():
+            if self.path.exists() and not self._replaces:
                 raise ValueError(f"{self.path} exists, and has no manifest to go on with: --overwrite replaces it")
             self._note(is_complete=False)
             return False
@@ -135,9 +138,6 @@ class Output:
         else:
             self.errors_path.unlink(missing_ok=True)
         self._note(is_complete=True)
-        self._remove_parts()
-
-    def _remove_parts(self) -> None:
         for part in self.parts.iterdir():
             if part.name != _LOCK:
                 part.unlink()

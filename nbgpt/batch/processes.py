@@ -13,7 +13,7 @@ from typing import Any
 from ..conversion.registry import open_model
 from ..engine.kv_cache import KVDtype
 from ..engine.memory import default_kv_memory
-from ..model import load
+from ..model import Model, load
 from .index import Shard
 from .job import Job
 from .progress import Progress
@@ -38,10 +38,18 @@ class ModelSource:
         """What names the model; a checkpoint is converted first. Raises as `load`."""
         return identity_of(open_model(self.model, self.dtype), self.kv_dtype)
 
+    def load(self) -> Model:
+        """The model. Raises as `nbgpt.load`."""
+        return load(self.model, self.dtype, self.threads, self.kv_dtype, self.kv_memory)
+
+    def check(self, job: Job) -> None:
+        """Raise ValueError, TypeError or ImportError for a job that the model cannot do."""
+        with self.load() as model:
+            answers_of(model, job, batch_size=1)
+
     def worker(self, job: Job, table: Table, batch_size: int) -> Worker:
-        """A worker with this model. Raises as `load`, and as `answers_of`."""
-        model = load(self.model, self.dtype, self.threads, self.kv_dtype, self.kv_memory)
-        return Worker(answers_of(model, job, batch_size), job, table)
+        """A worker with this model. Raises as `load`, and as `check`."""
+        return Worker(answers_of(self.load(), job, batch_size), job, table)
 
 
 def divided(
@@ -82,6 +90,10 @@ class Processes:
         """cpus: for each process, the CPUs that it is bound to; None: those that this process may use."""
         self._source, self._cpus, self._batch_size = source, cpus, batch_size
         self.model = source.identity()
+
+    def check(self, job: Job) -> None:
+        """Raise ValueError, TypeError or ImportError for a job that the model cannot do."""
+        self._source.check(job)
 
     def run(self, job: Job, table: Table, shards: Iterator[Shard], progress: Progress) -> Iterator[Finished]:
         """Work on shards -> each as it is finished. Raises WorkerDiedError."""

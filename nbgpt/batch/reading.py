@@ -26,9 +26,13 @@ class Reading:
     """Reads prompts, and says something about each."""
 
     def __init__(self, model: Model, task: str, options: Mapping[str, Any]) -> None:
-        """options: as keyword arguments of the method of `Model`, and those of `_rank`."""
+        """options: as keyword arguments of the method of `Model`, and those of `_ranked`.
+
+        Raises ValueError if the model cannot do the task.
+        """
         self._model, self._bos = model, options.get("bos")
         self._ask: Ask = partial(_TASKS[task], model, options)
+        self._ask([])
 
     def answers(self, questions: Iterator[Question]) -> Iterator[Answer]:
         """The answers, in order."""

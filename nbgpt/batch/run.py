@@ -33,6 +33,10 @@ class Runner(Protocol):
         """What names the model: equal if its answers are."""
         ...
 
+    def check(self, job: Job) -> None:
+        """Raise ValueError, TypeError or ImportError for a job that the model cannot do."""
+        ...
+
     def run(self, job: Job, table: Table, shards: Iterator[Shard], progress: Progress) -> Iterator[Finished]:
         """Work on shards -> each as it is finished."""
         ...
@@ -44,6 +48,10 @@ class InProcess:
     def __init__(self, model: Model, batch_size: int) -> None:
         self._model, self._batch_size = model, batch_size
         self.model = identity_of(model.weights, model.engine.cache.dtype)
+
+    def check(self, job: Job) -> None:
+        """Raise ValueError, TypeError or ImportError for a job that the model cannot do."""
+        answers_of(self._model, job, self._batch_size)
 
     def run(self, job: Job, table: Table, shards: Iterator[Shard], progress: Progress) -> Iterator[Finished]:
         """Work on shards -> each as it is finished."""
@@ -93,10 +101,9 @@ def run(
     """
     output = files.out()
     with output.locked():
-        if files.overwrite:
-            output.clear()
         table = _table(files, output)
         index, job = _indexed(table, files, job)
+        runner.check(job)
         numbers = _numbers(files, len(index.positions))
         identity = {
             "job": job.to_dict(),
@@ -105,6 +112,8 @@ def run(
             "shard": f"{files.part}/{files.n_parts}",
             "shard_rows": files.shard_rows,
         }
+        if files.overwrite:
+            output.clear()
         was_done = output.begin(identity, numbers)
         summary = _begun(index, numbers, output)
         if not was_done:
@@ -145,8 +154,9 @@ def _indexed(table: Table, files: Files, job: Job) -> tuple[Index, Job]:
             job = replace(job, task=OPENAI, id="custom_id")
         elif job.chat_template is not None:
             raise ValueError("--chat-template is given, and the input is not in OpenAI's batch format")
+        asker = Asker(job)
         try:
-            Asker(job).question(first, 0)
+            asker.question(first, 0)
         except ColumnError as error:
             raise ValueError(f"{first.place}: {error}") from None
         except ValueError:  # this row is a bad one

@@ -155,7 +155,7 @@ def _job(options: argparse.Namespace) -> Job:
         _source(options.template),
         options.id,
         options.answer,
-        getattr(options, "seed", 0),
+        OPTIONS["seed"].checked(getattr(options, "seed", 0)),
         _of_task(options),
         _source(options.chat_template),
     )

@@ -53,6 +53,10 @@ class Cluster:
         connect(address)
         self._cpus, self._batch_size = cpus_per_worker or _smallest_node(), batch_size
 
+    def check(self, job: Job) -> None:
+        """Raise ValueError, TypeError or ImportError for a job that the model cannot do."""
+        self._source.check(job)
+
     def run(self, job: Job, table: Table, shards: Iterator[Shard], progress: Progress) -> Iterator[Finished]:
         """Work on shards -> each as it is finished. Raises ClusterError."""
         from ray import data, exceptions

@@ -8,7 +8,6 @@ from nbgpt.batch.job import Answer, Job
 from nbgpt.batch.table import Table
 from nbgpt.batch.worker import Worker
 
-
 JOB = Job(prompt="{text}")
 
 

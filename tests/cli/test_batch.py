@@ -79,7 +79,7 @@ def test_tasks(batch, rows, tmp_path, arguments, fields):
         (("--shard-rows", 0), "--shard-rows is 0; it must be at least 1"),
         (("--max-errors", -1), "--max-errors is -1; it must be at least 0"),
         (("--prompt", "{txet}"), "rows.jsonl, line 1: there is no column 'txet': there are 'n', 'text'"),
-        (("--prompt", "{"), "--prompt is '{': expected '}' before end of string; write {{ and }} for braces"),
+        (("--prompt", "{"), "--prompt is '{': Single '{' encountered in format string; write {{ and }} for braces"),
         (("--top-k", -1), "--top-k is -1; it must be"),
         (("--seed", -1), "--seed is -1; it must be"),
         (("--shard", "3/3"), "argument --shard: '3/3' is no part: 0/8 is the first of 8, 7/8 the last"),
