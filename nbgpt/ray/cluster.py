@@ -97,6 +97,7 @@ def connect(address: str) -> None:
     """Connect this process to a cluster, unless it is connected. Raises ImportError, OSError."""
     try:
         import ray
+        import ray.data
     except ImportError:
         raise ImportError(_INSTALL) from None
     if not ray.is_initialized():
