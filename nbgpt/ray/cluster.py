@@ -66,12 +66,13 @@ class Cluster:
             return
         given = {"source": replace(self._source, threads=self._source.threads or self._cpus), "job": job}
         given |= {"table": _absolute(table), "batch_size": self._batch_size}
+        n_actors = max(1, min(len(items), _n_actors(self._cpus)))  # one is enough to go on, if nodes are lost
         found = data.from_items(items, override_num_blocks=len(items)).map_batches(
             _Shards,
             fn_constructor_kwargs=given,
             batch_size=1,
             num_cpus=self._cpus,
-            compute=data.ActorPoolStrategy(min_size=1, max_size=max(1, min(len(items), _n_actors(self._cpus)))),
+            compute=data.ActorPoolStrategy(min_size=1, max_size=n_actors, initial_size=n_actors),
         )
         try:
             for row in found.iter_rows():
