@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
@@ -102,6 +103,7 @@ def connect(address: str) -> None:
     except ImportError:
         raise ImportError(_INSTALL) from None
     if not ray.is_initialized():
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part tells of every actor
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         ray.init(address, include_dashboard=False, **quiet) if address == LOCAL else ray.init(address, **quiet)
     context = ray.data.DataContext.get_current()

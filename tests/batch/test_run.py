@@ -1,6 +1,8 @@
 import io
 import json
+import os
 import random
+import subprocess
 import sys
 
 import pytest
@@ -148,3 +150,46 @@ def test_overwrite(answer, write):
         answer(rows, Job(prompt="{text}", seed=1, options={"max_tokens": 6}))
     answer(rows, Job(prompt="{text}", seed=1, options={"max_tokens": 6}), overwrite=True)
     assert output.path.read_bytes() != before
+
+
+MEMORY = """
+import json, resource, sys
+from pathlib import Path
+from nbgpt.batch.job import Answer, Job
+from nbgpt.batch.run import Files, run
+from nbgpt.batch.worker import Worker
+
+class Fake:
+    model = {}
+
+    def check(self, job):
+        pass
+
+    def answers(self, questions):
+        for question in questions:
+            yield Answer(question.row, {"text": question.prompt, "seed": question.seed})
+
+    def run(self, job, table, shards, progress):
+        return Worker(self, job, table).run(shards, progress.note)
+
+peaks, folder = [], Path(sys.argv[1])
+for n in (5_000, 100_000):
+    rows = folder / f"{n}.jsonl"
+    with rows.open("w") as file:
+        for i in range(n):
+            file.write(json.dumps({"id": i, "text": f"a short row with the number {i}"}) + "\\n")
+    run(Files(source=str(rows), output=folder / f"{n}.out.jsonl"), Job(id=sys.argv[2] or None), Fake())
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(*peaks)
+"""
+
+
+@pytest.mark.parametrize("id_column", ["", "id"])
+def test_memory_is_flat(tmp_path, id_column):
+    """Rows are read, seeded, cut into shards and joined without being kept: at most 80 bytes a row stay."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", MEMORY, str(tmp_path), id_column]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    few, many = map(int, done.stdout.split())
+    assert (many - few) * 1024 < 80 * 95_000 + (2 << 20)
+    assert (tmp_path / "100000.out.jsonl").read_bytes().count(b"\n") == 100_000
