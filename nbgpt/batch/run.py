@@ -22,6 +22,7 @@ from .worker import Finished, Worker, answers_of, identity_of
 
 STANDARD_INPUT = "-"
 SHARD_ROWS = 512
+BATCH_SIZE = 64
 _SPOOL = "standard-input"
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..batch.run import Files, Runner
     from .parser import Commands
 
-_BATCH_SIZE = 32
 _NOT_OFFERED = {"seed", "batch_size", "max_time", "logprobs", "echo", "draft_model", "prompt_lookup"}
 """Options of `generate` that are declared apart, that depend on the machine, or that are for one text alone."""
 _OF_TASK: Mapping[str, set[str]] = {
@@ -91,7 +90,7 @@ def _add_task(command: argparse._ActionsContainer) -> None:
 
 
 def _add_machines(command: argparse._ActionsContainer) -> None:
-    add_option(command, OPTIONS["batch_size"], str(_BATCH_SIZE))
+    add_option(command, OPTIONS["batch_size"], "64")
     option = command.add_argument
     option("--workers", type=_count, metavar="N", help="processes on this machine, each with a model; default: 1")
     option("--cpus-per-worker", type=_count, metavar="N", help="cores of a worker; default: all, divided among them")
@@ -183,9 +182,9 @@ def _of_task(options: argparse.Namespace) -> dict[str, Any]:
 def _runner(options: argparse.Namespace) -> Runner:
     """What works on the shards: this process, several, or a cluster."""
     from ..batch.processes import ModelSource, Processes, divided
-    from ..batch.run import InProcess
+    from ..batch.run import BATCH_SIZE, InProcess
 
-    size, cpus, n = getattr(options, "batch_size", _BATCH_SIZE), options.cpus_per_worker, options.workers
+    size, cpus, n = getattr(options, "batch_size", BATCH_SIZE), options.cpus_per_worker, options.workers
     source = ModelSource(options.model, options.dtype, options.threads, options.kv_dtype, options.kv_memory)
     if options.ray:
         from ..ray.cluster import Cluster

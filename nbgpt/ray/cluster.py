@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..batch.worker import Finished
 from ..conversion.registry import open_model
 
 LOCAL = "local"
+_CONNECT_SECONDS = 10
 _INSTALL = 'this needs the package ray: pip install "nbgpt[ray]"'
 
 
@@ -103,12 +105,23 @@ def connect(address: str) -> None:
     except ImportError:
         raise ImportError(_INSTALL) from None
     if not ray.is_initialized():
+        _check_reachable(address)
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part tells of every actor
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         ray.init(address, include_dashboard=False, **quiet) if address == LOCAL else ray.init(address, **quiet)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ClusterError if nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and "/" not in address:
+        try:
+            socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+        except OSError as error:
+            raise ClusterError(f"no Ray cluster answers at {address}: {error.strerror or error}") from None
 
 
 def _absolute(table: Table) -> Table:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -115,6 +116,17 @@ def test_a_node_is_lost(answered, expected, cluster):
         cluster.remove_node(next(node for node in cluster.list_all_nodes() if node is not cluster.head_node))
 
     assert answered(remove) == expected
+
+
+def test_nobody_at_the_address():
+    pytest.importorskip("ray.data", reason='Ray Data is not installed: pip install "nbgpt[ray]"')
+    from nbgpt.ray import cluster
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(OSError, match=f"no Ray cluster answers at {address}: Connection refused"):
+            cluster._check_reachable(address)
 
 
 def test_without_ray(source, tmp_path, monkeypatch, capsys):
