@@ -24,8 +24,8 @@ BOOK = Path(__file__).parent.parent / "examples" / "books" / "the-time-machine.t
 def write_rows(path: Path) -> None:
     """Rows of 3 to 300 words, half of them below 33: passages of a book, their lengths log-normal."""
     rng = random.Random(0)
-    words = lzma.open(BOOK, "rt", encoding="utf-8").read().split()
-    with path.open("w", encoding="utf-8") as file:
+    with lzma.open(BOOK, "rt", encoding="utf-8") as book, path.open("w", encoding="utf-8") as file:
+        words = book.read().split()
         for number in range(N_ROWS):
             length = min(300, max(3, int(rng.lognormvariate(3.5, 0.9))))
             start = rng.randrange(len(words) - length)

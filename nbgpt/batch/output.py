@@ -18,7 +18,6 @@ from .worker import Finished
 
 _FORMAT = "nbgpt batch"
 _LOCK = "lock"
-_ENDINGS = (".jsonl", ".ndjson")
 
 Identity = Mapping[str, Any]
 """What must be equal for a run to go on: the job, the model, the input, the shards."""
@@ -33,7 +32,7 @@ class Output:
 
     def __init__(self, path: Path) -> None:
         """Raises ValueError for a name that does not end as one of JSON lines, OSError if its folder is missing."""
-        if path.suffix not in _ENDINGS:
+        if path.suffix != ".jsonl":
             raise ValueError(f"--output is {str(path)!r}; the answers are JSON lines: let it end in .jsonl")
         if not path.parent.is_dir():
             raise FileNotFoundError(2, "there is no such folder for the output", str(path.parent))

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from nbgpt import paths
+from nbgpt.batch import output as module
 from nbgpt.batch.output import Output
 from nbgpt.batch.worker import Finished
 
@@ -147,4 +148,32 @@ def test_names(tmp_path):
         Output(tmp_path / "out.csv")
     with pytest.raises(FileNotFoundError):
         Output(tmp_path / "nothing" / "out.jsonl")
-    assert Output(tmp_path / "a.b.ndjson").parts == tmp_path / "a.b.parts"
+    assert Output(tmp_path / "a.b.jsonl").parts == tmp_path / "a.b.parts"
+
+
+@pytest.mark.parametrize("step", ["_concatenate", "whole_file"])
+def test_a_run_that_ends_while_shards_are_joined(output, tmp_path, monkeypatch, step):
+    """Before the output has its name, or after and before the manifest says so: it is joined again."""
+    one = output()
+    with one.locked():
+        one.begin(IDENTITY, range(2))
+        for number in (0, 1):
+            one.keep(finished(number, b"%d\n" % number, b"bad\n" * number))
+
+        def stop(*args):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(module, step, stop)
+        if step == "whole_file":
+            monkeypatch.setattr(module, "_concatenate", lambda parts, path: path.write_bytes(b"0\n1\n"))
+        with pytest.raises(OSError, match="No space left"):
+            one.join()
+    monkeypatch.undo()
+    again = output()
+    with again.locked():
+        assert not again.begin(IDENTITY, range(2))
+        assert again.done == {0, 1}
+        again.join()
+    assert (tmp_path / "out.jsonl").read_bytes() == b"0\n1\n"
+    assert (tmp_path / "out.errors.jsonl").read_bytes() == b"bad\n"
+    assert not (tmp_path / "out.parts").exists()

@@ -1,5 +1,8 @@
+import errno
 import json
+import os
 import random
+import re
 import signal
 import time
 
@@ -151,6 +154,30 @@ def test_killed_at_any_moment_and_started_again(tiny, tmp_path):
     for ending in ("jsonl", "errors.jsonl"):
         assert (tmp_path / f"out.{ending}").read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
     assert not parts.exists()
+
+
+def test_a_full_disk(batch, rows, tmp_path, monkeypatch):
+    """Wherever it comes, one line says so, and the next run goes on."""
+    assert batch(rows, "--max-tokens", 4, "--shard-rows", 8)[0] == 0
+    fsync = os.fsync
+    for n_written in (0, 1, 4, 3, 2):
+        left = [n_written]
+
+        def full(file, left=left):
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            fsync(file)
+
+        monkeypatch.setattr(os, "fsync", full)
+        code, _, err = batch(rows, "--max-tokens", 4, "--shard-rows", 8, name="full.jsonl")
+        assert code == 1
+        assert re.fullmatch(rf"nbgpt: {tmp_path}/full\S*: No space left on device\n", err)
+        whole = tmp_path / "full.jsonl"
+        assert not whole.exists() or whole.read_bytes() == (tmp_path / "out.jsonl").read_bytes()
+    monkeypatch.undo()
+    assert batch(rows, "--max-tokens", 4, "--shard-rows", 8, name="full.jsonl")[0] == 0
+    assert (tmp_path / "full.jsonl").read_bytes() == (tmp_path / "out.jsonl").read_bytes()
 
 
 def test_interrupted(tiny, tmp_path, rows):
