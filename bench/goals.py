@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import get_args
 
+from batch_rate import batch_rate
 from engine.joining import joining
 from engine.speculation import speculation
 from figures import Figure, Results, medians, share
@@ -324,7 +325,7 @@ def compiled_for(cpu: str, loaded: Weights) -> ModelRunner:
 
 # --- Results ---------------------------------------------------------------------------------------------------------
 
-_OF_SPEED = (decode, prefill, depth, batch, generate, speculation, joining, busy, threads, features, mixed)
+_OF_SPEED = (decode, prefill, depth, batch, generate, speculation, joining, busy, threads, features, mixed, batch_rate)
 _OF_SIZE = (sizes, memory, start, compiling, avx2)
 SECTIONS = {section.__name__: section for section in _OF_SPEED + _OF_SIZE}
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 
+import batch_rate
 import goals
 import pytest
 from analysis import read_limit
@@ -26,6 +27,7 @@ def hasty(monkeypatch):
     monkeypatch.setattr(speculation, "N_TOKENS", 8)
     monkeypatch.setattr(joining, "N_JOINS", 2)
     monkeypatch.setattr(features, "N_TEXTS", 8)
+    monkeypatch.setattr(batch_rate, "N_ROWS", 8)
     for module in (goals, speculation, features):
         monkeypatch.setattr(module, "medians", lambda runs, rounds: {name: run() for name, run in runs.items()})
 

@@ -353,6 +353,8 @@ def test_import_is_cheap():
         "tqdm",
         "nbgpt.engine.engine",
         "nbgpt.model",
+        "nbgpt.batch",
+        "ray",
     }
 
 
@@ -366,6 +368,9 @@ def test_a_warm_generate_loads_only_what_it_needs(recital):
         "tqdm",
         "huggingface_hub",
         "nbgpt.compression",
+        "nbgpt.batch",
+        "pyarrow",
+        "ray",
         "sklearn",
         "nbgpt.tasks.training.train",
         "nbgpt.conversion.hub",

@@ -7,6 +7,7 @@ import io
 import sys
 
 from ..version import __version__
+from .batch import define_batch
 from .bench import define_bench
 from .cache import define_cache
 from .chat import define_chat
@@ -68,6 +69,7 @@ def new_parser(name: str | None = None) -> Parser:
         define_answer,
         define_rank,
         define_fewshot,
+        define_batch,
         define_score,
         define_compress,
         define_decompress,

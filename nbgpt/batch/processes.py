@@ -1,0 +1,145 @@
+"""Several processes of this machine, each with a model of its own and cores of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..conversion.registry import open_model
+from ..engine.kv_cache import KVDtype
+from ..engine.memory import default_kv_memory
+from ..model import Model, load
+from .index import Shard
+from .job import Job
+from .progress import Progress
+from .table import Table
+from .worker import Finished, Worker, answers_of, identity_of
+
+_AHEAD = 2
+"""Shards that a worker has been given: the one it works on, and the next."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """The arguments of `nbgpt.load`."""
+
+    model: str | None = None
+    dtype: str | None = None
+    threads: int | None = None
+    kv_dtype: KVDtype = "float32"
+    kv_memory: int | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What names the model; a checkpoint is converted first. Raises as `load`."""
+        return identity_of(open_model(self.model, self.dtype), self.kv_dtype)
+
+    def load(self) -> Model:
+        """The model. Raises as `nbgpt.load`."""
+        return load(self.model, self.dtype, self.threads, self.kv_dtype, self.kv_memory)
+
+    def check(self, job: Job) -> None:
+        """Raise ValueError, TypeError or ImportError for a job that the model cannot do."""
+        with self.load() as model:
+            answers_of(model, job, batch_size=1)
+
+    def worker(self, job: Job, table: Table, batch_size: int) -> Worker:
+        """A worker with this model. Raises as `load`, and as `check`."""
+        return Worker(answers_of(self.load(), job, batch_size), job, table)
+
+
+def divided(
+    source: ModelSource, n_workers: int | None, cpus_per_worker: int | None, is_bound: bool
+) -> tuple[ModelSource, list[frozenset[int] | None]]:
+    """Divide the CPUs and the memory of this machine among workers.
+
+    Args:
+        source: the model, with what all workers together may take.
+        n_workers: processes; None: as many as there is room for.
+        cpus_per_worker: CPUs of each; None: as many as there are for it.
+        is_bound: each worker has CPUs of its own.
+
+    Returns:
+        The model of one worker, and the CPUs that each is bound to.
+
+    Raises:
+        ValueError: there are not so many CPUs.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    n = n_workers or max(1, len(cpus) // (cpus_per_worker or len(cpus)))
+    size = cpus_per_worker or max(1, len(cpus) // n)
+    if is_bound and n * size > len(cpus):
+        raise ValueError(f"{n} workers of {size} CPUs are {n * size}; this process may use {len(cpus)}")
+    sets = [frozenset(cpus[start : start + size]) if is_bound else None for start in range(0, n * size, size)]
+    memory = (source.kv_memory or default_kv_memory()) // n
+    return replace(source, threads=source.threads or size, kv_memory=memory), sets
+
+
+class WorkerDiedError(OSError):
+    """A process ended before its work."""
+
+
+class Processes:
+    """Works on shards in several processes."""
+
+    def __init__(self, source: ModelSource, cpus: Sequence[frozenset[int] | None], batch_size: int) -> None:
+        """cpus: for each process, the CPUs that it is bound to; None: those that this process may use."""
+        self._source, self._cpus, self._batch_size = source, cpus, batch_size
+        self.model = source.identity()
+
+    def check(self, job: Job) -> None:
+        """Raise ValueError, TypeError or ImportError for a job that the model cannot do."""
+        self._source.check(job)
+
+    def run(self, job: Job, table: Table, shards: Iterator[Shard], progress: Progress) -> Iterator[Finished]:
+        """Work on shards -> each as it is finished. Raises WorkerDiedError."""
+        context = multiprocessing.get_context("spawn")
+        cpus = context.SimpleQueue()
+        for own in self._cpus:
+            cpus.put(own)
+        given = self._source, job, table, self._batch_size, cpus
+        with ProcessPoolExecutor(len(self._cpus), context, _start, given) as pool:
+            try:
+                for finished in _in_flight(pool, shards, _AHEAD * len(self._cpus)):
+                    progress.add(finished.n_rows, finished.prompt_tokens, finished.new_tokens)
+                    yield finished
+            except BrokenProcessPool:
+                message = "a worker process has ended before its work; the same command goes on where it was"
+                raise WorkerDiedError(message) from None
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _in_flight(pool: ProcessPoolExecutor, shards: Iterator[Shard], n: int) -> Iterator[Finished]:
+    """Give a pool up to n shards at a time -> each as it is finished."""
+    open_: set[Future[Finished]] = set()
+    while True:
+        while len(open_) < n and (shard := next(shards, None)):
+            open_.add(pool.submit(_work, shard))
+        if not open_:
+            return
+        done, open_ = wait(open_, return_when=FIRST_COMPLETED)
+        for one in done:
+            yield one.result()
+
+
+_worker: Worker | None = None
+"""Of a process of the pool."""
+
+
+def _start(source: ModelSource, job: Job, table: Table, batch_size: int, cpus: Any) -> None:
+    """Begin a process of the pool: take CPUs, then load the model, so that its memory is near them."""
+    global _worker
+    if own := cpus.get():
+        os.sched_setaffinity(0, own)
+    _worker = source.worker(job, table, batch_size)
+
+
+def _work(shard: Shard) -> Finished:
+    assert _worker is not None
+    (finished,) = _worker.run([shard])
+    return finished

@@ -1,0 +1,86 @@
+import json
+import random
+
+import pytest
+
+from nbgpt.batch.index import build
+from nbgpt.batch.job import Answer, Job
+from nbgpt.batch.table import Table
+from nbgpt.batch.worker import Worker
+
+JOB = Job(prompt="{text}")
+
+
+class Shuffled:
+    """Answers with the prompt and the seed, many at a time and in no order."""
+
+    def __init__(self, n_places, bad=()):
+        self.n_places, self.bad, self.asked = n_places, bad, []
+        self._rng = random.Random(0)
+
+    def answers(self, questions):
+        open_ = []
+        while True:
+            while len(open_) < self.n_places and (question := next(questions, None)):
+                open_.append(question)
+                self.asked.append(question)
+            if not open_:
+                return
+            one = open_.pop(self._rng.randrange(len(open_)))
+            fields = {"text": one.prompt, "seed": one.seed}
+            yield Answer(one.row, fields, "bad" * (one.row.columns.get("n") in self.bad), 1, 2)
+
+
+@pytest.fixture
+def work(write):
+    """Works on rows -> the finished shards by number, and what was asked in order."""
+
+    def work(rows, answers, job=JOB, shard_rows=4):
+        table = Table([write(rows)])
+        index = build(table, shard_rows, lambda row: job.id)
+        shards = map(index.shard, range(len(index.positions)))
+        return {one.number: one for one in Worker(answers, job, table).run(shards)}
+
+    return work
+
+
+def test_answers_stand_in_the_order_of_the_rows(work):
+    rows = [{"n": n, "text": "x" * (n % 7)} for n in range(30)]
+    shards = work(rows, Shuffled(5))
+    lines = [json.loads(line) for number in sorted(shards) for line in shards[number].lines.splitlines()]
+    assert [{name: line[name] for name in ("n", "text")} for line in lines] == rows
+    assert [line["answer"]["text"] for line in lines] == [row["text"] for row in rows]
+    assert sum(one.new_tokens for one in shards.values()) == 60
+    assert not any(one.errors for one in shards.values())
+
+
+def test_long_rows_of_a_shard_come_first_and_the_next_shard_fills_the_places(work):
+    rows = [{"n": n, "text": "x" * (5 * n % 8)} for n in range(16)]
+    answers = Shuffled(3)
+    work(rows, answers, shard_rows=8)
+    sizes = [question.size for question in answers.asked]
+    assert sizes == sorted(sizes[:8], reverse=True) + sorted(sizes[8:], reverse=True)
+    assert len({question.row.number < 8 for question in answers.asked[:8]}) == 1
+
+
+def test_bad_rows_are_errors_with_their_lines(work):
+    rows = [{"n": 0, "text": "a"}, "no JSON", {"n": 2}, {"n": 3, "text": "d"}, "", {"n": 5, "text": "f"}]
+    shards = work(rows, Shuffled(2, bad={3}), Job(prompt="{text}", id="n"), shard_rows=2)
+    errors = [json.loads(line) for number in sorted(shards) for line in shards[number].errors.splitlines()]
+    assert [(error["line"], error.get("id")) for error in errors] == [(2, None), (3, "2"), (4, "3")]
+    assert "not valid JSON" in errors[0]["reason"]
+    assert errors[1]["reason"] == "there is no column 'text': there are 'n'"
+    assert sum(one.n_failed for one in shards.values()) == 3
+    assert shards[1].first_error.endswith("line 3: there is no column 'text': there are 'n'")
+    assert [len(shards[number].lines.splitlines()) for number in (0, 1, 2)] == [1, 0, 1]
+
+
+def test_a_shard_of_bad_rows_alone_is_finished_too(work):
+    shards = work([{"text": "a"}, "x", "y", "z", {"text": "b"}], Shuffled(3), shard_rows=1)
+    assert sorted(shards) == [0, 1, 2, 3, 4]
+
+
+def test_equal_rows_have_seeds_of_their_own_in_whichever_shard(work):
+    shards = work([{"text": "a"}] * 9, Shuffled(2), shard_rows=2)
+    seeds = [json.loads(line)["answer"]["seed"] for one in shards.values() for line in one.lines.splitlines()]
+    assert len(set(seeds)) == 9
