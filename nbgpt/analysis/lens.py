@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..engine.engine import Engine
-from ..engine.kv_cache import Sequence
-from ..engine.model_runner import MAX_ROWS
+from .passes import attention_part, run_parts
 
 
 def logit_lens(engine: Engine, ids: list[int]) -> np.ndarray:
@@ -28,32 +27,10 @@ def logit_lens(engine: Engine, ids: list[int]) -> np.ndarray:
     n_layer, n_ctx = engine.config.n_layer, engine.config.n_ctx
     if not 1 <= len(ids) <= n_ctx:
         raise ValueError(f"the text has {len(ids)} tokens; it must have from 1 to {n_ctx}, this model's context")
-    stream = _run(engine, ids, (0, 0))
+    stream = run_parts(engine, ids, (0, 1))["x"]
     lasts = [stream[-1:]]
     for layer in range(n_layer):
-        stream = _run(engine, ids, (layer, layer + 1), stream)
+        stream = run_parts(engine, ids, (attention_part(layer), attention_part(layer + 1)), stream)["x"]
         lasts.append(stream[-1:])
-    return np.concatenate([_logits(engine, ids[-1:], last) for last in lasts])
-
-
-def _run(engine: Engine, ids: list[int], layers: tuple[int, int], stream: np.ndarray | None = None) -> np.ndarray:
-    """The residual stream after some layers, float32 [n, n_embd]; `stream` is what they read."""
-    sequence, parts = Sequence(), []
-    try:
-        for start in range(0, len(ids), MAX_ROWS):
-            part = slice(start, start + MAX_ROWS)
-            read = None if stream is None else stream[part]
-            parts.append(engine.run_layers(sequence, ids[part], layers, read)["x"])
-    finally:
-        engine.free(sequence)
-    return np.concatenate(parts)
-
-
-def _logits(engine: Engine, ids: list[int], stream: np.ndarray) -> np.ndarray:
-    """LM head after ln_f, applied to one row of the residual stream: float32 [1, n_vocab]."""
-    n_layer, sequence = engine.config.n_layer, Sequence()
-    try:
-        logits: np.ndarray = engine.run_layers(sequence, ids, (n_layer, n_layer), stream, True)["logits"]
-        return logits
-    finally:
-        engine.free(sequence)
+    head = (attention_part(n_layer), engine.runner.n_parts)
+    return np.concatenate([run_parts(engine, ids[-1:], head, last, [0])["logits"] for last in lasts])

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..formats import FormatError
 from ..formats.strict_json import read_object
-from ..paths import whole_file
+from ..partial import whole_file
 from .worker import Finished
 
 _FORMAT = "nbgpt batch"

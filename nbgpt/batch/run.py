@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..formats import FormatError
 from ..model import Model
-from ..paths import whole_file
+from ..partial import whole_file
 from .index import Index, Shard, build
 from .job import OPENAI, Asker, Job, is_openai
 from .output import Output

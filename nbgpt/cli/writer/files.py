@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...paths import whole_file
+from ...partial import whole_file
 from ..terminal import decode, is_terminal, note
 
 _LARGEST = 16 * 2**20
