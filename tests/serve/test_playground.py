@@ -97,7 +97,8 @@ def test_tokens_are_shaded_and_show_the_likeliest_in_their_place(window, url, st
 
 
 @pytest.mark.parametrize(
-    "settings", [{"presence_penalty": 2, "frequency_penalty": 0.5}, {"mirostat_tau": 3}, {"typical_p": 0.3}]
+    "settings",
+    [{"presence_penalty": 2, "frequency_penalty": 0.5}, {"mirostat_tau": 3}, {"typical_p": 0.3}, {"eta_cutoff": 0.5}],
 )
 def test_samplers(window, url, story, settings):
     open_page(window, url)

@@ -22,6 +22,7 @@ from playground import (
 pytestmark = needs_browser
 OTHERS = {
     **{"top_k": 0, "top_p": 0.9, "min_p": 0.001, "repetition_penalty": 1.2, "typical_p": 0.95},
+    **{"epsilon_cutoff": 0.0001, "eta_cutoff": 0.0002},
     **{"presence_penalty": 0.1, "frequency_penalty": -0.1, "no_repeat_ngram_size": 5, "dry_multiplier": 0.8},
 }
 

@@ -2,8 +2,8 @@
 // another branch, perhaps with a token that somebody chose. So a text is made again by the requests from its root on.
 
 export const SETTINGS = [
-  "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "typical_p", "presence_penalty",
-  "frequency_penalty", "no_repeat_ngram_size", "dry_multiplier", "mirostat_tau",
+  "max_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "typical_p", "epsilon_cutoff",
+  "eta_cutoff", "presence_penalty", "frequency_penalty", "no_repeat_ngram_size", "dry_multiplier", "mirostat_tau",
 ];
 const N_TOP = 8;
 
