@@ -1,4 +1,4 @@
-"""Writes `seeds/NAME/*`: a few small inputs of each target, from which fuzzing starts. Run it when a format changes; `found-*` stay, which have failed once.
+"""Writes `seeds/NAME/*`, from which fuzzing starts, when a format has changed. What has failed once (`found-*`) stays.
 
 PYTHONPATH=.:tests python tests/fuzz/make_seeds.py      # needs torch
 """
