@@ -157,7 +157,10 @@ def _from_spec(spec: Spec, declared: Declared, n_vocab: int) -> Tokenizer:
     model = spec.get("model")
     if not isinstance(model, dict):
         raise ValueError("no model in it; is this the tokenizer.json of a GPT-2?")
-    for one in spec.get("added_tokens") or ():
+    added = spec.get("added_tokens") or []
+    if not isinstance(added, list) or not all(isinstance(_field(one, "content"), str) for one in added):
+        raise ValueError(f"added_tokens are {added!r:.80}; they must be objects with the token's content")
+    for one in added:
         declared.added.setdefault(one["content"], one)
     declared.adds_bos |= _begins_with_a_token(spec, declared)
     before = _only(spec.get("pre_tokenizer"), "pretokenizers")
@@ -208,6 +211,10 @@ def _only(part: Any, parts: str) -> Spec:
     if isinstance(part, dict) and part.get("type") == "Sequence" and len(part.get(parts) or ()) == 1:
         part = part[parts][0]
     return part if isinstance(part, dict) else {}
+
+
+def _field(part: Any, name: str) -> Any:
+    return part.get(name) if isinstance(part, dict) else None
 
 
 def _begins_with_a_token(spec: Spec, declared: Declared) -> bool:

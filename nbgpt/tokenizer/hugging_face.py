@@ -5,10 +5,11 @@ A native file keeps the JSON as it is, without truncation, padding and dropout: 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ class JsonTokenizer(Tokenizer):
     def _break_names(self) -> None:
         """Cut texts within the names of special tokens that a model would read, as Unigram has them among its words."""
         tokens = [token for token in self.added if token.special and len(token.content) > 1]
-        read = [token.content for token in tokens if token.id in self._plain.encode(token.content).ids]
+        read = [token.content for token in tokens if token.id in _encoded(self._plain, token.content)]
         if not read:
             return
         from tokenizers import Regex
@@ -81,16 +82,16 @@ class JsonTokenizer(Tokenizer):
 
     def _encode(self, text: str, special: bool) -> list[int]:
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        ids: list[int] = (self._marking if special else self._plain).encode(text, add_special_tokens=False).ids
-        return ids
+        return _encoded(self._marking if special else self._plain, text, add_special_tokens=False)
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         hidden = self.hidden_ids if skip_special else ()
         return self._text([i for i in ids if self._token_name(i) and i not in hidden])
 
     def _text(self, ids: Sequence[int]) -> str:
-        text: str = self._plain.decode(ids, skip_special_tokens=False)
-        return text
+        with _refusing("cannot use it"):
+            text: str = self._plain.decode(ids, skip_special_tokens=False)
+            return text
 
     def stream(self, after: Sequence[int] = (), hidden: Collection[int] | None = None) -> StreamDecoder:
         hidden = self.hidden_ids if hidden is None else hidden
@@ -153,11 +154,27 @@ def _read(data: bytes) -> Any:
         from tokenizers import Tokenizer as Backend
     except ImportError:
         raise ImportError(NEEDS_EXTRA) from None
-    try:
+    with _refusing("cannot read it"):
         return Backend.from_str(data.decode())
-    except Exception as error:  # tokenizers raises Exception itself
+
+
+@contextlib.contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Raise ValueError for what `tokenizers` raises: `Exception` itself, and panics, which are not even that."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = " ".join(str(error).split())
-        raise ValueError(f"vocabulary: tokenizers cannot read it ({reason:.200}); is the file complete?") from None
+        raise ValueError(f"vocabulary: tokenizers {what} ({reason:.200}); is the file complete?") from None
+
+
+def _encoded(backend: Any, text: str, **options: Any) -> list[int]:
+    """Ids of a text. Raises ValueError, as some vocabularies that `tokenizers` reads cannot be used."""
+    with _refusing("cannot use it"):
+        ids: list[int] = backend.encode(text, **options).ids
+        return ids
 
 
 def _added(fields: Any) -> AddedToken:

@@ -57,7 +57,7 @@ def fuzz(name: str, seconds: int) -> Outcome:
     n_inputs = [int(n) for n in re.findall(r"^#(\d+)\s", done.stderr, re.MULTILINE)]
     n_inputs += [int(n) for n in re.findall(r"^Done (\d+) runs", done.stderr, re.MULTILINE)]
     coverage = [int(n) for n in re.findall(r"cov: (\d+)", done.stderr)]
-    return Outcome(name, done.returncode, max(n_inputs, default=0), max(coverage, default=0), done.stderr)
+    return Outcome(name, done.returncode, max(n_inputs, default=0), max(coverage, default=0), done.stdout + done.stderr)
 
 
 def record(outcomes: list[Outcome], seconds: int) -> None:
@@ -90,7 +90,7 @@ def main() -> int:
     for one in outcomes:
         print(f"{one.name:18} {one.n_inputs:9} inputs, coverage {one.coverage:6}{'' if not one.code else ', FAILED'}")
         if one.code:
-            print("\n".join(one.log.splitlines()[-40:]))
+            print("\n".join(line for line in one.log.splitlines() if not line.startswith("#")))
     if options.record:
         record(outcomes, options.seconds)
     return any(one.code for one in outcomes)
