@@ -55,8 +55,11 @@ class Terminal:
         holds = condition if callable(condition) else lambda: condition in self.text
         deadline = time.monotonic() + seconds
         while not holds():
+            is_alive = self._read(0.1)
+            if holds():
+                break
+            assert is_alive, f"{condition!r} did not come, and the process has gone; the screen has:\n{self.text}"
             assert time.monotonic() < deadline, f"{condition!r} did not come; the screen has:\n{self.text}"
-            self._read(0.1)
 
     def ready(self):
         """Wait for the prompt, with nothing typed yet."""

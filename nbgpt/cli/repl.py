@@ -30,7 +30,7 @@ def define_repl(commands: Commands) -> None:
 
 
 def _repl(options: argparse.Namespace) -> None:
-    from .terminal import is_terminal, note
+    from .terminal import is_terminal
     from .writer.completion import completions
     from .writer.display import Display, default_color
     from .writer.front import open_front
@@ -41,13 +41,14 @@ def _repl(options: argparse.Namespace) -> None:
     model = load_model(options)
     front = open_front(completions, keeps_typed=False)
     values = {"max_tokens": options.max_tokens, "seed": options.seed, "overflow": "truncate_left"}
+    display = Display(is_terminal(sys.stdout))
     workspace = Workspace(
         model,
         Settings({**values, "color": default_color()}),
-        Display(is_terminal(sys.stdout)),
+        display,
         is_interactive=front.is_interactive,
         shows_typed=not front.keeps_typed,
     )
     if front.is_interactive:
-        note(f"{model.name} {model.dtype}; /help says what can be done, Ctrl-D leaves")
+        display.note(f"{model.name} {model.dtype}; /help says what can be done, Ctrl-D leaves")
     Repl(workspace, is_interactive=front.is_interactive).run(front.lines)

@@ -95,6 +95,7 @@ def _save(workspace: Workspace, typed: str) -> None:
 def _save_anyway(workspace: Workspace, typed: str) -> None:
     path = _path("save!", typed)
     files.save(workspace.text, path)
+    workspace.saved = workspace.text
     workspace.display.note(f"{len(workspace.text)} characters are in {path}")
 
 
@@ -102,6 +103,7 @@ def _load(workspace: Workspace, typed: str) -> None:
     path = _path("load", typed)
     text = files.load(path)
     workspace.change(Manuscript((Span(text),) if text else ()), f"/load {typed}")
+    workspace.saved = text
     n_tokens, n_ctx = len(workspace.model.tokenizer.encode(text)), workspace.model.config.n_ctx
     workspace.display.note(f"{n_tokens} tokens" + f"; the model sees the last {n_ctx}" * (n_tokens > n_ctx))
     workspace.show_end()
@@ -255,7 +257,10 @@ COMMANDS: dict[str, Command] = {
     ),
     "help": Command(_help, "[NAME]", "this page, or more about a command or a setting", "", _names),
     "quit": Command(
-        lambda workspace, typed: None, "", "leave; so does Ctrl-D", "The text is lost unless it was saved."
+        lambda workspace, typed: None,
+        "",
+        "leave; so does Ctrl-D",
+        "A text that was not saved is kept in a file, which is named.",
     ),
 }
 """Every command, by name. `Repl.run` ends at /quit."""

@@ -7,10 +7,9 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from ..terminal import decode, is_terminal, write
-from .typed import MORE, PROMPT, Complete, history_file
+from .typed import MORE, PROMPT, Complete, writable_file
 
 
 @dataclass(frozen=True)
@@ -26,10 +25,11 @@ def open_front(complete: Complete, *, keeps_typed: bool) -> Front:
     """The best front that there is. keeps_typed: text that was typed stays on the screen; else only if it must."""
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         return Front(_whole_lines(_piped_lines()), is_interactive=False)
-    if os.environ.get("TERM", "dumb") not in ("dumb", "unknown") and find_spec("prompt_toolkit"):
-        from .prompt import prompted_lines
+    if os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
+        with contextlib.suppress(ImportError):  # prompt_toolkit is an extra
+            from .prompt import prompted_lines
 
-        return Front(prompted_lines(complete, keeps_typed), is_interactive=True, keeps_typed=keeps_typed)
+            return Front(prompted_lines(complete, keeps_typed), is_interactive=True, keeps_typed=keeps_typed)
     return Front(_readline_lines(complete), is_interactive=True)
 
 
@@ -89,7 +89,7 @@ def _readline(complete: Complete) -> Iterator[None]:
     readline.set_completer_delims(" ")
     readline.set_completer(candidate)
     readline.parse_and_bind("tab: complete")
-    file = history_file("history")
+    file = writable_file("history")
     if file:
         with contextlib.suppress(OSError):
             readline.read_history_file(file)

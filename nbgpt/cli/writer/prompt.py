@@ -14,7 +14,7 @@ from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from ..terminal import dimmed, write
-from .typed import MORE, PROMPT, Complete, history_file
+from .typed import MORE, PROMPT, Complete, writable_file
 
 
 def prompted_lines(complete: Complete, keeps_typed: bool) -> Iterator[str]:
@@ -22,7 +22,7 @@ def prompted_lines(complete: Complete, keeps_typed: bool) -> Iterator[str]:
 
     keeps_typed: text that was typed stays on the screen; else it makes room, for it to be shown with what follows it.
     """
-    file = history_file("typed")
+    file = writable_file("typed")
     session: PromptSession[str] = PromptSession(
         PROMPT,
         history=FileHistory(file) if file else InMemoryHistory(),

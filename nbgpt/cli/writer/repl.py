@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 from ..lines import LinesSkippedError
 from ..terminal import decode
 from .commands import named, pick
+from .files import save
+from .typed import writable_file
 from .workspace import Workspace
 
 STANDARD_OUTPUT = "standard output"
@@ -26,22 +30,40 @@ class Repl:
         output is closed.
         """
         number = n_failed = 0
-        for line in lines:
-            number += 1
-            if line.strip() in ("/quit", "/exit"):
-                break
-            try:
-                self.take(line)
-            except KeyboardInterrupt:
-                if not self._is_interactive:
-                    raise
-            except Exception as error:  # no mistake may lose the text
-                if isinstance(error, OSError) and error.filename == STANDARD_OUTPUT:
-                    raise
-                n_failed += 1
-                self.workspace.display.note(("" if self._is_interactive else f"line {number}: ") + _message(error))
+        try:
+            for line in lines:
+                number += 1
+                if line.strip() in ("/quit", "/exit"):
+                    break
+                n_failed += not self._succeeds(line, number)
+        finally:
+            if self._is_interactive:
+                self._keep_text()
         if n_failed and not self._is_interactive:
             raise LinesSkippedError(f"{n_failed} of {number} lines failed")
+
+    def _succeeds(self, line: str, number: int) -> bool:
+        """Carry out a line; False if it fails, which a message says: no mistake may lose the text."""
+        try:
+            self.take(line)
+        except KeyboardInterrupt:
+            if not self._is_interactive:
+                raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.filename == STANDARD_OUTPUT:
+                raise
+            self.workspace.display.note(("" if self._is_interactive else f"line {number}: ") + _message(error))
+            return False
+        return True
+
+    def _keep_text(self) -> None:
+        """Write a text that is in no file to one in the user's folder."""
+        workspace = self.workspace
+        file = writable_file("unsaved.txt") if workspace.text not in ("", workspace.saved) else None
+        if file:
+            with contextlib.suppress(OSError):
+                save(workspace.text, Path(file))
+                workspace.display.note(f"the text was not saved; until the next one, it is in {file}")
 
     def take(self, line: str) -> None:
         """Carry out a command, or add a line to the text and continue it. Raises ValueError if that is impossible."""

@@ -1,4 +1,4 @@
-"""What both ways to read a terminal share: the prompt, what Tab asks, and where the history is kept."""
+"""What both ways to read a terminal share: the prompt, what Tab asks, and files for what was typed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Complete = Callable[[str], tuple[str, list[Candidate]]]
 """The line so far -> its last word, and what may stand in its place."""
 
 
-def history_file(name: str) -> str | None:
+def writable_file(name: str) -> str | None:
     """The path of a file in the user's folder that can be written to, or None."""
     try:
         path = home() / name

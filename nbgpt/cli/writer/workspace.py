@@ -39,6 +39,7 @@ class Workspace:
         self.model, self.display = model, display
         self.history = History(Manuscript())
         self.alternatives: list[str] = []  # which a number picks
+        self.saved = ""  # the text that is in a file
         self._is_interactive, self._shows_typed = is_interactive, shows_typed
         self.set(settings)
 

@@ -1,6 +1,7 @@
 """Lines from a pipe, and from a real terminal with readline."""
 
 import io
+import os
 import sys
 
 import pytest
@@ -72,3 +73,13 @@ def test_readline_at_a_terminal(home):
         terminal.ready()
         assert terminal.leave() == 0
     assert "one line" in (home / "history").read_text()
+
+
+def test_readline_where_prompt_toolkit_is_not_installed(home, tmp_path):
+    (tmp_path / "prompt_toolkit.py").write_text("raise ImportError\n")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    with Terminal("repl", "--seed", 3, "-n", 20, NBGPT_HOME=home, PYTHONPATH=path) as terminal:
+        terminal.enter(OPENING)
+        assert f"> {OPENING}\n. All about us" in terminal.text
+        assert terminal.color_of(". All about us") == {("cyan", "default")}
+        assert terminal.leave() == 0

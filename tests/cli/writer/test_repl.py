@@ -82,3 +82,22 @@ def test_a_reader_that_has_gone_ends_the_program(repl, monkeypatch):
     monkeypatch.setattr("builtins.print", broken)
     with pytest.raises(BrokenPipeError):
         repl.run(iter([OPENING]))
+
+
+@pytest.mark.parametrize("lines", [[OPENING], [OPENING, "/quit"]])
+def test_a_text_that_was_not_saved_is_kept(repl, capsys, home, lines):
+    file = home / "unsaved.txt"
+    repl.run(iter(lines))
+    assert file.read_text() == repl.workspace.text + "\n"
+    assert capsys.readouterr().err == f"nbgpt: the text was not saved; until the next one, it is in {file}\n"
+    file.unlink()
+
+
+def test_what_is_in_a_file_or_piped_is_not_kept(repl, piped, home, tmp_path, capsys):
+    (home / "unsaved.txt").unlink(missing_ok=True)
+    repl.run(iter([OPENING, f"/save {tmp_path}/story.txt"]))
+    repl.run(iter(["/new"]))
+    repl.run(iter([f"/load {tmp_path}/story.txt"]))
+    piped.run(iter([OPENING]))
+    assert not (home / "unsaved.txt").exists()
+    assert "was not saved" not in capsys.readouterr().err
