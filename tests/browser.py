@@ -70,6 +70,13 @@ class Browser:
         """The value of a JavaScript expression."""
         return self._ask("/execute/sync", {"script": f"return ({script})", "args": []})
 
+    def wait(self, condition):
+        """Wait until a JavaScript expression is true."""
+        deadline = time.monotonic() + 60
+        while not self.run(condition):
+            assert time.monotonic() < deadline, condition
+            time.sleep(0.02)
+
     def press(self, *keys, held=()):
         """Keys by their WebDriver codes or characters, to what has the focus, while others are held down."""
         presses = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]

@@ -30,7 +30,7 @@ def attribute(trace: Trace, positions: np.ndarray, ids: np.ndarray, logits: np.n
     """Shares of the parts in logits: float64 [m, c, n_parts], whose sum over the parts is the logit.
 
     Args:
-        trace: of a text, by a model that is open.
+        trace: of a text.
         positions: after which tokens, int [m].
         ids: whose logits, int [m, c].
         logits: the model's, float [m, c].

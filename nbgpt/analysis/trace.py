@@ -36,7 +36,7 @@ class Trace:
     """
 
     config: GPT2Config
-    weights: Weights  # of the model, which must be open for `head_outputs`
+    weights: Weights  # of the model, also after it has been closed
     ids: np.ndarray  # int32 [n]
     texts: dict[int, str]  # text of every id in the trace; bytes that are not a whole character as \xNN
     stream: np.ndarray  # float32 [2 n_layer + 1, n, n_embd]: the residual stream at each point

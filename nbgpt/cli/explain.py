@@ -78,7 +78,11 @@ def _serve(page: str, explainer: Explainer, port: int) -> None:
     """Serve a page until the user interrupts."""
     from ..analysis.explain.live import HOST, server
 
-    with server(page, explainer, port) as serving:
+    try:
+        serving = server(page, explainer, port)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"port {port} of {HOST}") from None
+    with serving:
         write(f"http://{HOST}:{serving.server_port}/\n")
         note("Ctrl-C ends it")
         serving.serve_forever()

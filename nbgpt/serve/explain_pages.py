@@ -19,7 +19,7 @@ from .generation import Server
 from .schemas import Strict
 
 _MAX_KEPT = 4
-"""Pages that wait for their frame, each below 8 MB."""
+"""Pages that wait for their frame, each below 10 MB."""
 _MAX_FLOP = 1e11
 """What it may cost to switch off every part in advance: a second of two cores, as other clients wait."""
 _SECONDS_KEPT = 60.0

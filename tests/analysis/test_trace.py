@@ -91,6 +91,56 @@ def test_quantized_weights_against_the_reference(tmp_path, rng, dtype, tolerance
     check(trace(model, TOKENIZER, ids), *expected, tolerance)
 
 
+def test_heads_and_mlps_against_the_reference(tmp_path, rng):
+    config = config_of(n_layer=3, **VARIANTS["inverse_layer_idx"])
+    params = random_params(config)
+    model = open_traced(tmp_path / "model.safetensors", config, params)
+    ids = rng.integers(0, config.n_vocab, 30).tolist()
+    traced = trace(model, TOKENIZER, ids)
+
+    def close(found, expected):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+
+    x = params["wte.weight"][ids].astype(np.float64) + params["wpe.weight"][:30]
+    for layer in range(config.n_layer):
+        close(traced.stream[2 * layer], x)
+        block = reference.part(params, f"h.{layer}.")
+        attn, mlp = reference.part(block, "attn."), reference.part(block, "mlp.")
+        normed = reference.layer_norm(x, block["ln_1.weight"], block["ln_1.bias"])
+        qkv = np.split(reference.linear(normed, attn["c_attn.weight"], attn["c_attn.bias"]), 3, axis=1)
+        q, k, v = (np.array(np.split(one, config.n_head, axis=1)) for one in qkv)
+        for found, expected in ((traced.q, q), (traced.k, k), (traced.v, v)):
+            close(found[layer], expected)
+        mixed = [reference.attention(*head, config.attention_scale(layer)) for head in zip(q, k, v, strict=True)]
+        close(traced.attended[layer], mixed)
+        rows = attn["c_proj.weight"].reshape(config.n_head, -1, config.n_embd)
+        close(traced.head_outputs(layer), np.array(mixed) @ rows)
+        x = x + reference.causal_self_attention(normed, attn, config.n_head, config.attention_scale(layer))
+        close(traced.stream[2 * layer + 1], x)
+        close(traced.stream[2 * layer] + traced.head_outputs(layer).sum(axis=0) + attn["c_proj.bias"], x)
+        normed = reference.layer_norm(x, block["ln_2.weight"], block["ln_2.bias"])
+        inner = reference.linear(normed, mlp["c_fc.weight"], mlp["c_fc.bias"])
+        close(traced.activations[layer], reference.gelu_new(inner))
+        x = x + reference.mlp(normed, mlp, config.activation)
+    close(traced.stream[-1], x)
+
+
+def test_surprise_and_rank(tmp_path, rng):
+    config = config_of()
+    params = random_params(config)
+    model = open_traced(tmp_path / "model.safetensors", config, params)
+    ids = rng.integers(0, config.n_vocab, 150).tolist()
+    traced = trace(model, TOKENIZER, ids)
+    expected = reference.softmax(reference.gpt2(ids, params, config))
+    own = expected[np.arange(149), ids[1:]]
+    np.testing.assert_allclose(traced.surprisal[1:], -np.log2(own), rtol=1e-3)
+    assert traced.ranks[1:].tolist() == [1 + int((row > p).sum()) for row, p in zip(expected, own, strict=False)]
+    assert np.isnan(traced.surprisal[0])
+    assert traced.ranks[0] == 0
+    logits = np.log(traced.lens_probabilities[-1, :, 0].astype(np.float64)) + traced.log_sum_exp
+    np.testing.assert_allclose(logits, read(model, ids).max(axis=1), rtol=1e-5)
+
+
 def test_a_text_of_several_parts_and_a_whole_context(tmp_path, rng):
     config = config_of()
     params = random_params(config)
@@ -156,6 +206,21 @@ def test_from_text(story):
     recited = [traced.texts[token] for token in traced.lens_ids[-1, :, 0].tolist()]
     assert recited == [story.trace(RECITED).tokens[i] for i in range(len(traced.ids))]
     assert story.trace("").ids.tolist() == [story.tokenizer.eos_id]
+
+
+def test_a_notebook_shows_a_summary(story):
+    html = story.trace("it was", bos=True)._repr_html_()
+    assert html.count("<code") == 3 + 5
+    assert "bits a token" in html
+
+
+def test_head_outputs_of_a_closed_model(tmp_path):
+    config = config_of()
+    model = open_traced(tmp_path / "model.safetensors", config, random_params(config))
+    traced = trace(model, TOKENIZER, [1, 2, 3])
+    expected = traced.head_outputs(1)
+    model.close()
+    np.testing.assert_array_equal(traced.head_outputs(1), expected)  # the trace keeps the file mapped
 
 
 def test_a_vocabulary_that_is_padded(tmp_path):

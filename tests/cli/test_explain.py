@@ -4,9 +4,13 @@ import json
 import os
 import re
 import resource
+import signal
+import socket
 import sys
+import urllib.request
 
 import pytest
+from command_line import start
 from folders import TOKENIZER
 
 from nbgpt.analysis.explain import MAX_TOKENS
@@ -63,9 +67,15 @@ def test_text_from_standard_input(explain, tmp_path, monkeypatch):
 
 
 def test_errors_of_the_command(explain, tmp_path, monkeypatch):
-    code, out, err = explain(" the" * 300)
+    code, out, err = explain(" the" * 1100)
     assert (code, out) == (2, "")
-    assert err == f"nbgpt: the text has 300 tokens; a page shows at most {MAX_TOKENS}: shorten it\n"
+    assert err == f"nbgpt: the text has 1100 tokens; a page shows at most {MAX_TOKENS}: shorten it\n"
+    for arguments, said in (
+        (("--serve", "-o", "page.html"), "--serve writes no file: leave --output out"),
+        (("--port", 8000), "--port is for --serve, which is not given"),
+        (("--serve", "--port", 70000), "--port is 70000; it must be from 0 to 65535"),
+    ):
+        assert explain("it was", *arguments) == (2, "", f"nbgpt: {said}\n")
     code, out, err = explain("it was", "-o", tmp_path / "nowhere" / "page.html")
     assert (code, out) == (1, "")
     assert "page.html: No such file or directory" in err
@@ -74,6 +84,35 @@ def test_errors_of_the_command(explain, tmp_path, monkeypatch):
         "",
         f"nbgpt: {tmp_path}: this is a folder; the name of a file is wanted\n",
     )
+
+
+def test_the_page_holds_every_part_that_is_off(explain):
+    switches = _data_of(explain("it was a dark and stormy night")[1])["switches"]
+    assert switches["ids"]["shape"] == [2 * (3 + 1), 10]
+
+
+def test_it_serves_a_page_until_it_is_interrupted(random_file):
+    """As a process: the address on standard output, the page at it, and Ctrl-C ends it."""
+    process = start("explain", "it was a dark", "--serve", "--model", random_file, "-t", "1")
+    try:
+        address = process.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address, timeout=60) as answer:
+            assert _data_of(answer.read().decode())["ids"] == TOKENIZER.encode("it was a dark")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert "Traceback" not in process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_port_that_is_taken(explain):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = explain("it was", "--serve", "--port", port)
+    assert (code, out) == (1, "")
+    assert err == f"nbgpt: port {port} of 127.0.0.1: Address already in use\n"
 
 
 def test_a_disk_that_is_full_leaves_the_old_page(explain, tmp_path):

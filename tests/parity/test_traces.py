@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
-from test_transformers import PROMPTS, needs_story, story, torch  # noqa: F401  # story is a fixture
+from models import open_model, read
+from test_transformers import PROMPTS, needs_story, peer_of, story, torch  # noqa: F401  # story is a fixture
 
+from nbgpt.analysis.passes import edited_logits
 from nbgpt.analysis.trace import N_TOP, trace
+from nbgpt.conversion.convert import convert
+from nbgpt.formats import open_checkpoint
 from nbgpt.tokenizer import ByteBPE
 
 TOLERANCE = 1e-5  # relative to the largest number of a kind
@@ -69,3 +73,31 @@ def test_logit_lens(seen, story):  # noqa: F811
         likeliest = peer.lm_head(peer.transformer.ln_f(streams)).softmax(dim=-1).topk(N_TOP, dim=-1)
     np.testing.assert_allclose(ours.lens_probabilities, likeliest.values.numpy(), rtol=0, atol=LIKELY)
     assert (ours.lens_ids == likeliest.indices.numpy()).mean() > 0.999  # two may be as likely as each other
+
+
+@pytest.mark.parametrize("settings", [{}, {"scale_attn_by_inverse_layer_idx": True}, {"tie_word_embeddings": False}])
+def test_edits_are_those_of_hooks(tmp_path, settings):
+    """`logits(edit=...)` beside forward hooks that change what each block and ln_f read."""
+    peer, ids = peer_of(**settings), [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]
+    peer.save_pretrained(tmp_path / "peer")
+    convert(open_checkpoint(tmp_path / "peer"), "float32", tmp_path / "model.safetensors")
+    engine = open_model(tmp_path / "model.safetensors", 2)
+    direction = np.random.default_rng(1).standard_normal(peer.config.n_embd).astype(np.float32)
+
+    def edit(layer, stream):
+        stream[3] += (1 + layer) * direction
+        return stream * np.float32(1 - 0.1 * (layer == 2))
+
+    def hook_of(layer):
+        return lambda module, inputs: (torch.from_numpy(edit(layer, inputs[0][0].numpy()))[None], *inputs[1:])
+
+    modules = [*peer.transformer.h, peer.transformer.ln_f]
+    hooks = [module.register_forward_pre_hook(hook_of(layer)) for layer, module in enumerate(modules)]
+    with torch.inference_mode():
+        theirs = peer(torch.tensor(ids)[None]).logits[0].numpy()
+    for hook in hooks:
+        hook.remove()
+    ours = edited_logits(engine, ids, edit)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * np.abs(theirs).max())
+    plain = read(engine, ids)
+    assert np.abs(ours - plain)[3:].max() > 0.1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -58,23 +59,29 @@ def server(page: str, explainer: Explainer, port: int = 0) -> ThreadingHTTPServe
         server: ThreadingHTTPServer
 
         def do_GET(self) -> None:
-            if self._is_for_us() and self.path == "/":
+            if not self._is_for_us():
+                self._refuse(HTTPStatus.FORBIDDEN, "this page is for this machine alone")
+            elif self.path == "/":
                 self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
             else:
                 self._refuse(HTTPStatus.NOT_FOUND, "there is one page here, /")
 
         def do_POST(self) -> None:
-            try:
-                if not self._is_for_us() or self.path not in questions:
-                    raise LookupError(f"nobody answers {self.path} here")
-                question = json.loads(self.rfile.read(min(_MAX_BODY, int(self.headers["Content-Length"] or 0))))
-                answer = questions[self.path](question)
-            except LookupError as error:
-                self._refuse(HTTPStatus.NOT_FOUND, str(error))
-            except (TypeError, ValueError) as error:
-                self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+            if not self._is_for_us():
+                self._refuse(HTTPStatus.FORBIDDEN, "only its own page may ask")
+            elif self.path not in questions:
+                self._refuse(HTTPStatus.NOT_FOUND, f"nobody answers {self.path} here")
             else:
-                self._answer(HTTPStatus.OK, "application/json", json.dumps(answer).encode())
+                self._reply(questions[self.path])
+
+        def _reply(self, reply: Callable[[Any], dict[str, Any]]) -> None:
+            try:
+                length = min(_MAX_BODY, int(self.headers["Content-Length"] or 0))
+                body = json.dumps(reply(json.loads(self.rfile.read(length))))
+            except (KeyError, TypeError, ValueError) as error:
+                self._refuse(HTTPStatus.BAD_REQUEST, f"this is no question that the page asks: {error}")
+            else:
+                self._answer(HTTPStatus.OK, "application/json", body.encode())
 
         def _is_for_us(self) -> bool:
             """No other name leads here, and no other page asks: DNS rebinding and cross-site requests."""

@@ -21,10 +21,10 @@ _SCRIPTS = ["data", "parts", "charts", "matrix", "heads", "products", "stream", 
 
 
 def page(trace: Trace, model: str = "GPT-2", ablations: Predictions | None = None, *, live: bool = False) -> str:
-    """HTML of a trace, without references to other files; below 8 MB.
+    """HTML of a trace, without references to other files; below 10 MB.
 
     Args:
-        trace: of at most MAX_TOKENS tokens, by a model that is open.
+        trace: of at most MAX_TOKENS tokens.
         model: the model's name, as the page shows it.
         ablations: what `switched_off` returned.
         live: the page is shown by `explain --serve`, and asks it for what is not in the file.

@@ -1,7 +1,5 @@
 """The page in a real browser: it renders without a word on the console, and says what the trace says."""
 
-import time
-
 import numpy as np
 import pytest
 import reference
@@ -58,8 +56,7 @@ def address(traced, write):
 def opened(window, address, *args, **options):
     """Show a page and wait until it is drawn -> lines of its console."""
     lines = window.open(address, *args, **options)
-    while not window.run("document.documentElement.dataset.ready === 'true'"):
-        time.sleep(0.02)
+    window.wait("document.documentElement.dataset.ready === 'true'")
     return lines + window.console()
 
 

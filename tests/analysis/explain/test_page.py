@@ -1,9 +1,7 @@
 """The page as text: what it carries, and that nothing in it can break out."""
 
-import base64
 import json
 import re
-import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 from browser import HOSTILE
 from folders import RECITED, text_config, write_text_model
 from models import random_params
+from packing import unpacked
 
 import nbgpt
 from nbgpt.analysis.explain import MAX_TOKENS, page
@@ -57,12 +56,6 @@ def path(tmp_path_factory):
 @pytest.fixture(scope="module")
 def traced(path):
     return nbgpt.load(path, threads=1).trace(RECITED)
-
-
-def unpacked(packed):
-    """An array as packed.py writes it, by means of its own."""
-    data = zlib.decompress(base64.b64decode(packed["data"]))
-    return np.frombuffer(data, packed["dtype"]).reshape(packed["shape"])
 
 
 def test_the_page_carries_the_trace(traced):
