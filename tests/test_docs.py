@@ -95,5 +95,19 @@ def test_the_site_has_every_page():
     assert sorted(listed) == sorted(path.name for path in DOCS.glob("*.md"))
 
 
+@pytest.mark.parametrize("name", [path.name for path in sorted(ROOT.glob("*.md"))])
+def test_links_of_the_pages_at_the_root_lead_somewhere(name):
+    """MkDocs checks those of docs/."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!\w+:)([^)#]+)", text)
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_readme_links_every_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = {path.name for path in DOCS.glob("*.md")} - {"index.md", "reference.md"}
+    assert sorted(name for name in pages if f"](docs/{name})" not in text) == []
+
+
 def test_the_version_stands_in_the_citation():
     assert f"version: {nbgpt.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
