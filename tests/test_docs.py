@@ -91,8 +91,30 @@ def test_excerpts_are_the_source():
 
 
 def test_the_site_has_every_page():
-    listed = re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = re.findall(r"^ *- .+: ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(path.name for path in DOCS.glob("*.md"))
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted(ROOT.glob("*.md"))])
+def test_links_of_the_pages_at_the_root_lead_somewhere(name):
+    """MkDocs checks those of docs/."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!\w+:)([^)#]+)", text)
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_readme_links_every_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = {path.name for path in DOCS.glob("*.md")} - {"index.md", "reference.md"}
+    assert sorted(name for name in pages if f"](docs/{name})" not in text) == []
+
+
+def test_every_extra_of_users_is_listed():
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    table = settings.partition("[project.optional-dependencies]\n")[2].partition("\n\n[")[0]
+    extras = {*re.findall(r"^(\w+) = \[", table, re.MULTILINE)} - {"test", "parity", "docs", "dev"}
+    listed = re.findall(r"^\| `(\w+)` \|", (DOCS / "start.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(extras)
 
 
 def test_the_version_stands_in_the_citation():

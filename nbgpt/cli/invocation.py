@@ -23,10 +23,11 @@ def command() -> str:
 
 def installation(packages: str) -> str:
     """The command that installs packages into the environment of this process."""
-    parts = Path(sys.prefix).parts
-    if "pipx" in parts:
+    prefix = Path(sys.prefix)
+    parts = prefix.parts
+    if "pipx" in parts or (prefix / "pipx_metadata.json").exists():  # $PIPX_HOME may be anywhere
         return f'pipx inject nbgpt "{packages}"'
-    if "uv" in parts and "tools" in parts:
+    if ("uv" in parts and "tools" in parts) or (prefix / "uv-receipt.toml").exists():
         return f'uv tool install --with "{packages}" nbgpt'
     import shutil
 

@@ -38,6 +38,13 @@ def test_installing(monkeypatch, prefix, pip, expected):
     assert as_called(MESSAGE) == f"run `nbgpt download gpt2`, which needs {expected}"
 
 
+@pytest.mark.parametrize(("mark", "expected"), [("pipx_metadata.json", "pipx inject"), ("uv-receipt.toml", "uv tool")])
+def test_installing_where_the_tool_has_another_home(monkeypatch, tmp_path, mark, expected):
+    (tmp_path / mark).touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert installation("nbgpt[download]").startswith(expected)
+
+
 def test_a_python_below_the_current_folder_is_named_from_there(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
