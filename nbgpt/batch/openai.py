@@ -77,7 +77,7 @@ class OpenAI:
         else:
             status, answered = await _post(self._app, row.columns["url"], body)
         if status in _TRANSIENT:
-            raise RuntimeError(f"{row.place}: {answered.get('error', {}).get('message', status)}")
+            raise OSError(f"{row.place}: {answered.get('error', {}).get('message', status)}")
         response = {"status_code": status, "request_id": name, "body": _timeless(answered, name)}
         fields = {"id": f"batch_req_{name}", "custom_id": row.columns["custom_id"], "response": response, "error": None}
         usage = answered.get("usage", {})

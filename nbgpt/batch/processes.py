@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from multiprocessing import connection
 from typing import Any
 
 from ..conversion.registry import open_model
@@ -102,16 +105,19 @@ class Processes:
         for own in self._cpus:
             cpus.put(own)
         given = self._source, job, table, self._batch_size, cpus
-        with ProcessPoolExecutor(len(self._cpus), context, _start, given) as pool:
-            try:
-                for finished in _in_flight(pool, shards, _AHEAD * len(self._cpus)):
-                    progress.add(finished.n_rows, finished.prompt_tokens, finished.new_tokens)
-                    yield finished
-            except BrokenProcessPool:
-                message = "a worker process has ended before its work; the same command goes on where it was"
-                raise WorkerDiedError(message) from None
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        others = set(multiprocessing.active_children())
+        pool = ProcessPoolExecutor(len(self._cpus), context, _start, given)
+        try:
+            for finished in _in_flight(pool, shards, _AHEAD * len(self._cpus)):
+                progress.add(finished.n_rows, finished.prompt_tokens, finished.new_tokens)
+                yield finished
+        except BrokenProcessPool:
+            message = "a worker process has ended before its work; the same command goes on where it was"
+            raise WorkerDiedError(message) from None
+        finally:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()  # what it is working on is not wanted any more
+            pool.shutdown(cancel_futures=True)
 
 
 def _in_flight(pool: ProcessPoolExecutor, shards: Iterator[Shard], n: int) -> Iterator[Finished]:
@@ -134,9 +140,19 @@ _worker: Worker | None = None
 def _start(source: ModelSource, job: Job, table: Table, batch_size: int, cpus: Any) -> None:
     """Begin a process of the pool: take CPUs, then load the model, so that its memory is near them."""
     global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if own := cpus.get():
         os.sched_setaffinity(0, own)
     _worker = source.worker(job, table, batch_size)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has died, which may have been killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _work(shard: Shard) -> Finished:

@@ -107,11 +107,11 @@ def connect(address: str) -> None:
     if not ray.is_initialized():
         _check_reachable(address)
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part tells of every actor
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
         ray.init(address, include_dashboard=False, **quiet) if address == LOCAL else ray.init(address, **quiet)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised, too
 
 
 def _check_reachable(address: str) -> None:

@@ -4,7 +4,10 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from batch_rows import prompts, read
@@ -196,6 +199,32 @@ def test_shards_as_processes(batch, rows, tmp_path):
         assert batch(rows, "--max-tokens", 4, "--shard-rows", 5, "--shard", f"{part}/3", name="part.jsonl")[0] == 0
     parts = [tmp_path / f"part-0000{part}-of-00003.jsonl" for part in range(3)]
     assert b"".join(part.read_bytes() for part in parts) == (tmp_path / "out.jsonl").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes as Linux lists them")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_parent(tiny, tmp_path, rows, number):
+    options = "--max-tokens", 150, "--shard-rows", 4, "--workers", 2
+    process = start("batch", rows, "-m", tiny, *options, "-o", tmp_path / "out.jsonl", stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("out.parts/*[0-9].jsonl")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    children = [
+        Path(f"/proc/{child}") for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ]
+    assert len(children) >= 2
+    process.send_signal(number)
+    process.wait()
+    while any(map(is_running, children)):
+        time.sleep(0.01)
+
+
+def is_running(process):
+    """Is a process of /proc more than an entry that nobody has read yet?"""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_several_processes(batch, rows, tmp_path):
