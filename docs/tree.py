@@ -36,6 +36,8 @@ def tree() -> str:
         lines.append(f"- **`{name}/`**: {summary(folder / '__init__.py')}\n")
         modules = [path for path in sorted(folder.glob("*.py")) if path.name != "__init__.py"]
         lines += [f"  - `{path.name}`: {summary(path)}\n" for path in modules]
+        packages = sorted(folder.glob("*/__init__.py"))
+        lines += [f"  - **`{path.parent.name}/`**: {summary(path)}\n" for path in packages]
     return "".join(lines)
 
 

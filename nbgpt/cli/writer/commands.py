@@ -56,7 +56,6 @@ def pick(workspace: Workspace, number: str) -> None:
     word = known[int(number) - 1]
     old = workspace.manuscript
     workspace.change(Manuscript((*old.spans, Span(word, is_written=True))), f"the word {word!r}")
-    workspace.alternatives = []
     workspace.show_end()
 
 
@@ -68,16 +67,6 @@ def _again(workspace: Workspace, typed: str) -> None:
 def _end(workspace: Workspace, typed: str) -> None:
     _check_choice("end", typed, ("sentence", "paragraph"))
     workspace.go_on(workspace.manuscript, f"/end {typed}", "sentence" if typed == "sentence" else "paragraph")
-
-
-def _undo(workspace: Workspace, typed: str) -> None:
-    workspace.display.note(f"taken back: {workspace.history.undo()}")
-    workspace.show_end()
-
-
-def _redo(workspace: Workspace, typed: str) -> None:
-    workspace.display.note(f"made again: {workspace.history.redo()}")
-    workspace.show_end()
 
 
 def _new(workspace: Workspace, typed: str) -> None:
@@ -194,13 +183,18 @@ COMMANDS: dict[str, Command] = {
         words("same"),
     ),
     "undo": Command(
-        _undo,
+        lambda workspace, typed: workspace.undo(),
         "",
         "take back the last change of the text, whatever made it",
         "What was typed and what the model made of it are one change; /new, /load, /edit and a word that was picked "
         "are others. /undo again takes back the one before. Settings stay as they are.",
     ),
-    "redo": Command(_redo, "", "make again what was taken back", "Until the text changes otherwise."),
+    "redo": Command(
+        lambda workspace, typed: workspace.redo(),
+        "",
+        "make again what was taken back",
+        "Until the text changes otherwise.",
+    ),
     "new": Command(_new, "", "begin another text", "The old one comes back with /undo."),
     "text": Command(lambda workspace, typed: workspace.show(), "", "show the whole text"),
     "edit": Command(

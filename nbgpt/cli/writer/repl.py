@@ -74,7 +74,6 @@ class Repl:
         if line.startswith("/") and not line.startswith("//"):
             name, _, value = line[1:].partition(" ")
             return named(name).run(workspace, value.strip())
-        workspace.alternatives = []
         return workspace.add(line.removeprefix("/"))
 
 

@@ -38,7 +38,7 @@ class Workspace:
         """
         self.model, self.display = model, display
         self.history = History(Manuscript())
-        self.alternatives: list[str] = []  # which a number picks
+        self.alternatives: list[str] = []  # of the present text, which a number picks
         self.saved = ""  # the text that is in a file
         self._is_interactive, self._shows_typed = is_interactive, shows_typed
         self.set(settings)
@@ -56,9 +56,7 @@ class Workspace:
     def set(self, settings: Settings) -> None:
         """Take other settings. Raises ValueError if the model refuses them; nothing is computed yet."""
         try:
-            self.model.stream(
-                [0], **settings.for_generate()
-            )  # the empty text may have no beginning, an id always is one
+            self.model.stream([0], **settings.for_generate())  # an id: a model may have no beginning for ""
         except (AttributeError, TypeError) as error:
             raise ValueError(str(error)) from None
         self.settings = settings
@@ -79,7 +77,7 @@ class Workspace:
         if not is_same:
             seed = self._move_seed_on()
         if self._is_interactive and base.spans and not base.spans[-1].is_written:
-            self.display.add(Span(base.spans[-1].text.lstrip(" ")))
+            self.display.add(Span(base.spans[-1].text[-_SHOWN_END:].lstrip(" ")))
             self.display.flush()
         self.go_on(base, "/again same" if is_same else "/again", end, seed)
         if self.text == old.text and not is_same:
@@ -121,7 +119,20 @@ class Workspace:
 
     def change(self, manuscript: Manuscript, change: str) -> None:
         """Take another text. change: what the history calls this."""
+        self.alternatives = []
         self.history.change(manuscript, change)
+
+    def undo(self) -> None:
+        """Take back the last change, and show where the text ends then. Raises ValueError if there is none."""
+        self.display.note(f"taken back: {self.history.undo()}")
+        self.alternatives = []
+        self.show_end()
+
+    def redo(self) -> None:
+        """Make the change again that was taken back, and show where the text ends. Raises ValueError as `undo`."""
+        self.display.note(f"made again: {self.history.redo()}")
+        self.alternatives = []
+        self.show_end()
 
     def show(self, manuscript: Manuscript | None = None) -> None:
         """Show a text, by default the whole one."""

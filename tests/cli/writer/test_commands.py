@@ -143,6 +143,14 @@ def test_alternatives(do, workspace, capsys):
     assert workspace.manuscript.spans[-1].is_written
 
 
+@pytest.mark.parametrize("line", ["undo", "again", "new"])
+def test_words_are_picked_for_the_text_that_they_were_for(do, line):
+    do("alternatives")
+    do(line)
+    with pytest.raises(ValueError, match="there are no words to pick from"):
+        do("alternatives 1")
+
+
 @pytest.mark.parametrize("number", ["0", "10", "x", "-1"])
 def test_numbers_that_are_no_words(do, workspace, number):
     with pytest.raises(ValueError, match="there are no words to pick from: /alternatives lists them"):

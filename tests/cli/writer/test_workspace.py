@@ -56,6 +56,15 @@ def test_again_moves_the_seed_on(story, workspace):
     assert workspace.text == OPENING + continued(story, OPENING, seed=6)  # not one of those that were undone
 
 
+def test_again_shows_the_end_of_what_it_continues(workspace, capsys):
+    workspace.add("word " * 500 + OPENING)
+    capsys.readouterr()
+    workspace.again(is_same=True)
+    shown = capsys.readouterr().out
+    assert shown.endswith(OPENING + workspace.manuscript.spans[-1].text + "\n")
+    assert len(shown) < 400
+
+
 def test_again_same_repeats(story, new_workspace):
     workspace = new_workspace(seed=None)
     workspace.add(OPENING)
