@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def define_score(commands: Commands) -> None:
     """Add the subcommand."""
     command = add(commands, "score", "log-probability of each line of a text: in all, a token, and the line", _score)
+    command.description = f"{command.description} A line without a scored token has 0 and nan."
     add_lines(command)
     add_errors(command)
     command.add_argument("--json", action="store_true", help="an object a line, with each token's log-probability")
