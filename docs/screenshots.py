@@ -1,4 +1,7 @@
-"""Take the pictures of the playground in docs/images, with Chromium: `python docs/screenshots.py`."""
+"""Take the pictures of the playground and of the explain page in docs/images: `python docs/screenshots.py`.
+
+Needs Chromium with its driver. `python docs/screenshots.py explain` takes that one alone.
+"""
 
 import sys
 import tempfile
@@ -16,6 +19,7 @@ PICTURES = {
     "playground.png": {"width": 1100, "height": 820},
     "playground-phone.png": {"width": 390, "height": 800, "scheme": "dark"},
 }
+EXPLAINED = "Once upon a time there was a girl named Lily. She had a dog named Max. One day, Lily and Max went to"
 SETTINGS = {"prompt": "The ship went down, and", "max_tokens": 40, "seed": 7}
 
 
@@ -44,16 +48,40 @@ def take(window: Browser, url: str, **options: object) -> bytes:
     return b64decode(window.screenshot())
 
 
+def write(name: str, png: bytes) -> None:
+    """Write a picture, and say how large it is."""
+    path = Path(__file__).parent / "images" / name
+    path.write_bytes(png)
+    print(f"{path}: {len(png)} bytes")
+
+
+def explained() -> None:
+    """Write the picture of the explain page: its panels on attention."""
+    with tempfile.TemporaryDirectory() as folder, browser(folder) as window:
+        page = Path(folder) / "page.html"
+        start("explain", EXPLAINED, "-o", page).wait()
+        window.open(page.as_uri(), width=1100, height=1290)
+        until(window, "document.documentElement.dataset.ready === 'true'")
+        window.run("document.getElementById('attention-title').scrollIntoView()")
+        time.sleep(0.5)  # scrolled
+        write("explain.png", b64decode(window.screenshot()))
+
+
 def main() -> None:
-    """Serve the embedded model and write each picture."""
+    """Write each picture."""
+    explained()
+    if sys.argv[1:] != ["explain"]:
+        playground()
+
+
+def playground() -> None:
+    """Serve the embedded model and write each picture of its playground."""
     server = start("serve", "--port", 0)
     try:
         url = next(line.split("listening on ")[1].split()[0] for line in server.stderr if "listening on" in line)
         with tempfile.TemporaryDirectory() as profile, browser(profile) as window:
             for name, options in PICTURES.items():
-                path = Path(__file__).parent / "images" / name
-                path.write_bytes(take(window, url, **options))
-                print(f"{path}: {path.stat().st_size} bytes")
+                write(name, take(window, url, **options))
     finally:
         server.kill()
         server.wait()

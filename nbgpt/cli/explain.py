@@ -76,10 +76,10 @@ def _check(options: argparse.Namespace) -> None:
 
 def _serve(page: str, explainer: Explainer, port: int) -> None:
     """Serve a page until the user interrupts."""
-    from ..analysis.explain.live import HOST, server
+    from ..analysis.explain.live import HOST, Server
 
     try:
-        serving = server(page, explainer, port)
+        serving = Server(page, explainer, port)
     except OSError as error:
         raise OSError(error.errno, error.strerror, f"port {port} of {HOST}") from None
     with serving:

@@ -51,57 +51,64 @@ class Explainer:
         }
 
 
-def server(page: str, explainer: Explainer, port: int = 0) -> ThreadingHTTPServer:
+class Handler(BaseHTTPRequestHandler):
+    """Answers requests with the page and what the explainer says."""
+
+    server: Server
+
+    def do_GET(self) -> None:
+        if not self._is_for_us():
+            self._refuse(HTTPStatus.FORBIDDEN, "this page is for this machine alone")
+        elif self.path == "/":
+            self._answer(HTTPStatus.OK, "text/html; charset=utf-8", self.server.page.encode())
+        else:
+            self._refuse(HTTPStatus.NOT_FOUND, "there is one page here, /")
+
+    def do_POST(self) -> None:
+        questions = {"/products": self.server.explainer.products, "/ablate": self.server.explainer.ablate}
+        if not self._is_for_us():
+            self._refuse(HTTPStatus.FORBIDDEN, "only its own page may ask")
+        elif self.path not in questions:
+            self._refuse(HTTPStatus.NOT_FOUND, f"nobody answers {self.path} here")
+        else:
+            self._reply(questions[self.path])
+
+    def _reply(self, reply: Callable[[Any], dict[str, Any]]) -> None:
+        try:
+            length = min(_MAX_BODY, int(self.headers["Content-Length"] or 0))
+            body = json.dumps(reply(json.loads(self.rfile.read(length))))
+        except (KeyError, TypeError, ValueError) as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, f"this is no question that the page asks: {error}")
+        else:
+            self._answer(HTTPStatus.OK, "application/json", body.encode())
+
+    def _is_for_us(self) -> bool:
+        """No other name leads here, and no other page asks: DNS rebinding and cross-site requests."""
+        own = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
+        origin = self.headers["Origin"]
+        return self.headers["Host"] in own and (origin is None or origin.removeprefix("http://") in own)
+
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        self._answer(status, "application/json", json.dumps({"error": message}).encode())
+
+    def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        for name, value in (("Content-Type", kind), ("Content-Length", str(len(body)))):
+            self.send_header(name, value)
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """No lines for each request on a terminal."""
+
+
+class Server(ThreadingHTTPServer):
     """A server for one page, which `serve_forever` runs; port 0: one that is free."""
-    questions = {"/products": explainer.products, "/ablate": explainer.ablate}
 
-    class Handler(BaseHTTPRequestHandler):
-        server: ThreadingHTTPServer
+    daemon_threads = True
 
-        def do_GET(self) -> None:
-            if not self._is_for_us():
-                self._refuse(HTTPStatus.FORBIDDEN, "this page is for this machine alone")
-            elif self.path == "/":
-                self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
-            else:
-                self._refuse(HTTPStatus.NOT_FOUND, "there is one page here, /")
-
-        def do_POST(self) -> None:
-            if not self._is_for_us():
-                self._refuse(HTTPStatus.FORBIDDEN, "only its own page may ask")
-            elif self.path not in questions:
-                self._refuse(HTTPStatus.NOT_FOUND, f"nobody answers {self.path} here")
-            else:
-                self._reply(questions[self.path])
-
-        def _reply(self, reply: Callable[[Any], dict[str, Any]]) -> None:
-            try:
-                length = min(_MAX_BODY, int(self.headers["Content-Length"] or 0))
-                body = json.dumps(reply(json.loads(self.rfile.read(length))))
-            except (KeyError, TypeError, ValueError) as error:
-                self._refuse(HTTPStatus.BAD_REQUEST, f"this is no question that the page asks: {error}")
-            else:
-                self._answer(HTTPStatus.OK, "application/json", body.encode())
-
-        def _is_for_us(self) -> bool:
-            """No other name leads here, and no other page asks: DNS rebinding and cross-site requests."""
-            own = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
-            origin = self.headers["Origin"]
-            return self.headers["Host"] in own and (origin is None or origin.removeprefix("http://") in own)
-
-        def _refuse(self, status: HTTPStatus, message: str) -> None:
-            self._answer(status, "application/json", json.dumps({"error": message}).encode())
-
-        def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
-            self.send_response(status)
-            for name, value in (("Content-Type", kind), ("Content-Length", str(len(body)))):
-                self.send_header(name, value)
-            self.send_header("Cache-Control", "no-store")
-            self.send_header("X-Content-Type-Options", "nosniff")
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            """No lines for each request on a terminal."""
-
-    return ThreadingHTTPServer((HOST, port), Handler)
+    def __init__(self, page: str, explainer: Explainer, port: int = 0) -> None:
+        self.page, self.explainer = page, explainer
+        super().__init__((HOST, port), Handler)

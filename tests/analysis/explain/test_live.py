@@ -11,14 +11,14 @@ from packing import unpacked
 
 from nbgpt.analysis.ablation import ablate
 from nbgpt.analysis.explain import heads, page
-from nbgpt.analysis.explain.live import Explainer, server
+from nbgpt.analysis.explain.live import Explainer, Server
 
 
 @pytest.fixture(scope="module")
 def port(explained, explained_model):
     html = page(explained, "live", live=True)
     explainer = Explainer(explained_model.engine, explained_model.tokenizer, explained)
-    with server(html, explainer) as serving:
+    with Server(html, explainer) as serving:
         thread = threading.Thread(target=serving.serve_forever)
         thread.start()
         yield serving.server_port

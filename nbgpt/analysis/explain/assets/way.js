@@ -92,7 +92,7 @@ const STEPS = [
     values: (l) => streamAt(2 * l + 1),
     text: (l) => [
       `What attention brought is added, channel by channel. The marks are the stream before. It was ` +
-        `${number(statistic("norms", 2 * l))} long and is ${number(statistic("norms", 2 * l + 1))} now: a correction, and the rest is still there.`,
+        `${number(statistic("norms", 2 * l))} long and is ${number(statistic("norms", 2 * l + 1))} now: a sum, in which what was there before remains.`,
     ],
   },
   {
