@@ -11,7 +11,7 @@ def test_cache(run, tmp_path, monkeypatch):
     fresh.write_bytes(bytes(1_000_000))
     code, out, err = run("cache")
     assert (code, err) == (0, "")
-    assert "partial          2.0 MB     0 days  .a-int8.safetensors.0123abcd.partial (its process was killed)" in out
+    assert "partial         2.0 MB     0 days  .a-int8.safetensors.0123abcd.partial (its process was killed)" in out
     assert f"3.0 MB in 2 files of {tmp_path}" in out
     assert "2.0 MB can go: --prune removes it" in out
     assert left.exists()

@@ -119,6 +119,7 @@ NO_JSON = {
     "half": b'{"prompt": "a',
     "deep": b'{"prompt": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
     "invalid UTF-8": b'{"prompt": "\xff\xfe"}',
+    "a key twice": b'{"prompt": "a", "prompt": "b"}',
     "a list": b"[1, 2]",
     "a number": b"7",
     "NaN": b'{"prompt": "a", "temperature": NaN}',
