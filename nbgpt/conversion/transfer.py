@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 STALL_SECONDS = 60.0
 STALL_BYTES = 1 << 16
@@ -76,13 +77,15 @@ class Transfer:
             return
         headers = response.headers
         etag = headers.get("X-Linked-Etag") or headers.get("ETag")
-        is_answer = response.request.method == "HEAD" and response.status_code < 400  # others name no file
+        location = headers.get("Location")
+        is_followed = location is not None and not urlsplit(location).netloc  # within the hub, as of a renamed model
+        is_answer = response.request.method == "HEAD" and response.status_code < 400 and not is_followed
         if is_answer and etag is not None and not _DIGEST.fullmatch(etag):
             raise RefusedError(f"its ETag is {etag!r:.80}, no digest")
         commit = headers.get("X-Repo-Commit")
         if commit is not None and not _COMMIT.fullmatch(commit):
             raise RefusedError(f"its commit is {commit!r:.80}, no 40 hexadecimal digits")
-        if location := headers.get("Location"):
+        if location is not None:
             target = response.url.join(location)
             if target.scheme not in ("https", response.url.scheme):
                 raise RefusedError(f"it leads from {response.url.scheme} to {target.scheme}")

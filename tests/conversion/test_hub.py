@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -366,6 +367,22 @@ def test_what_is_no_digest(etag: str) -> None:
 def test_what_is_one() -> None:
     for etag in ("ab" * 16, "AB" * 20, f'"{"0" * 64}"', f'W/"{"0" * 40}"'):
         check(ETag=etag, X_Repo_Commit="0" * 40, Content_Length="1000")
+
+
+def test_a_redirect_within_the_hub_names_no_file() -> None:
+    """Its ETag is that of the page that says so, and is not used."""
+
+    class Url:
+        scheme = "https"
+
+        def join(self, location: str) -> Any:
+            return self
+
+    Answer.url = Url()
+    check(ETag='W/"3b-Zm9v+/bar"', Location="/other/name/resolve/main/config.json")
+    for location in ("https://elsewhere/x", "//elsewhere/x"):
+        with pytest.raises(RefusedError, match="its ETag is "):
+            check(ETag='W/"3b-Zm9v+/bar"', Location=location)
 
 
 @pytest.mark.parametrize("commit", ["main", "0" * 39, "0" * 41, "", "A" * 40, "0" * 40 + "\n"])
