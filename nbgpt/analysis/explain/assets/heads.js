@@ -109,7 +109,9 @@ function arc(x, i, j, p, kind) {
     ? `M${right - 4},${ARCS}a4,7 0 1 1 8,0`
     : `M${right},${ARCS}A${(right - left) / 2},${height} 0 0 0 ${left},${ARCS}`;
   const title = draw("title", {}, `${visible(ids[i])} (${i}) takes ${percent(p)} from ${visible(ids[j])} (${j})`);
-  return draw("path", { class: `line ${kind}`, d, "stroke-width": (1 + 7 * p).toFixed(1), "stroke-opacity": 0.25 + 0.75 * p }, title);
+  const path = draw("path", { class: `line ${kind}`, d, "stroke-opacity": 0.25 + 0.75 * p }, title);
+  path.style.strokeWidth = `${(1 + 7 * p).toFixed(1)}px`;
+  return path;
 }
 
 /** Arcs of the shown token, and thin ones of the others to where they look most. */

@@ -9,6 +9,7 @@ let withoutParts = async () => {
   return { ids: row(ids, part), p: row(probabilities, part), bits: at(divergence, part) };
 };
 let isLive = false;
+let asked = 0; // questions so far: an answer that comes late does not cover that to a newer one
 
 function makeSwitches() {
   const known = data.switches !== null;
@@ -61,7 +62,9 @@ async function showWithout() {
   get("switches").querySelectorAll("button").forEach((button, part) => button.setAttribute("aria-pressed", off.has(part)));
   const position = isLive ? state.shown : n - 1;
   const whole = { ids: row(data.next_ids, position), p: row(data.next_probabilities, position), bits: 0 };
+  const question = ++asked;
   const found = off.size ? await withoutParts() : whole;
+  if (question !== asked) return; // something else has been asked meanwhile
   const names = [...off].sort((a, b) => a - b).map(partName);
   const said = names.length > 3 ? `${names.length} parts` : names.join(" and ");
   const title = off.size ? `Without ${said}, after ` : "With all parts, after ";
