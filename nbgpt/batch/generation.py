@@ -60,11 +60,11 @@ class Generating:
             self._engine.advance(lambda: False)
         ended = []
         for one in growing:
-            error = one.writer.request.error
-            if error is None:
-                one.writer.update()
-            elif not isinstance(error, ValueError):
+            error, is_ended = one.writer.request.error, one.writer.request.finish_reason
+            if error is not None and not isinstance(error, ValueError):
                 raise error
+            if error is None and (is_ended or self._asked.stop):  # only stop strings need the text before its end
+                one.writer.update()
             if error or one.writer.is_closed:
                 ended.append(one)
         if ended:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..formats import FormatError
-from ..formats.strict_json import read_object
 from ..partial import whole_file
+from ..strict_json import read_object
 from .worker import Finished
 
 _FORMAT = "nbgpt batch"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..formats import FormatError
-from ..formats.strict_json import parse_object
+from ..strict_json import parse_object
 from .row import Row, row_of
 
 _FORMATS = {

@@ -16,6 +16,9 @@ from .openai import OpenAI, failure
 from .reading import Reading
 from .table import Table
 
+_LEAST_READ = 112
+"""Rows for prompts in a step in which texts decode: nobody waits for the next token of a batch."""
+
 
 class Answers(Protocol):
     """Answers questions in whatever order it likes, and takes the next ones when there is room."""
@@ -53,6 +56,7 @@ class _Pending:
 
 def answers_of(model: Model, job: Job, batch_size: int) -> Answers:
     """What answers the questions of a job. Raises ValueError, TypeError or ImportError for a job that it cannot do."""
+    model.engine.scheduler.least_read = _LEAST_READ
     if job.is_openai:
         return OpenAI(model, job.chat_template, batch_size)
     if job.task == "generate":

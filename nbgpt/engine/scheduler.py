@@ -24,7 +24,7 @@ from .prefix_cache import LEAST_SHARED, PrefixCache, n_in_common
 from .request import NO_LOGITS, Request, State
 from .request_queue import RequestQueue
 from .speculation import DrawParamsAt, verify
-from .work import Work, row_budget
+from .work import LEAST_READ, Work, row_budget
 
 MAX_RUNNING = MAX_LOGIT_ROWS
 """Requests that run at once: one pass has room for the logits of all of them."""
@@ -48,6 +48,7 @@ class Scheduler:
         self.prefix_cache = PrefixCache(runner.cache, min(n_pages, runner.cache.n_pages // 2))
         self.kept = KeptTexts(runner.cache)
         self.n_preemptions = self.n_prompt_tokens = self.n_cached_tokens = 0
+        self.least_read = LEAST_READ  # rows for prompts in a step; more of them are quicker, and hold up who decodes
         self._max_running = max_running
         self._queue = RequestQueue()
         self._in_step: list[Request] = []  # requests of the step under way, for `fail_interrupted`
@@ -217,7 +218,7 @@ class Scheduler:
         running = [request for request in running if request.state is State.RUNNING]
         decoding = [request for request in running if request.is_decoding]
         reading = [request for request in running if not request.is_decoding]
-        budget = row_budget(len(decoding), len(reading))
+        budget = row_budget(len(decoding), len(reading), self.least_read)
         rows: list[tuple[Request, int]] = []
         planned: list[Request] = []
         n_logits = 0

@@ -32,8 +32,8 @@ class Work:
                 request.timing.prefill_seconds += seconds
 
 
-def row_budget(n_decoding: int, n_reading: int) -> int:
+def row_budget(n_decoding: int, n_reading: int, least_read: int = LEAST_READ) -> int:
     """Rows of a step. Where more texts wait for their prompts than would be held up, prompts get more of them."""
     if not n_decoding:
         return MAX_ROWS
-    return min(MAX_ROWS, max(ROW_BUDGET, n_decoding + LEAST_READ) * max(1, n_reading // n_decoding))
+    return min(MAX_ROWS, max(ROW_BUDGET, n_decoding + least_read) * max(1, n_reading // n_decoding))

@@ -1,9 +1,13 @@
 import pytest
 from batch_rows import WORDS
 
+import nbgpt
 from nbgpt.batch.generation import Generating
-from nbgpt.batch.job import Question
+from nbgpt.batch.job import Job, Question
 from nbgpt.batch.row import row_of
+from nbgpt.batch.worker import answers_of
+
+OPTIONS = {"max_tokens": 30, "stop": ["a", "e"]}
 
 
 def questions(n):
@@ -63,3 +67,23 @@ def test_what_grows_is_freed_when_the_answers_are_dropped(model):
     next(answers)
     answers.close()
     assert model.engine.kv_bytes_in_use == 0
+
+
+def test_prompts_get_more_rows_of_a_step_than_in_a_conversation(model_file):
+    """The texts are the same, and it takes fewer passes."""
+    texts, n_passes = [], []
+    asked = [
+        Question(row_of(i, "f", i + 1, {"i": i}), f"{i} " + " ".join(WORDS * 2), seed=i, size=1) for i in range(12)
+    ]
+    for begin in (
+        lambda model: Generating(model, OPTIONS, 4),
+        lambda model: answers_of(model, Job(options=OPTIONS), 4),
+    ):
+        with nbgpt.load(model_file) as model:
+            answers, calls = begin(model), []
+            run = model.engine.runner.thread_pool.run
+            model.engine.runner.thread_pool.run = lambda *args, run=run, calls=calls: calls.append(args) or run(*args)
+            texts.append(sorted((one.row.number, one.fields["text"]) for one in answers.answers(iter(asked))))
+            n_passes.append(len(calls))
+    assert texts[0] == texts[1]
+    assert n_passes[1] < n_passes[0]

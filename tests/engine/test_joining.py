@@ -215,3 +215,4 @@ def test_prompts_that_outnumber_the_texts_get_more_rows():
     assert row_budget(1, 15) == 15 * ROW_BUDGET
     assert row_budget(20, 45) == 2 * (20 + LEAST_READ)
     assert row_budget(0, 1) == row_budget(1, 100) == 512
+    assert row_budget(8, 1, least_read=112) == 120
