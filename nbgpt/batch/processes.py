@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from multiprocessing import connection
 from typing import Any
 
-from ..backend.topology import bind, default_threads, worker_cpus
 from ..conversion.registry import open_model
 from ..engine.kv_cache import KVDtype
 from ..engine.memory import default_kv_memory
@@ -59,29 +58,28 @@ class ModelSource:
 def divided(
     source: ModelSource, n_workers: int | None, cpus_per_worker: int | None, is_bound: bool
 ) -> tuple[ModelSource, list[frozenset[int] | None]]:
-    """Divide the cores and the memory of this machine among workers.
+    """Divide the CPUs and the memory of this machine among workers.
 
     Args:
         source: the model, with what all workers together may take.
         n_workers: processes; None: as many as there is room for.
-        cpus_per_worker: cores of each; None: those of a NUMA node if is_bound and n_workers is None, else a share.
-        is_bound: each worker has cores of its own, and as few NUMA nodes as possible: see `topology.worker_cpus`.
+        cpus_per_worker: CPUs of each; None: as many as there are for it.
+        is_bound: each worker has CPUs of its own.
 
     Returns:
         The model of one worker, and the CPUs that each is bound to.
 
     Raises:
-        ValueError: there are not so many cores.
+        ValueError: there are not so many CPUs.
     """
-    sets: list[frozenset[int] | None]
-    if is_bound:
-        sets, threads = [*worker_cpus(cpus_per_worker, n_workers)], None  # each counts the cores that it is bound to
-    else:
-        n_cores = default_threads()
-        sets = [None] * (n_workers or max(1, n_cores // (cpus_per_worker or n_cores)))
-        threads = cpus_per_worker or max(1, n_cores // len(sets))
-    memory = (source.kv_memory or default_kv_memory()) // len(sets)
-    return replace(source, threads=source.threads or threads, kv_memory=memory), sets
+    cpus = sorted(os.sched_getaffinity(0))
+    n = n_workers or max(1, len(cpus) // (cpus_per_worker or len(cpus)))
+    size = cpus_per_worker or max(1, len(cpus) // n)
+    if is_bound and n * size > len(cpus):
+        raise ValueError(f"{n} workers of {size} CPUs are {n * size}; this process may use {len(cpus)}")
+    sets = [frozenset(cpus[start : start + size]) if is_bound else None for start in range(0, n * size, size)]
+    memory = (source.kv_memory or default_kv_memory()) // n
+    return replace(source, threads=source.threads or size, kv_memory=memory), sets
 
 
 class WorkerDiedError(OSError):
@@ -145,7 +143,7 @@ def _start(source: ModelSource, job: Job, table: Table, batch_size: int, cpus: A
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if own := cpus.get():
-        bind(own)
+        os.sched_setaffinity(0, own)
     _worker = source.worker(job, table, batch_size)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from batch_rows import prompts
 
-from nbgpt.backend import topology
 from nbgpt.batch.job import Job
 from nbgpt.batch.processes import ModelSource, Processes, WorkerDiedError, divided
 from nbgpt.batch.run import Files, InProcess, run
@@ -16,35 +15,29 @@ JOB = Job(prompt="{text}", options={"max_tokens": 60})
 
 
 @pytest.fixture
-def cores(monkeypatch):
-    """8 cores on two NUMA nodes."""
-    nodes = [[frozenset([cpu]) for cpu in range(first, first + 4)] for first in (0, 4)]
-    monkeypatch.setattr(topology, "cores_of", lambda cpus: [core for node in nodes for core in node])
-    monkeypatch.setattr(topology, "nodes_of", lambda cores: nodes)
-    monkeypatch.setattr(topology, "cpu_quota", lambda: None)
+def cpus(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4, 12)))
 
 
 @pytest.mark.parametrize(
     ("n", "size", "is_bound", "n_threads", "sets"),
     [
-        (None, None, True, None, [range(4), range(4, 8)]),  # a worker for each node
-        (1, None, True, None, [range(8)]),
-        (None, 2, True, None, [range(2), range(2, 4), range(4, 6), range(6, 8)]),
-        (2, 3, True, None, [range(3), range(3, 6)]),
+        (None, None, True, 8, [range(4, 12)]),
+        (2, None, True, 4, [range(4, 8), range(8, 12)]),
+        (None, 3, True, 3, [range(4, 7), range(7, 10)]),
+        (3, None, True, 2, [range(4, 6), range(6, 8), range(8, 10)]),
         (2, 3, False, 3, [None, None]),
-        (None, 4, False, 4, [None, None]),
-        (3, None, False, 2, [None] * 3),
         (20, None, False, 1, [None] * 20),
     ],
 )
-def test_cores_and_memory_are_divided(cores, n, size, is_bound, n_threads, sets):
+def test_cpus_and_memory_are_divided(cpus, n, size, is_bound, n_threads, sets):
     source, found = divided(ModelSource(kv_memory=1200), n, size, is_bound)
     assert found == [own and frozenset(own) for own in sets]
     assert (source.threads, source.kv_memory) == (n_threads, 1200 // len(sets))
 
 
-def test_more_cores_than_there_are(cores):
-    with pytest.raises(ValueError, match="3 workers need 12 cores; this process may use 8"):
+def test_more_cpus_than_there_are(cpus):
+    with pytest.raises(ValueError, match="3 workers of 4 CPUs are 12; this process may use 8"):
         divided(ModelSource(), 3, 4, True)
 
 
