@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import connection
 from typing import Any
 
+from ..backend.topology import bind, cores_of, worker_cpus
 from ..conversion.registry import open_model
 from ..engine.kv_cache import KVDtype
 from ..engine.memory import default_kv_memory
@@ -62,24 +63,20 @@ def divided(
 
     Args:
         source: the model, with what all workers together may take.
-        n_workers: processes; None: as many as there is room for.
-        cpus_per_worker: CPUs of each; None: as many as there are for it.
-        is_bound: each worker has CPUs of its own.
+        n_workers: processes; None: as many as there are cores for.
+        cpus_per_worker: cores of each; None: those of a NUMA node, or all cores divided by n_workers.
+        is_bound: each worker keeps to its CPUs.
 
     Returns:
         The model of one worker, and the CPUs that each is bound to.
 
     Raises:
-        ValueError: there are not so many CPUs.
+        ValueError: there are not so many cores.
     """
-    cpus = sorted(os.sched_getaffinity(0))
-    n = n_workers or max(1, len(cpus) // (cpus_per_worker or len(cpus)))
-    size = cpus_per_worker or max(1, len(cpus) // n)
-    if is_bound and n * size > len(cpus):
-        raise ValueError(f"{n} workers of {size} CPUs are {n * size}; this process may use {len(cpus)}")
-    sets = [frozenset(cpus[start : start + size]) if is_bound else None for start in range(0, n * size, size)]
-    memory = (source.kv_memory or default_kv_memory()) // n
-    return replace(source, threads=source.threads or size, kv_memory=memory), sets
+    sets = worker_cpus(cpus_per_worker, n_workers)
+    threads = source.threads or min(len(cores_of(set(cpus))) for cpus in sets)
+    memory = (source.kv_memory or default_kv_memory()) // len(sets)
+    return replace(source, threads=threads, kv_memory=memory), [cpus if is_bound else None for cpus in sets]
 
 
 class WorkerDiedError(OSError):
@@ -143,7 +140,7 @@ def _start(source: ModelSource, job: Job, table: Table, batch_size: int, cpus: A
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if own := cpus.get():
-        os.sched_setaffinity(0, own)
+        bind(own)
     _worker = source.worker(job, table, batch_size)
 
 

@@ -92,9 +92,9 @@ def _add_task(command: argparse._ActionsContainer) -> None:
 def _add_machines(command: argparse._ActionsContainer) -> None:
     add_option(command, OPTIONS["batch_size"], "64")
     option = command.add_argument
-    option("--workers", type=_count, metavar="N", help="processes on this machine, each with a model; default: 1")
-    option("--cpus-per-worker", type=_count, metavar="N", help="cores of a worker; default: all, divided among them")
-    option("--bind", action="store_true", help="bind each worker to CPUs of its own")
+    option("--workers", type=_count, metavar="N", help="processes on this machine; default: one a NUMA node")
+    option("--cpus-per-worker", type=_count, metavar="N", help="cores of a worker; default: a NUMA node's")
+    option("--bind", action="store_true", help="bind each worker to the CPUs of its cores")
     option("--ray", metavar="ADDRESS|local", help='work on a Ray cluster: pip install "nbgpt[ray]"')
 
 
@@ -192,6 +192,7 @@ def _runner(options: argparse.Namespace) -> Runner:
         if n or options.bind:
             raise ValueError("--workers and --bind are for this machine; on Ray --cpus-per-worker decides")
         return Cluster(source, options.ray, cpus, size)
-    if n or cpus or options.bind:
-        return Processes(*divided(source, n, cpus, options.bind), size)
+    own, cpus_of_workers = divided(source, n, cpus, options.bind)
+    if len(cpus_of_workers) > 1 or options.bind:
+        return Processes(own, cpus_of_workers, size)
     return InProcess(load_model(options), size)

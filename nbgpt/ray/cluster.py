@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..backend.topology import worker_cpus
 from ..batch.index import Shard
 from ..batch.job import Job
 from ..batch.processes import ModelSource
@@ -42,7 +43,7 @@ class Cluster:
         Args:
             source: the model.
             address: of the cluster; `local`: start one here.
-            cpus_per_worker: of an actor; None: the CPUs of the smallest node, so that a node has one actor.
+            cpus_per_worker: of an actor; None: those of a NUMA node, the smallest that the cluster has.
             batch_size: texts that grow together in an actor.
 
         Raises:
@@ -54,7 +55,7 @@ class Cluster:
         self._source = replace(source, model=str(native), dtype=None) if native.is_file() else source
         self.model = self._source.identity()
         connect(address)
-        self._cpus, self._batch_size = cpus_per_worker or _smallest_node(), batch_size
+        self._cpus, self._batch_size = cpus_per_worker or _smallest_numa_node(), batch_size
 
     def check(self, job: Job) -> None:
         """Raise ValueError, TypeError or ImportError for a job that the model cannot do."""
@@ -130,10 +131,22 @@ def _absolute(table: Table) -> Table:
     return table
 
 
-def _smallest_node() -> int:
+def _smallest_numa_node() -> int:
+    """CPUs of the smallest NUMA node in the cluster, within what Ray gives out of its machine."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return max(1, min(int(node["Resources"].get("CPU", 0)) or 1 for node in ray.nodes() if node["Alive"]))
+    asked = {}
+    for node in ray.nodes():
+        if node["Alive"] and (cpus := int(node["Resources"].get("CPU", 0))):
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            asked[ray.remote(_numa_node).options(num_cpus=0, scheduling_strategy=there).remote()] = cpus
+    return min((min(cpus, ray.get(found)) for found, cpus in asked.items()), default=1)
+
+
+def _numa_node() -> int:
+    """Logical CPUs of the smallest NUMA node of this machine."""
+    return min(map(len, worker_cpus()))
 
 
 def _n_actors(cpus: int) -> int:

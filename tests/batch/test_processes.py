@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from batch_rows import prompts
 
+from nbgpt.batch import processes
 from nbgpt.batch.job import Job
 from nbgpt.batch.processes import ModelSource, Processes, WorkerDiedError, divided
 from nbgpt.batch.run import Files, InProcess, run
@@ -14,31 +15,19 @@ from nbgpt.batch.run import Files, InProcess, run
 JOB = Job(prompt="{text}", options={"max_tokens": 60})
 
 
-@pytest.fixture
-def cpus(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4, 12)))
+TWO_NODES = [frozenset(range(4)), frozenset(range(4, 8))]
 
 
-@pytest.mark.parametrize(
-    ("n", "size", "is_bound", "n_threads", "sets"),
-    [
-        (None, None, True, 8, [range(4, 12)]),
-        (2, None, True, 4, [range(4, 8), range(8, 12)]),
-        (None, 3, True, 3, [range(4, 7), range(7, 10)]),
-        (3, None, True, 2, [range(4, 6), range(6, 8), range(8, 10)]),
-        (2, 3, False, 3, [None, None]),
-        (20, None, False, 1, [None] * 20),
-    ],
-)
-def test_cpus_and_memory_are_divided(cpus, n, size, is_bound, n_threads, sets):
-    source, found = divided(ModelSource(kv_memory=1200), n, size, is_bound)
-    assert found == [own and frozenset(own) for own in sets]
-    assert (source.threads, source.kv_memory) == (n_threads, 1200 // len(sets))
-
-
-def test_more_cpus_than_there_are(cpus):
-    with pytest.raises(ValueError, match="3 workers of 4 CPUs are 12; this process may use 8"):
-        divided(ModelSource(), 3, 4, True)
+@pytest.mark.parametrize("is_bound", [True, False])
+def test_cpus_and_memory_are_divided(monkeypatch, is_bound):
+    asked = []
+    monkeypatch.setattr(processes, "worker_cpus", lambda *args: asked.append(args) or TWO_NODES)
+    monkeypatch.setattr(processes, "cores_of", lambda cpus: [cpus] * (len(cpus) // 2))
+    source, found = divided(ModelSource(kv_memory=1200), 2, 2, is_bound)
+    assert asked == [(2, 2)]
+    assert found == (TWO_NODES if is_bound else [None, None])
+    assert (source.threads, source.kv_memory) == (2, 600)
+    assert divided(ModelSource(threads=3), None, None, is_bound)[0].threads == 3
 
 
 def test_a_worker_that_dies_ends_the_run_and_the_next_goes_on(model, model_file, write, tmp_path):

@@ -110,6 +110,13 @@ def test_a_job_that_cannot_be_done_is_refused_before_it_begins(cluster, source, 
     assert capsys.readouterr().err.startswith("nbgpt: --top-k is -1; it must be a whole number")
 
 
+def test_an_actor_has_the_cpus_of_a_numa_node(cluster, model_file):
+    """Within what Ray has of its machine: the nodes of this cluster have a CPU each."""
+    from nbgpt.ray.cluster import Cluster
+
+    assert Cluster(ModelSource(str(model_file)), cluster.address, None, 8)._cpus == 1
+
+
 def test_a_node_is_lost(answered, expected, cluster):
     def remove():
         wait_for_two()
