@@ -263,12 +263,20 @@ def build_shipped(folder: Path) -> list[Path]:
 @functools.cache
 def load_kernels(dtype: str) -> Kernels:
     """The kernels for one type of weights, compiled if there is no object for this CPU. Raises KernelError."""
+    _note_other_bits()
     for find in (find_object, _cached_object):
         found = find(dtype)
         with contextlib.suppress(KernelError, OSError):
             if found.state == "shipped" or (_is_private(found.path.parent) and _is_private(found.path)):
                 return _link(*read_object(found.path.read_bytes(), found.facts, str(found.path)))
     return _link(*_compile_and_keep(found))
+
+
+@functools.cache
+def _note_other_bits() -> None:
+    """Say once that texts of this CPU are not everybody's. CPUs have FMA instructions since about 2013."""
+    if not current_target().fma:
+        print("nbgpt: this CPU has no FMA instruction: its texts may differ from other machines'", file=sys.stderr)
 
 
 def _link(header: dict[str, Any], elf: bytes) -> Kernels:

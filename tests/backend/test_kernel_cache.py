@@ -156,6 +156,14 @@ def test_another_cpu_gives_the_same_bits(path, tmp_path, compiled):
     assert "for haswell" in messages
 
 
+@pytest.mark.parametrize("has_fma", [True, False])
+def test_a_cpu_without_fma_is_named(monkeypatch, capsys, has_fma):
+    target = Target("some-cpu", frozenset({"sse2", "fma"} if has_fma else {"sse2"}))
+    monkeypatch.setattr(kernel_cache, "current_target", lambda: target)
+    kernel_cache._note_other_bits.__wrapped__()
+    assert ("no FMA instruction" in capsys.readouterr().err) == (not has_fma)
+
+
 def test_numbas_other_settings_do_not_reach_the_compiler(compiled, monkeypatch):
     given = []
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
