@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from figures import Figure, Results
 from load_generator import closed_loop, running
+from safetensors.numpy import load_file, save_file
 
 import nbgpt
 from nbgpt.tasks.training.export import export
@@ -214,6 +215,12 @@ def write_model(folder: Path) -> Path:
             nothing, one = np.zeros(n_embd), np.ones(n_embd)
             head = ClassifierHead(("a", "b"), False, n_layer, "last", nothing, one, np.eye(2, n_embd), np.zeros(2))
             export(model.weights, model.tokenizer, head, True, folder)
+        config, weights = folder / "config.json", folder / "model.safetensors"
+        fields = json.loads(config.read_text()) | {"architectures": ["GPT2LMHeadModel"], "n_ctx": model.config.n_ctx}
+        config.write_text(json.dumps(fields))
+        (folder / "tokenizer_config.json").unlink()  # llama.cpp's converter knows GPT-2's vocabulary without BOS only
+        tensors = {name: tensor for name, tensor in load_file(weights).items() if name != "score.weight"}
+        save_file(tensors, weights, {"format": "pt"})
     return folder
 
 
