@@ -104,8 +104,13 @@ def _shipped_object(dtype: str, target: Target, folder: Path) -> KernelObject:
     return KernelObject(dtype, target, folder / _file_name(facts), facts, "shipped")
 
 
+def _chosen_target() -> Target | None:
+    """The CPU of `NUMBA_CPU_NAME`; None: this one, which `described_host` knows without LLVM."""
+    return current_target() if os.environ.get("NUMBA_CPU_NAME") else None
+
+
 def _cached_object(dtype: str) -> KernelObject:
-    chosen = current_target() if os.environ.get("NUMBA_CPU_NAME") else None
+    chosen = _chosen_target()
     facts = _facts(dtype, chosen or described_host(), _versions())
     try:
         path = cache_folder() / _file_name(facts)
@@ -275,7 +280,7 @@ def load_kernels(dtype: str) -> Kernels:
 @functools.cache
 def _note_other_bits() -> None:
     """Say once that texts of this CPU are not everybody's. CPUs have FMA instructions since about 2013."""
-    if not current_target().fma:
+    if not (_chosen_target() or described_host()).fma:
         print("nbgpt: this CPU has no FMA instruction: its texts may differ from other machines'", file=sys.stderr)
 
 
