@@ -192,8 +192,8 @@ class SamplingParams:
         "error",
         "length",
         "what to do with a text that outgrows the context: refuse it (error); forget its beginning (truncate_left); or "
-        "keep the prompt, or the context's first quarter if the prompt takes more than half of it, and forget the "
-        "older half of what follows (keep_first)",
+        "keep the prompt (the context's first quarter, if the prompt takes more than half of the context) and forget "
+        "the older half of what follows (keep_first)",
         str,
         choices=OVERFLOWS,
     )
