@@ -44,7 +44,7 @@ def _input(default: float, source: str) -> Any:
 class Inputs:
     """What the simulation takes for granted; every field says where it is from."""
 
-    rows: int = _input(10**8, "the issue's question")
+    rows: int = _input(10**8, "assumption: a large file")
     prompt_median: float = _input(120, "assumption: tokens of a prompt, log-normal")
     prompt_sigma: float = _input(0.8, "assumption: of its logarithm; 1 % of the prompts have 6 times the median")
     new_median: float = _input(60, "assumption: new tokens of a row, log-normal")

@@ -4,7 +4,7 @@
 
 Targets are those of nbgpt/abi/targets.py whose features this CPU has, and the CPU itself. Kernels are compiled where
 there are none yet: 20 to 80 s a target. Writes results/targets.json, in which other CPUs' results stay, and
-results/targets.md with a column for each CPU: the README's table. Exit code 1 if a target has other bits.
+results/targets.md with a column for each CPU. Exit code 1 if a target has other bits.
 """
 
 from __future__ import annotations

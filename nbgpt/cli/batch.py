@@ -60,42 +60,53 @@ def _add_files(command: argparse._ActionsContainer) -> None:
     option = command.add_argument
     option("input", help="rows: .jsonl, .csv, .tsv, .parquet, or a folder of these; - is standard input")
     option("-o", "--output", required=True, type=Path, metavar="FILE", help="the answers, JSON lines: .jsonl")
-    option("--format", choices=("jsonl", "csv", "tsv", "parquet"), help="of the input; default: what its ending says")
+    option("--format", choices=("jsonl", "csv", "tsv", "parquet"), help="of the input; default: by its name")
     option("--overwrite", action="store_true", help="begin anew, whatever an earlier run has done")
     option("--shard", type=_part, default=(0, 1), metavar="I/N", help="do part I (from 0) of N, with its own output")
-    option("--shard-rows", type=int, metavar="N", help="rows whose answers are kept together; default: 512")
-    option("--max-errors", type=int, metavar="N", help="give up when more rows than that fail; default: never")
-    option("--json", action="store_true", help="a summary as an object on standard output")
-    option("--prometheus", metavar="FILE|URL", help="keep metrics in a textfile, or push them to a gateway")
+    option("--shard-rows", type=int, metavar="N", help="rows of a shard, kept as one file; default: 512")
+    option("--max-errors", type=int, metavar="N", help="end the run when more than N rows fail; default: never")
+    option("--json", action="store_true", help="write a summary to standard output, as JSON")
+    option("--prometheus", metavar="FILE|URL", help="keep metrics in a text file, or push them to a gateway")
 
 
 def _add_task(command: argparse._ActionsContainer) -> None:
     option = command.add_argument
     option("--task", choices=tuple(_OF_TASK), default="generate", help="default: %(default)s")
-    option("--prompt", metavar="TEXT", help='what is asked, as "Summarize: {text}"; default: column prompt or text')
+    option(
+        "--prompt",
+        metavar="TEXT",
+        help='the prompt, with columns in braces: "Summarize: {text}"; default: column prompt, else text',
+    )
     option("--template", metavar="FILE", help="a Jinja template that makes the prompt; columns are variables")
-    option("--id", metavar="COLUMN", help="the rows' ids, which decide their seeds; default: their contents do")
-    option("--answer", default="answer", metavar="COLUMN", help="where the answer comes; default: %(default)s")
+    option("--id", metavar="COLUMN", help="ids, from which the rows' seeds are made; default: their contents")
+    option("--answer", default="answer", metavar="COLUMN", help="that gets the answer; default: %(default)s")
     option("--chat-template", metavar="FILE", help='for chats in OpenAI\'s format: a Jinja file, or "plain"')
     own = argparse.SUPPRESS
-    option("--pooling", choices=("mean", "last"), default=own, help="for embed: of the tokens' vectors; default: mean")
+    option(
+        "--pooling", choices=("mean", "last"), default=own, help="for embed: mean or last token's vector; default: mean"
+    )
     option(
         "--normalize",
         action=argparse.BooleanOptionalAction,
         default=own,
-        help="for embed to length 1, for rank and choices by the number of tokens; default: yes",
+        help="for embed: vectors of length 1; for rank and choices: log-probability per token; default: yes",
     )
-    option("--choices-column", metavar="COLUMN", default=own, help="for rank and choices: lists, instead of --choice")
+    option(
+        "--choices-column",
+        metavar="COLUMN",
+        default=own,
+        help="for rank and choices: each row's list of choices, instead of --choice",
+    )
     add_option(command, OPTIONS["seed"], "0")
 
 
 def _add_machines(command: argparse._ActionsContainer) -> None:
     add_option(command, OPTIONS["batch_size"], "64")
     option = command.add_argument
-    option("--workers", type=_count, metavar="N", help="processes on this machine; default: one a NUMA node")
+    option("--workers", type=_count, metavar="N", help="processes on this machine; default: one for each NUMA node")
     option("--cpus-per-worker", type=_count, metavar="N", help="cores of a worker; default: a NUMA node's")
     option("--bind", action="store_true", help="bind each worker to the CPUs of its cores")
-    option("--ray", metavar="ADDRESS|local", help='work on a Ray cluster: pip install "nbgpt[ray]"')
+    option("--ray", metavar="ADDRESS|local", help='work on a Ray cluster; needs pip install "nbgpt[ray]"')
 
 
 def _count(text: str) -> int:

@@ -23,16 +23,16 @@ def define_bench(commands: Commands) -> None:
     option("-p", "--n-prompt", type=_numbers, default=[512], help="lengths of prompts; 0: none; default: 512")
     option("-n", "--n-gen", type=_numbers, default=[128], help="tokens to generate; 0: none; default: 128")
     option("-d", "--n-depth", type=_numbers, default=[0], help="tokens in the context beforehand; default: 0")
-    option("-t", "--threads", type=_numbers, help="default: the physical cores there are")
+    option("-t", "--threads", type=_numbers, help="default: the physical cores that this process may use")
     option(
         "-b",
         "--n-sequences",
         type=_numbers,
         default=[1],
-        help="texts that generate together; n_batch is something else, as in llama-bench: rows of a pass; default: 1",
+        help="texts that are generated together; not llama-bench's n_batch, the rows of a pass; default: 1",
     )
     option("-r", "--repetitions", type=int, default=5, help="default: %(default)s, after one to warm up")
-    option("--json", action="store_true", help="a list with an object a row instead of a table")
+    option("--json", action="store_true", help="a JSON list with an object for each row, instead of a table")
 
 
 def _numbers(text: str) -> list[int]:

@@ -26,7 +26,7 @@ _COMMANDS = "/new begins another conversation, /undo takes the last exchange bac
 
 _ABOUT = (
     "GPT-2 was not trained on conversations, and the small models answer badly. The template `plain` writes "
-    "`user: ...` and `assistant: ...` a line; for a fine-tune that has a format of its own, give it as a file. When "
+    "lines that begin with `user:` and `assistant:`; for a fine-tune that has a format of its own, give a file. When "
     "the transcript and --max-tokens new tokens do not fit the context, the oldest exchanges are left out. At a "
     f"terminal, {_COMMANDS}."
 )
@@ -40,8 +40,8 @@ def define_chat(commands: Commands) -> None:
     command.add_argument(
         "--template", default="plain", metavar="FILE", help="a Jinja template, or plain; default: %(default)s"
     )
-    command.add_argument("--system", default="", metavar="TEXT", help="what stands before the conversation")
-    command.add_argument("--json", action="store_true", help="an object an answer")
+    command.add_argument("--system", default="", metavar="TEXT", help="the system message, before the conversation")
+    command.add_argument("--json", action="store_true", help="a line of JSON for each answer")
     for name, default in _OPTIONS.items():
         add_option(command, OPTIONS[name], default)
 

@@ -23,7 +23,9 @@ def define_classify(commands: Commands) -> None:
     add_loading(command)
     add_errors(command)
     add_bos(command, "begin each line with <|endoftext|>; default: as the model's file says")
-    command.add_argument("--json", action="store_true", help="an object a line, with the probability of every label")
+    command.add_argument(
+        "--json", action="store_true", help="a line of JSON for each line, with the probability of every label"
+    )
 
 
 def _classify(options: argparse.Namespace) -> None:

@@ -22,22 +22,22 @@ SUFFIX = ".nbgpt"
 
 def define_compress(commands: Commands) -> None:
     """Add the subcommand."""
-    command = add(commands, "compress", "make a file smaller without loss, text of the model's kind most", _compress)
+    command = add(commands, "compress", "compress a file without loss; best for text like the model's", _compress)
     command.add_argument("file", help="any file; - is standard input")
     _add_output(command, f"FILE{SUFFIX}")
     command.add_argument(
         "--chunk-size",
         metavar="N",
         type=int,
-        help="tokens that are decompressed in turn, beside other chunks; the fewer, the faster and the larger; "
-        "default: 4096",
+        help="tokens of a chunk; chunks are decompressed side by side, so that smaller ones take less time and more "
+        "space; default: 4096",
     )
     add_model(command)
 
 
 def define_decompress(commands: Commands) -> None:
     """Add the subcommand."""
-    command = add(commands, "decompress", "give back the file that `compress` has read", _decompress)
+    command = add(commands, "decompress", "restore a file that `compress` has made smaller", _decompress)
     command.add_argument("file", help="a file that `compress` has written; - is standard input")
     _add_output(command, f"FILE without {SUFFIX}, - for a chunk")
     command.add_argument("--chunk", metavar="I", type=int, help="this chunk alone, counted from 0; default: all")

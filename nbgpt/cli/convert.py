@@ -32,8 +32,8 @@ def define_convert(commands: Commands) -> None:
     command.add_argument(
         "--calibrate",
         action="store_true",
-        help="int4 only: balance rounding errors on a text that the model writes itself; takes minutes, a float32 copy "
-        "beside the output meanwhile, and memory for about 25 n_inner^2 bytes besides the model",
+        help="int4 only: balance rounding errors on a text that the model writes itself; takes minutes, disk "
+        "space for a float32 copy beside the output, and about 25 n_inner^2 bytes of memory besides the model",
     )
     command.add_argument(
         "--calibration-text", metavar="FILE", help="calibrate on this text instead; - is standard input"
@@ -43,7 +43,7 @@ def define_convert(commands: Commands) -> None:
         metavar="FOLDER[:WEIGHT]",
         action="append",
         default=[],
-        help="merge a LoRA adapter as PEFT saves it into the weights; may be repeated; default of the weight: 1",
+        help="merge into the weights a LoRA adapter that PEFT saved, times WEIGHT (default: 1); may be repeated",
     )
     add_bos(
         command, "whether texts of this model begin with the token that begins texts; default: as its tokenizer says"

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 def define_embed(commands: Commands) -> None:
     """Add the subcommand."""
-    command = add(commands, "embed", "a vector for each line of a text, as an object of JSON a line", _embed)
+    command = add(commands, "embed", "a vector for each line of a text, as a line of JSON", _embed)
     add_lines(command)
     add_errors(command)
     command.add_argument(
-        "--pooling", choices=("mean", "last"), default="mean", help="of the tokens' vectors; default: %(default)s"
+        "--pooling", choices=("mean", "last"), default="mean", help="mean or last token's vector; default: %(default)s"
     )
     command.add_argument(
-        "--normalize", action=argparse.BooleanOptionalAction, default=True, help="to length 1; default: yes"
+        "--normalize", action=argparse.BooleanOptionalAction, default=True, help="vectors of length 1; default: yes"
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def define_compare(measures: Commands) -> None:
     """Add the subcommand."""
     command = add(measures, "compare", "compare two models of one vocabulary: KL divergence, perplexities", _compare)
-    for place, text in (("a", "the model that is the measure"), ("b", "the model that is judged")):
+    for place, text in (("a", "the reference model"), ("b", "the model to compare with it")):
         command.add_argument(place, metavar=place.upper(), help=f"{text}: native file, folder, or name")
     command.add_argument("file", metavar="FILE", help="the text, UTF-8; - is standard input")
     for place in ("a", "b"):

@@ -25,9 +25,13 @@ def define_harness(measures: Commands) -> None:
         "--include-path", metavar="DIR", help="folder with tasks of your own (YAML), beside those of the harness"
     )
     command.add_argument("--num-fewshot", metavar="N", type=int, help="examples before each; default: as the task says")
-    command.add_argument("--limit", metavar="N", type=int, help="the first N examples of each task alone")
-    command.add_argument("--bos", action="store_true", help="begin each text with <|endoftext|>, as `hf` does not")
-    command.add_argument("-o", "--output", metavar="FILE", type=Path, help="write all results there too, as JSON")
+    command.add_argument("--limit", metavar="N", type=int, help="only the first N examples of each task")
+    command.add_argument(
+        "--bos", action="store_true", help="begin each text with <|endoftext|>; the harness's own model `hf` does not"
+    )
+    command.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="write all results to this file too, as JSON"
+    )
     add_json(command)
 
 

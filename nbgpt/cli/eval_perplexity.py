@@ -38,7 +38,7 @@ def define_perplexity(measures: Commands) -> None:
         "--plot",
         metavar="FILE",
         type=Path,
-        help="read the text a second time, and draw loss by position and calibration as SVG, in place of what is there",
+        help="draw loss by position and calibration into this SVG file, which is replaced; reads the text once more",
     )
     add_json(command)
 

@@ -27,8 +27,8 @@ def define_explain(commands: Commands) -> None:
         "-o",
         "--output",
         metavar="FILE",
-        help="where the page goes, in place of what is there; - is standard output; default: standard output, or if "
-        f"that is a terminal {_NAME}, unless there is one",
+        help="file for the page, which is replaced; - is standard output; default: standard output, or if that is a "
+        f"terminal {_NAME}, which is never replaced",
     )
     command.add_argument(
         "--serve",

@@ -46,19 +46,19 @@ def define_fewshot(commands: Commands) -> None:
     command.add_argument("template", help="a Jinja file, in which columns are variables")
     command.add_argument("data", help="rows: .csv, .tsv or .jsonl")
     command.add_argument("--examples", metavar="FILE", help="rows that the template shows, as `examples`")
-    command.add_argument("--shots", type=int, metavar="N", help="so many of them, drawn by --seed; default: all")
+    command.add_argument("--shots", type=int, metavar="N", help="how many of them, drawn by --seed; default: all")
     command.add_argument(
         "--choice",
         dest="choices",
         action="append",
         default=[],
         metavar="TEXT",
-        help='choose; begin a word with a space: " yes"',
+        help='choose among these; begin a word with a space: " yes"; may be repeated',
     )
-    command.add_argument("--choices-column", metavar="NAME", help="the column of each row's own choices, JSON lists")
-    command.add_argument("--label-column", metavar="NAME", help="the right texts: says the accuracy at the end")
+    command.add_argument("--choices-column", metavar="NAME", help="the column of each row's own choices, a JSON list")
+    command.add_argument("--label-column", metavar="NAME", help="the column of the right texts: shows the accuracy")
     add_model(command)
-    command.add_argument("--json", action="store_true", help="an object a row, with the prompt")
+    command.add_argument("--json", action="store_true", help="a line of JSON for each row, with the prompt")
     group = command.add_argument_group("writing", "Without choices the model writes a text for each row.")
     for name, default in _OPTIONS.items():
         add_option(group, OPTIONS[name], default)

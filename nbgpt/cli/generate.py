@@ -33,7 +33,7 @@ def define_generate(commands: Commands) -> None:
     command = add(commands, "generate", "continue a text", _generate)
     command.description = "Continue a text. It alone goes to standard output; figures go to standard error."
     option = command.add_argument
-    option("prompt", nargs="*", help="text to continue; without it, --file, or standard input if that is no terminal")
+    option("prompt", nargs="*", help="text to continue; without it, --file, or standard input unless it is a terminal")
     option("-f", "--file", help="read the prompt from a file; - is standard input")
     option("--ids", action="store_true", help="the prompt is token ids, separated by spaces or commas, and not text")
     add_model(command)
@@ -63,9 +63,7 @@ def _add_others(groups: Mapping[str, argparse._ActionsContainer]) -> None:
         help=OPTIONS["echo"].help + "; default: a terminal shows the prompt dimmed",
     )
     option("--color", action="store_true", help="shade tokens by probability: red unlikely, green likely")
-    option(
-        "--json", action="store_true", help="a JSON object a text, in one line, instead of the text; it has --logprobs"
-    )
+    option("--json", action="store_true", help="a line of JSON for each text instead of the text, with its --logprobs")
 
 
 def _generate(options: argparse.Namespace) -> None:

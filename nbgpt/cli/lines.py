@@ -21,8 +21,8 @@ def add_errors(command: argparse._ActionsContainer) -> None:
         "--errors",
         choices=("skip", "stop"),
         default="skip",
-        help="what a line does that cannot be answered, as one longer than the context: it is named and left out, and "
-        "the exit code is 3, or the run ends; default: %(default)s",
+        help="what to do with a line that cannot be answered, such as one longer than the context: skip it, name it "
+        "and exit with 3 at the end, or stop at once; default: %(default)s",
     )
 
 

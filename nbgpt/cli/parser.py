@@ -65,7 +65,7 @@ def add_loading(command: argparse._ActionsContainer) -> None:
 
 def add_running(command: argparse._ActionsContainer) -> None:
     """Add the options that say what a model may use: --threads, --kv-dtype, --kv-memory."""
-    command.add_argument("-t", "--threads", type=int, help="default: the physical cores there are")
+    command.add_argument("-t", "--threads", type=int, help="default: the physical cores that this process may use")
     command.add_argument(
         "--kv-dtype",
         choices=("float32", "float16"),
@@ -76,7 +76,8 @@ def add_running(command: argparse._ActionsContainer) -> None:
         "--kv-memory",
         metavar="SIZE",
         type=_bytes,
-        help="memory that the KV cache may take, as 512M or 2G; default: a quarter of what this machine has",
+        help="memory that the KV cache may take, such as 512M or 2G; default: a quarter of the memory of the machine "
+        "or its control group",
     )
 
 
@@ -88,7 +89,7 @@ def _bytes(text: str) -> int:
     try:
         size = int(float(number) * unit)
     except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size, as 512M or 2G") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 512M or 2G") from None
     if size < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
     return size

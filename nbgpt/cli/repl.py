@@ -23,9 +23,11 @@ def define_repl(commands: Commands) -> None:
     command = add(commands, "repl", "write a text in turns with the model", _repl)
     command.description = f"{command.description} {_ABOUT}"
     add_model(command)
-    command.add_argument("-n", "--max-tokens", type=int, default=60, help="of each continuation; default: %(default)s")
     command.add_argument(
-        "--seed", type=int, help="of the first continuation; /again takes the next; default: another one each time"
+        "-n", "--max-tokens", type=int, default=60, help="most new tokens of each continuation; default: %(default)s"
+    )
+    command.add_argument(
+        "--seed", type=int, help="seed of the first continuation; /again takes the next; default: another one each time"
     )
 
 

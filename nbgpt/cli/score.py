@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 def define_score(commands: Commands) -> None:
     """Add the subcommand."""
-    command = add(commands, "score", "log-probability of each line of a text: in all, a token, and the line", _score)
+    command = add(commands, "score", "log-probability of each line of a text: total, per token, then the line", _score)
     command.description = f"{command.description} A line without a scored token has 0 and nan."
     add_lines(command)
     add_errors(command)
-    command.add_argument("--json", action="store_true", help="an object a line, with each token's log-probability")
+    command.add_argument(
+        "--json", action="store_true", help="a line of JSON for each line, with each token's log-probability"
+    )
 
 
 def _score(options: argparse.Namespace) -> None:

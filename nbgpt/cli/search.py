@@ -39,8 +39,8 @@ def define_search(command: Parser) -> None:
     option(
         "--early-stopping",
         choices=("true", "false", "never"),
-        help="when as many texts as beams have ended: stop; when others look worse (the default); or when none can be "
-        "better",
+        help="stop when as many texts as beams have ended (true); when they have and the other beams look worse "
+        "(false, the default); or when they have and no beam can become better (never)",
     )
     option("--penalty-alpha", type=float, metavar="A", help="contrastive search, say 0.6 with --top-k 4")
 

@@ -55,14 +55,22 @@ def define_serve(commands: Commands) -> None:
     ):
         command.add_argument(flag, type=kind, default=default, metavar="N", help=f"{text}; default: %(default)s")
     command.add_argument(
-        "--cors-origin", action="append", default=[], metavar="ORIGIN", help="a site whose pages may ask this server"
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="a site whose pages may ask this server; may be repeated",
     )
     command.add_argument(
-        "--allow-host", action="append", default=[], metavar="NAME", help="a name by which clients reach this server"
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name by which clients reach this server; may be repeated",
     )
     command.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"), help="PEM files, for https")
     command.add_argument("--log-level", choices=("warning", "info"), default="info", help="default: %(default)s")
-    command.add_argument("--log-json", action="store_true", help="log a JSON object a request")
+    command.add_argument("--log-json", action="store_true", help="log a line of JSON for each request")
 
 
 def _serve(options: argparse.Namespace) -> None:

@@ -39,7 +39,7 @@ def _add_pairs(command: Parser, first: str, second: str) -> None:
     metavar = (first.upper(), second.upper())
     text = f"an example: a {first} and its {second}; may be repeated"
     command.add_argument("--pair", nargs=2, action="append", default=[], metavar=metavar, help=text)
-    command.add_argument("--pairs", metavar="FILE", help=f"examples, a {first}, a tab and its {second} a line")
+    command.add_argument("--pairs", metavar="FILE", help=f"examples: on each line a {first}, a tab and its {second}")
 
 
 def define_summarize(commands: Commands) -> None:
@@ -50,7 +50,7 @@ def define_summarize(commands: Commands) -> None:
 
 def define_translate(commands: Commands) -> None:
     """Add the subcommand."""
-    about = "translate a sentence: examples show the model from what to what"
+    about = "translate a sentence: examples show the model both languages"
     command = _add_task(commands, "translate", about, _translate, "the sentence", _GREEDY)
     _add_pairs(command, "sentence", "translation")
 
@@ -69,15 +69,22 @@ def define_rank(commands: Commands) -> None:
     command.add_argument("prompt", metavar="TEXT", nargs="*", help="the text; without it, --file or standard input")
     command.add_argument("-f", "--file", help="read the text from a file; - is standard input")
     command.add_argument(
-        "--choice", action="append", default=[], metavar="TEXT", help='begin a word with a space: " yes"; repeat it'
+        "--choice",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help='a choice; begin a word with a space: " yes"; may be repeated',
     )
-    command.add_argument("--choices", metavar="FILE", help="a choice a line")
+    command.add_argument("--choices", metavar="FILE", help="choices, one a line")
     add_model(command)
     add_bos(command, "begin with <|endoftext|>; default: as the model's file says")
     command.add_argument(
-        "--normalize", action=argparse.BooleanOptionalAction, default=True, help="log-probability a token; default: yes"
+        "--normalize",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="sort by log-probability per token; default: yes",
     )
-    command.add_argument("--json", action="store_true", help="an object a choice")
+    command.add_argument("--json", action="store_true", help="a line of JSON for each choice")
 
 
 def _text(options: argparse.Namespace) -> str:

@@ -19,7 +19,7 @@ def define_train_classifier(commands: Commands) -> None:
     """Add the subcommand."""
     command = add(commands, "train-classifier", "make a classifier from labelled texts", _train)
     command.add_argument(
-        "data", help="labelled texts: .csv, .tsv or .jsonl; where labels are lists, any number may hold"
+        "data", help="labelled texts: .csv, .tsv or .jsonl; if labels are lists, a text may have any number of labels"
     )
     add_model(command)
     add_bos(command, "begin each text with <|endoftext|>; default: as the model's file says")
@@ -41,9 +41,11 @@ def define_train_classifier(commands: Commands) -> None:
         type=_layer,
         default="auto",
         metavar="N|auto",
-        help="the hidden states' layer; default: the best of 7",
+        help="layer whose hidden states are read; default: the best of 7",
     )
-    command.add_argument("--seed", type=int, default=0, help="of the division and the folds; default: %(default)s")
+    command.add_argument(
+        "--seed", type=int, default=0, help="of the validation split and the folds; default: %(default)s"
+    )
     command.add_argument(
         "-o", "--output", metavar="NAME", help="name or .safetensors file of the result; default: that of the data"
     )

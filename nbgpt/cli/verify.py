@@ -20,7 +20,7 @@ def define_verify(commands: Commands) -> None:
     command = add(commands, "verify", "say whether this machine computes the same bits as all others", _verify)
     command.add_argument("model", nargs="?", help="print this model's digest; default: compare what comes with nbgpt")
     command.add_argument("--dtype", choices=DTYPES, help="as for generate")
-    command.add_argument("-t", "--threads", type=int, help="default: the physical cores there are")
+    command.add_argument("-t", "--threads", type=int, help="default: the physical cores that this process may use")
     command.add_argument("--expect", metavar="DIGEST", help="fail unless the model's digest is this one")
 
 

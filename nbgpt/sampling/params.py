@@ -155,7 +155,7 @@ class SamplingParams:
         "keep tokens of probability P or more, and less likely ones where the entropy is high; 0: all",
     )
     mirostat_tau: float = number(
-        0.0, _BITS, "sampling", "BITS", "Mirostat 2 in place of the six before: surprisal to steer to, say 5; 0: off"
+        0.0, _BITS, "sampling", "BITS", "Mirostat 2 in place of the six above: the surprisal to aim at, say 5; 0: off"
     )
     mirostat_eta: float = number(0.1, _RATE, "sampling", "RATE", "how fast Mirostat steers")
     sample: int = whole(
@@ -185,15 +185,15 @@ class SamplingParams:
         _TIME,
         "length",
         "SECONDS",
-        "end the text after so many seconds, with the token that is being made",
+        "end the text when this many seconds have passed and the current token is done",
         default_text="no limit",
     )
     overflow: Overflow = option(  # noqa: RUF009 - a dataclass field
         "error",
         "length",
         "what to do with a text that outgrows the context: refuse it (error); forget its beginning (truncate_left); or "
-        "forget what follows the prompt, or follows the context's first quarter if the prompt takes more than half "
-        "(keep_first)",
+        "keep the prompt (the context's first quarter, if the prompt takes more than half of the context) and forget "
+        "the older half of what follows (keep_first)",
         str,
         choices=OVERFLOWS,
     )
@@ -208,7 +208,11 @@ class SamplingParams:
         metavar="TEXT",
     )
     repetition_penalty: float = number(
-        1.0, _FACTOR, "repetition", "X", "divide the logits of tokens of prompt and new text by X, say 1.1; 1: off"
+        1.0,
+        _FACTOR,
+        "repetition",
+        "X",
+        "divide the logits of tokens of prompt and new text by X, say 1.1, and multiply negative ones by it; 1: off",
     )
     presence_penalty: float = number(
         0.0, _PENALTY, "repetition", "X", "subtract X from the logits of tokens of the new text, say 0.5"

@@ -192,8 +192,8 @@ COMMANDS: dict[str, Command] = {
     "redo": Command(
         lambda workspace, typed: workspace.redo(),
         "",
-        "make again what was taken back",
-        "Until the text changes otherwise.",
+        "bring back what /undo took back",
+        "It works until the text changes in another way.",
     ),
     "new": Command(_new, "", "begin another text", "The old one comes back with /undo."),
     "text": Command(lambda workspace, typed: workspace.show(), "", "show the whole text"),
@@ -204,7 +204,7 @@ COMMANDS: dict[str, Command] = {
         "The editor is $VISUAL, else $EDITOR, else nano or vi. Save, and leave it; /undo brings the old text back.",
     ),
     "save": Command(_save, "FILE", "write the text to a file", "A file that is there already is refused.", paths),
-    "save!": Command(_save_anyway, "FILE", "the same, and replace the file if it is there", "", paths),
+    "save!": Command(_save_anyway, "FILE", "write the text to a file, and replace one that is there", "", paths),
     "load": Command(_load, "FILE", "go on with the text of a file", "It must be UTF-8.", paths),
     "end": Command(
         _end,
