@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from typing import Any
@@ -26,6 +27,8 @@ from .worker import Finished, Worker, answers_of, identity_of
 
 _AHEAD = 2
 """Shards that a worker has been given: the one it works on, and the next."""
+_GLANCE = 0.2
+"""Seconds after which a wait for workers looks for Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -104,20 +107,46 @@ class Processes:
         given = self._source, job, table, self._batch_size, cpus
         others = set(multiprocessing.active_children())
         pool = ProcessPoolExecutor(len(self._cpus), context, _start, given)
-        try:
-            for finished in _in_flight(pool, shards, _AHEAD * len(self._cpus)):
-                progress.add(finished.n_rows, finished.prompt_tokens, finished.new_tokens)
-                yield finished
-        except BrokenProcessPool:
-            message = "a worker process has ended before its work; the same command goes on where it was"
-            raise WorkerDiedError(message) from None
-        finally:
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()  # what it is working on is not wanted any more
-            pool.shutdown(cancel_futures=True)
+        with _held_interrupts() as let_interrupt:
+            try:
+                for finished in _in_flight(pool, shards, _AHEAD * len(self._cpus), let_interrupt):
+                    progress.add(finished.n_rows, finished.prompt_tokens, finished.new_tokens)
+                    yield finished
+            except BrokenProcessPool:
+                message = "a worker process has ended before its work; the same command goes on where it was"
+                raise WorkerDiedError(message) from None
+            finally:
+                for process in set(multiprocessing.active_children()) - others:
+                    process.terminate()  # what it is working on is not wanted any more
+                pool.shutdown(cancel_futures=True)
 
 
-def _in_flight(pool: ProcessPoolExecutor, shards: Iterator[Shard], n: int) -> Iterator[Finished]:
+@contextmanager
+def _held_interrupts() -> Iterator[Callable[[], None]]:
+    """Hold Ctrl-C back until the function is called that this yields.
+
+    In the middle of a call of a Future the exception would leave a lock taken, on which the pool waits for ever.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: None
+        return
+    seen: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+
+    def let_interrupt() -> None:
+        if seen:
+            raise KeyboardInterrupt
+
+    try:
+        yield let_interrupt
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _in_flight(
+    pool: ProcessPoolExecutor, shards: Iterator[Shard], n: int, let_interrupt: Callable[[], None]
+) -> Iterator[Finished]:
     """Give a pool up to n shards at a time -> each as it is finished."""
     open_: set[Future[Finished]] = set()
     while True:
@@ -125,9 +154,10 @@ def _in_flight(pool: ProcessPoolExecutor, shards: Iterator[Shard], n: int) -> It
             open_.add(pool.submit(_work, shard))
         if not open_:
             return
-        done, open_ = wait(open_, return_when=FIRST_COMPLETED)
+        done, open_ = wait(open_, _GLANCE, return_when=FIRST_COMPLETED)
         for one in done:
             yield one.result()
+        let_interrupt()
 
 
 _worker: Worker | None = None
