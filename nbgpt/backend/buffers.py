@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from math import prod
 
 import numpy as np
 
 _CACHE_LINE = 64
 _OS_PAGE = mmap.PAGESIZE
+_UNCOUNTED = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE of x86 and ARM, which Python 3.12 does not name
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -28,8 +30,12 @@ class LentMemory:
     def __init__(self, n: int, dtype: str) -> None:
         """n: numbers, at least one. Raises MemoryError that says how many bytes were wanted."""
         n_bytes = n * np.dtype(dtype).itemsize
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         try:
-            self._map = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            mmap.mmap(-1, n_bytes, flags=private).close()  # would the system give so much?
+            # What stays is not counted: Linux joins neighbours to one mapping, and forks no process with one that is
+            # larger than the machine's memory.
+            self._map = mmap.mmap(-1, n_bytes, flags=private | _UNCOUNTED)
         except (OSError, ValueError, OverflowError):
             raise MemoryError(f"the system does not give {n_bytes} bytes") from None
         self.array = np.frombuffer(self._map, dtype)  # [n], zeros

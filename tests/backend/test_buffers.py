@@ -1,6 +1,7 @@
 """Memory for kernels: zeros that begin at a cache line, and memory that goes back to the system."""
 
 import mmap
+import os
 
 import numpy as np
 import pytest
@@ -38,3 +39,15 @@ def test_whole_pages_of_the_system_are_given_back(dtype):
 def test_more_than_there_is(n):
     with pytest.raises(MemoryError, match=f"the system does not give {4 * n} bytes"):
         LentMemory(n, "float32")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_forks_that_may_use_more_than_there_is():
+    """As one with several models: their KV caches are a quarter of the memory each, and lie side by side."""
+    quarter = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 4
+    several = [LentMemory(quarter, "uint8") for _ in range(6)]
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(several) == 6
