@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BESIDE = {"llm", "lm-eval", "pytest-benchmark", "openai", "schemathesis", "atheris"}
+BESIDE = {"llm", "lm-eval", "pytest-benchmark", "openai", "schemathesis", "atheris", "mkdocs-material"}
 """Extras that the fast tests do not need."""
 
 

@@ -107,6 +107,9 @@ def test_the_last_of_many_keys_stands_there_twice():
 OWN = {
     "strict_json.py": "the reader",
     "backend/compiler.py": "arguments that nbgpt gives to its own child",
+    "batch/openai.py": "answers of nbgpt's own server",
+    "batch/output.py": "what it has just written",
+    "verification/machine.py": "a file of the package",
 }
 
 

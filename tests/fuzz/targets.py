@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 SEEDS = Path(__file__).parent / "seeds"
 DOCUMENTED = (ValueError,)  # FormatError is one
@@ -204,13 +205,9 @@ def _small_engine() -> SimpleNamespace:
 def session(data: bytes) -> None:
     from nbgpt.text import session
 
-    engine, right = _small_engine(), session.fingerprint
-    session.fingerprint = lambda engine: "of this model"  # or no input would come far
-    session._checksum = lambda ids, pages: "right"
-    try:
-        session._read(file_of(data, "a.session"), engine)
-    finally:
-        session.fingerprint = right
+    right = {"fingerprint": lambda engine: "of this model", "_checksum": lambda ids, pages: "right"}
+    with mock.patch.multiple(session, **right):  # or no input would come far
+        session._read(file_of(data, "a.session"), _small_engine())
 
 
 @target
