@@ -1,5 +1,6 @@
 """A command at the other end of a real pseudo-terminal; what it writes is shown on a screen that pyte emulates."""
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -84,10 +85,13 @@ class Terminal:
         self.ready()
 
     def leave(self):
-        """Ctrl-D -> the exit code."""
+        """Ctrl-D, again if it is lost, as keys can be while readline begins a line -> the exit code."""
+        deadline = time.monotonic() + 120
         self.type("\x04")
         while self._read(1):
-            pass
+            assert time.monotonic() < deadline, f"the process does not end; the screen has:\n{self.text}"
+            with contextlib.suppress(OSError):  # it has just gone
+                self.type("\x04")
         _, status = os.waitpid(self.pid, 0)
         self.pid = 0
         return os.waitstatus_to_exitcode(status)
