@@ -62,7 +62,7 @@ BAD_FOLDERS = {
     "pickle": ({"files": {"pytorch_model.bin": EVIL}}, "pytorch_model.bin"),
     "magic": ({"files": {"pytorch_model.bin": b"not a pickle"}}, "pytorch_model.bin"),
     "GGUF": ({"files": {"m.gguf": b"FUGG" * 10}}, "m.gguf"),
-    "vocabulary": ({"files": {"vocab.json": b"[]"}}, "vocab.json: not an object from tokens to ids"),
+    "vocabulary": ({"files": {"vocab.json": b"[]"}}, "vocab.json: expected a JSON object, found list"),
 }
 
 
