@@ -23,7 +23,6 @@ from .worker import Finished, Worker, answers_of, identity_of
 STANDARD_INPUT = "-"
 SHARD_ROWS = 512
 BATCH_SIZE = 64
-_SPOOL = "standard-input"
 
 
 class Runner(Protocol):
@@ -131,16 +130,16 @@ def run(
 def _table(files: Files, output: Output) -> Table:
     """The input as a table; standard input is kept in a file first, so that it can be read twice."""
     if files.source == STANDARD_INPUT:
-        spool = output.parts / _SPOOL
-        with whole_file(spool) as file:
+        if sys.stdin is None:
+            raise ValueError("standard input is closed: name a file, or give the rows on standard input")
+        with whole_file(output.spool) as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-        return Table([spool], files.form or "jsonl", "standard input")
+        return Table([output.spool], files.form or "jsonl", "standard input")
     source = Path(files.source)
     found = files_of(source)
     if source.is_dir() and output.path.resolve().is_relative_to(source.resolve()):
         raise ValueError(f"--output {output.path} is in the folder of the input, {source}: put it elsewhere")
-    if output.path.resolve() == source.resolve():
-        raise ValueError(f"--output {output.path} is the input; choose another name")
+    output.refuse_input([source, *found])
     return Table(found, files.form)
 
 

@@ -136,10 +136,35 @@ def test_openais_format_is_found_out(answer, write):
 
 def test_the_output_must_be_apart_from_the_input(answer, write, tmp_path):
     rows = write(prompts(3))
-    with pytest.raises(ValueError, match="is the input; choose another name"):
+    with pytest.raises(ValueError, match=r"the input .*rows\.jsonl belongs to --output"):
         answer(rows, name="rows.jsonl")
     with pytest.raises(ValueError, match="is in the folder of the input"):
         answer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.errors.jsonl", "a.manifest.json", "a.parts", "a.parts/00000000.jsonl"])
+def test_files_of_the_output_are_no_input(answer, write, tmp_path, name):
+    (tmp_path / "a.parts").mkdir()
+    rows = write(prompts(3), "a.parts/00000000.jsonl")
+    write(prompts(3), "a.errors.jsonl")
+    if name.endswith("json"):
+        (tmp_path / name).write_text("{}")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match=r"belongs to --output .*a\.jsonl; choose another name"):
+            answer(tmp_path / name, name="a.jsonl", form="jsonl", overwrite=overwrite)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == before
+    assert rows in before
+
+
+def test_standard_input_that_is_refused_leaves_nothing(answer, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"x": 1}\n')))
+    with pytest.raises(ValueError, match="there is no column 'text'"):
+        answer("-")
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ValueError, match="standard input is closed"):
+        answer("-")
+    assert not list(tmp_path.iterdir())
 
 
 def test_overwrite(answer, write):
