@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..model import Model
@@ -72,6 +73,8 @@ class OpenAI:
         row = question.row
         name = answer_id(question.seed)
         body = _body(question)
+        if _has_form(body) and not find_spec("llguidance"):  # another machine would answer this row
+            raise ImportError(f'{row.place} needs the package llguidance: pip install "nbgpt[constrain]"')
         if isinstance(body, str):
             status, answered = 400, _refusal(body)
         else:
@@ -107,9 +110,18 @@ def _body(question: Question) -> Body | str:
         return f"body is {body!r:.60}; it must be an object"
     if body.get("stream"):
         return "stream is true; a batch is answered in whole"
+    if body.get("max_time") is not None:
+        return "max_time depends on the machine; a batch has no deadline"
     if url in _SEEDED and body.get("seed") is None:
         return {**body, "seed": question.seed}
     return body
+
+
+def _has_form(body: Body | str) -> bool:
+    """True if the text must have a form, for which a grammar is compiled."""
+    return not isinstance(body, str) and any(
+        name.startswith("guided_") or name == "response_format" for name, value in body.items() if value is not None
+    )
 
 
 def _refusal(message: str) -> Body:

@@ -36,6 +36,7 @@ BAD = [
     (request("j", {"input": "a"}, "/v1/moderations"), 400),
     (request("k", {"prompt": "a"}, method="GET"), 400),
     (request("l", "body"), 400),
+    (request("m", {"prompt": "a", "max_time": 5}), 400),
 ]
 
 
@@ -100,6 +101,14 @@ def test_lines_that_are_no_requests(answered):
 def test_chat_without_a_template(answered):
     _, errors = answered(GOOD[3:], chat_template=None)
     assert errors[0]["response"]["body"]["error"]["code"] == "no_chat_template"
+
+
+@pytest.mark.parametrize("form", [{"guided_choice": ["a", "b"]}, {"response_format": {"type": "json_object"}}])
+def test_without_llguidance(answered, monkeypatch, form):
+    """The run ends: with the package the row would have an answer."""
+    monkeypatch.setattr("nbgpt.batch.openai.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'line 2 needs the package llguidance: pip install "nbgpt\[constrain\]"'):
+        answered([GOOD[0], request("b", {"prompt": "a", "max_tokens": 3, **form})])
 
 
 def test_without_fastapi(model, monkeypatch):
