@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..formats import FormatError
 from ..model import Model
 from ..partial import whole_file
-from .index import Index, Shard, build
+from .index import CHANGED, Index, Shard, build
 from .job import OPENAI, Asker, Job, is_openai
 from .output import Output
 from .progress import Progress, Summary
@@ -102,9 +102,11 @@ def run(
     output = files.out()
     with output.locked():
         table = _table(files, output)
+        stamps = table.stamps()
         index, job = _indexed(table, files, job)
         runner.check(job)
-        numbers = _numbers(files, len(index.positions))
+        rows = range(*(index.n_rows * part // files.n_parts for part in (files.part, files.part + 1)))
+        numbers = index.shards(rows)
         identity = {
             "job": job.to_dict(),
             "model": runner.model,
@@ -115,14 +117,17 @@ def run(
         if files.overwrite:
             output.clear()
         was_done = output.begin(identity, numbers)
-        summary = _begun(index, numbers, output)
+        summary = _begun(index, rows, output)
         if not was_done:
-            todo = (index.shard(number) for number in numbers if number not in output.done)
+            _check_errors("", output, max_errors)
+            todo = (index.shard(number, rows) for number in numbers if number not in output.done)
             with Progress(summary, publish) as progress:
                 for finished in runner.run(job, table, todo, progress):
+                    if table.stamps() != stamps:
+                        raise FormatError(f"{files.source}: {CHANGED}")
                     output.keep(finished)
                     summary.failed = output.n_failed
-                    _check_errors(finished, output, max_errors)
+                    _check_errors(finished.first_error, output, max_errors)
             output.join()
         return summary, output
 
@@ -169,23 +174,16 @@ def _indexed(table: Table, files: Files, job: Job) -> tuple[Index, Job]:
         return build(table, files.shard_rows, id_column, bar.update), job
 
 
-def _numbers(files: Files, n_shards: int) -> range:
-    """The numbers of the shards that this part has."""
-    start, stop = (n_shards * part // files.n_parts for part in (files.part, files.part + 1))
-    return range(start, stop)
-
-
-def _begun(index: Index, numbers: range, output: Output) -> Summary:
+def _begun(index: Index, rows: range, output: Output) -> Summary:
     """What is done already."""
-    n_rows = {number: index.shard(number).n_rows for number in numbers}
-    resumed = sum(n for number, n in n_rows.items() if number in output.done)
-    return Summary(rows=sum(n_rows.values()), resumed=resumed, failed=output.n_failed)
+    resumed = sum(index.shard(number, rows).n_rows for number in index.shards(rows) if number in output.done)
+    return Summary(rows=len(rows), resumed=resumed, failed=output.n_failed)
 
 
-def _check_errors(finished: Finished, output: Output, max_errors: int | None) -> None:
+def _check_errors(first_error: str, output: Output, max_errors: int | None) -> None:
     """Raise FormatError if there are too many errors."""
     if max_errors is not None and output.n_failed > max_errors:
         raise FormatError(
             f"{output.n_failed} rows could not be answered, more than --max-errors {max_errors}; "
-            f"one of them: {finished.first_error}"
+            + (f"one of them: {first_error}" if first_error else f"{output.parts} has their reasons")
         )

@@ -126,15 +126,23 @@ class Worker:
             one.answers[number] = answer
             progress(answer)
 
-        def questions() -> Iterator[Question]:
-            for shard in shards:
-                pending[shard.number] = _Pending(shard)
-                yield from self._questions(shard, note)
+        todo, is_over = iter(shards), False
 
-        for answer in self._answers.answers(questions()):
-            note(answer)
+        def questions() -> Iterator[Question]:
+            nonlocal is_over
+            for shard in todo:
+                pending[shard.number] = _Pending(shard)
+                asked = self._questions(shard, note)
+                yield from asked
+                if not asked:  # no answer comes that would end it
+                    return
+            is_over = True
+
+        while not is_over:
+            for answer in self._answers.answers(questions()):
+                note(answer)
+                yield from self._completed(pending)
             yield from self._completed(pending)
-        yield from self._completed(pending)
 
     def _questions(self, shard: Shard, note: Callable[[Answer], object]) -> list[Question]:
         """The questions of a shard, long ones first; rows that have none are noted."""

@@ -104,6 +104,15 @@ def test_a_shard_of_bad_rows_alone_is_finished_too(work):
     assert sorted(shards) == [0, 1, 2, 3, 4]
 
 
+def test_a_shard_without_a_good_row_is_finished_before_an_answer_comes_behind_it(write):
+    table = Table([write(["x", "y", "z", {"text": "b"}])])
+    index, begun = build(table, 1, lambda row: None), []
+    shards = (begun.append(number) or index.shard(number) for number in range(4))
+    finished = Worker(Shuffled(3), JOB, table).run(shards)
+    assert [(next(finished).number, list(begun)) for _ in range(3)] == [(0, [0]), (1, [0, 1]), (2, [0, 1, 2])]
+    assert [one.number for one in finished] == [3]
+
+
 def test_equal_rows_have_seeds_of_their_own_in_whichever_shard(work):
     shards = work([{"text": "a"}] * 9, Shuffled(2), shard_rows=2)
     seeds = [json.loads(line)["answer"]["seed"] for one in shards.values() for line in one.lines.splitlines()]
