@@ -117,7 +117,7 @@ def _batch(options: argparse.Namespace) -> None:
     from ..batch.run import run
 
     files, job = _files(options), _job(options)
-    publish = publisher(options.prometheus) if options.prometheus else None
+    publish = publisher(options.prometheus, f"{files.part}/{files.n_parts}") if options.prometheus else None
     summary, output = run(files, job, _runner(options), options.max_errors, publish)
     note(str(summary))
     if options.json:

@@ -14,7 +14,7 @@ pytest.importorskip("fastapi", reason="OpenAI's format needs the extra serve")
 from starlette.testclient import TestClient
 
 from nbgpt.serve.application import app
-from nbgpt.tasks.chat_template import PLAIN
+from nbgpt.tasks.chat_template import PLAIN, ChatTemplate
 
 
 def request(name, body, url="/v1/completions", **changes):
@@ -109,6 +109,22 @@ def test_without_llguidance(answered, monkeypatch, form):
     monkeypatch.setattr("nbgpt.batch.openai.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'line 2 needs the package llguidance: pip install "nbgpt\[constrain\]"'):
         answered([GOOD[0], request("b", {"prompt": "a", "max_tokens": 3, **form})])
+
+
+@pytest.mark.parametrize("faults", [1, 2])
+def test_a_fault_of_the_server_is_one_of_the_row_if_it_comes_again(answered, monkeypatch, faults):
+    left, chat = [faults], ChatTemplate(lambda messages: fail(left) or "the cat")
+    monkeypatch.setattr("nbgpt.batch.openai._template", lambda name: chat)
+    lines, errors = answered([GOOD[0], GOOD[3]])
+    assert [line["custom_id"] for line in lines] == ["a", "d"][: 3 - faults]
+    assert [error["custom_id"] for error in errors] == ["d"][2 - faults :]
+    assert all(error["response"]["status_code"] == 500 for error in errors)
+
+
+def fail(left):
+    left[0] -= 1
+    if left[0] >= 0:
+        raise RuntimeError("no answer")
 
 
 def test_without_fastapi(model, monkeypatch):
