@@ -107,16 +107,9 @@ def run(
         runner.check(job)
         rows = range(*(index.n_rows * part // files.n_parts for part in (files.part, files.part + 1)))
         numbers = index.shards(rows)
-        identity = {
-            "job": job.to_dict(),
-            "model": runner.model,
-            "input": {"rows": index.n_rows, "digest": index.digest},
-            "shard": f"{files.part}/{files.n_parts}",
-            "shard_rows": files.shard_rows,
-        }
         if files.overwrite:
             output.clear()
-        was_done = output.begin(identity, numbers)
+        was_done = output.begin(_identity(files, job, runner, index), numbers)
         summary = _begun(index, rows, output)
         if not was_done:
             _check_errors("", output, max_errors)
@@ -130,6 +123,17 @@ def run(
                     _check_errors(finished.first_error, output, max_errors)
             output.join()
         return summary, output
+
+
+def _identity(files: Files, job: Job, runner: Runner, index: Index) -> dict[str, Any]:
+    """What must be equal for a run to go on."""
+    return {
+        "job": job.to_dict(),
+        "model": runner.model,
+        "input": {"rows": index.n_rows, "digest": index.digest},
+        "shard": f"{files.part}/{files.n_parts}",
+        "shard_rows": files.shard_rows,
+    }
 
 
 def _table(files: Files, output: Output) -> Table:
