@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ..formats import FormatError
 from .row import Row, id_of, key_of
 from .table import START, Position, Table
 
+CHANGED = "the input has changed under the run: begin anew with --overwrite"
 _NO_KEY = 0
 """In place of the hash of a row that has no key, and so no equals."""
 
@@ -23,7 +25,8 @@ class Shard:
     """Rows that are answered together, and whose answers are one file."""
 
     number: int
-    position: Position  # of its first row
+    position: Position  # of its first row, or of one before it
+    n_skipped: int  # rows between these two
     first_row: int
     n_rows: int
     repeats: dict[int, int] = field(default_factory=dict)  # by row: its number among equal rows, where that is not 0
@@ -41,13 +44,18 @@ class Index:
     repeated: np.ndarray  # int64 [n]: rows that are not the first of their kind, in ascending order
     repeats: np.ndarray  # int64 [n]: their numbers among equal rows
 
-    def shard(self, number: int) -> Shard:
-        """A shard by its number."""
-        first = number * self.shard_rows
-        n_rows = min(self.shard_rows, self.n_rows - first)
-        span = slice(*np.searchsorted(self.repeated, (first, first + n_rows)).tolist())
+    def shards(self, rows: range) -> range:
+        """The numbers of the shards that have some of these rows."""
+        return range(rows.start // self.shard_rows, -(-rows.stop // self.shard_rows)) if rows else range(0)
+
+    def shard(self, number: int, rows: range | None = None) -> Shard:
+        """A shard by its number, with those of its rows that are among `rows`; None: all."""
+        begin = number * self.shard_rows
+        rows = range(self.n_rows) if rows is None else rows
+        first, stop = max(begin, rows.start), min(begin + self.shard_rows, rows.stop)
+        span = slice(*np.searchsorted(self.repeated, (first, stop)).tolist())
         repeats = dict(zip(self.repeated[span].tolist(), self.repeats[span].tolist(), strict=True))
-        return Shard(number, self.positions[number], first, n_rows, repeats)
+        return Shard(number, self.positions[number], first - begin, first, stop - first, repeats)
 
 
 def build(
@@ -81,7 +89,7 @@ def build(
         digest.update(b"%d " % len(row.content) + (row.content or row.error.encode(errors="replace")))
         progress(1)
     if first is None:
-        raise FormatError(f"{table.files[0]}: none of its {len(hashes)} rows can be read" if hashes else _empty(table))
+        raise FormatError(f"{table.names[0]}: none of its {len(hashes)} rows can be read" if hashes else _empty(table))
     repeated, repeats, before = _repetitions(np.frombuffer(hashes, np.uint64))
     index = Index(len(hashes), digest.hexdigest(), first, shard_rows, positions, repeated, repeats)
     if column is not None:
@@ -90,7 +98,7 @@ def build(
 
 
 def _empty(table: Table) -> str:
-    return f"{table.files[0]} has no rows"
+    return f"{table.names[0]} has no rows"
 
 
 def _hash(row: Row, id_column: str | None) -> int:
@@ -131,9 +139,11 @@ def _row(table: Table, index: Index, number: int) -> Row:
 
 
 def rows_of(table: Table, shard: Shard) -> Iterator[Row]:
-    """The rows of a shard."""
-    if shard.n_rows:
-        for row, _ in table.rows(shard.position, shard.first_row):
-            yield row
-            if row.number == shard.first_row + shard.n_rows - 1:
-                return
+    """The rows of a shard. Raises FormatError if they do not all come."""
+    rows = (row for row, _ in table.rows(shard.position, shard.first_row - shard.n_skipped))
+    number = shard.first_row - 1
+    for row in islice(rows, shard.n_skipped, shard.n_skipped + shard.n_rows):
+        number = row.number
+        yield row
+    if number < shard.first_row + shard.n_rows - 1:
+        raise FormatError(f"{table.names[shard.position.file]}: {CHANGED}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..model import Model
@@ -19,8 +20,12 @@ ROUTES = ("/v1/completions", "/v1/chat/completions", "/v1/embeddings")
 _SEEDED = ROUTES[:2]
 _FOREVER = 1e9
 """Seconds: a text of a batch has no deadline."""
-_TRANSIENT = (408, 429, 500, 503)
+_GRAMMAR_PATIENCE = 12
+"""A grammar may take so many times as long as the server allows, and not for ever: it would hold up the run."""
+_TRANSIENT = (408, 429, 503)
 """Statuses that say something of the machine, and nothing of the row."""
+_FAULT = 500
+"""Of the server; if it comes again, of the row."""
 
 Body = dict[str, Any]
 
@@ -43,7 +48,7 @@ class OpenAI:
             max_queue=Limits().max_texts * batch_size,
             timeout=_FOREVER,
             client_timeout=_FOREVER,
-            grammar_seconds=_FOREVER,
+            grammar_seconds=_GRAMMAR_PATIENCE * Limits().grammar_seconds,
         )
         self._app: ASGIApp = app(model, limits=limits, chat_template=_template(chat_template))
         self._batch_size = batch_size
@@ -72,10 +77,14 @@ class OpenAI:
         row = question.row
         name = answer_id(question.seed)
         body = _body(question)
+        if _has_form(body) and not find_spec("llguidance"):  # another machine would answer this row
+            raise ImportError(f'{row.place} needs the package llguidance: pip install "nbgpt[constrain]"')
         if isinstance(body, str):
             status, answered = 400, _refusal(body)
         else:
             status, answered = await _post(self._app, row.columns["url"], body)
+            if status == _FAULT:
+                status, answered = await _post(self._app, row.columns["url"], body)
         if status in _TRANSIENT:
             raise OSError(f"{row.place}: {answered.get('error', {}).get('message', status)}")
         response = {"status_code": status, "request_id": name, "body": _timeless(answered, name)}
@@ -107,9 +116,18 @@ def _body(question: Question) -> Body | str:
         return f"body is {body!r:.60}; it must be an object"
     if body.get("stream"):
         return "stream is true; a batch is answered in whole"
+    if body.get("max_time") is not None:
+        return "max_time depends on the machine; a batch has no deadline"
     if url in _SEEDED and body.get("seed") is None:
         return {**body, "seed": question.seed}
     return body
+
+
+def _has_form(body: Body | str) -> bool:
+    """True if the text must have a form, for which a grammar is compiled."""
+    return not isinstance(body, str) and any(
+        name.startswith("guided_") or name == "response_format" for name, value in body.items() if value is not None
+    )
 
 
 def _refusal(message: str) -> Body:
@@ -152,5 +170,9 @@ async def _post(app: ASGIApp, path: str, body: Body) -> tuple[int, Body]:
     }
     scope |= {"path": path, "raw_path": path.encode(), "root_path": "", "query_string": b"", "headers": headers}
     scope |= {"client": ("batch", 0), "server": ("batch", 80)}
-    await app(scope, receive, send)
+    try:
+        await app(scope, receive, send)
+    except Exception:
+        if status != _FAULT:  # after this answer Starlette raises the error, for the server's log
+            raise
     return status, json.loads(b"".join(parts))

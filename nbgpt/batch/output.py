@@ -6,18 +6,20 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..formats import FormatError
-from ..partial import whole_file
+from ..partial import leftovers, remove_leftover, whole_file
 from ..strict_json import read_object
 from .worker import Finished
 
 _FORMAT = "nbgpt batch"
 _LOCK = "lock"
+_SHARD = re.compile(r"(\d{8,})(\.errors)?\.jsonl")
 
 Identity = Mapping[str, Any]
 """What must be equal for a run to go on: the job, the model, the input, the shards."""
@@ -40,6 +42,7 @@ class Output:
         self.errors_path = path.with_suffix(".errors.jsonl")
         self.manifest_path = path.with_suffix(".manifest.json")
         self.parts = path.with_suffix(".parts")
+        self.spool = self.parts / "standard-input"
         self.done: set[int] = set()  # numbers of the shards that are finished
         self.n_failed = 0  # rows in these that could not be answered
         self._replaces = False
@@ -54,15 +57,22 @@ class Output:
         """
         lock = self._lock()
         try:
-            for name in (self.path, self.errors_path, self.manifest_path):
-                _sweep(name.parent, name.name)
-            _sweep(self.parts)
+            names = [self.path.name, self.errors_path.name, self.manifest_path.name]
+            begun = [*leftovers(self.parts), *(one for name in names for one in leftovers(self.path.parent, name))]
+            for partial in begun:
+                remove_leftover(partial)
             yield
         finally:
+            self._leave()
+            os.close(lock)
+
+    def _leave(self) -> None:
+        """Remove the folder of the shards if there are none."""
+        if not self._shards():
+            self.spool.unlink(missing_ok=True)
             if {part.name for part in self.parts.iterdir()} == {_LOCK}:
                 (self.parts / _LOCK).unlink()
                 self.parts.rmdir()
-            os.close(lock)
 
     def _lock(self) -> int:
         """The lock as an open file."""
@@ -79,12 +89,24 @@ class Output:
             raise ValueError(f"another run is writing {self.path}: wait for it, or choose another --output")
         return lock
 
+    def refuse_input(self, files: Iterable[Path]) -> None:
+        """Raise ValueError if one of these files would be replaced or removed by this run."""
+        own = {path.resolve() for path in (self.path, self.errors_path, self.manifest_path)}
+        parts = self.parts.resolve()
+        for file in files:
+            if (found := file.resolve()) in own or found.is_relative_to(parts):
+                raise ValueError(f"the input {file} belongs to --output {self.path}; choose another name for it")
+
     def clear(self) -> None:
         """Forget what an earlier run has done; a finished output stays until another takes its place."""
         self._replaces = True
-        self.manifest_path.unlink(missing_ok=True)
-        for part in self.parts.glob("*.jsonl"):
-            part.unlink()
+        for shard in self._shards():
+            shard.unlink()
+        self.manifest_path.unlink(missing_ok=True)  # last: shards without a manifest would be nobody's
+
+    def _shards(self) -> list[Path]:
+        """The shards and their errors, of whatever run."""
+        return [part for part in self.parts.iterdir() if _SHARD.fullmatch(part.name)]
 
     def begin(self, identity: Identity, numbers: range) -> bool:
         """Begin, or go on with what an earlier run of this identity has left -> True if it had come to its end.
@@ -94,11 +116,13 @@ class Output:
         Raises ValueError if the output is of another run, naming the difference, or of no run at all.
         """
         self._identity, self._numbers = json.loads(json.dumps(identity)), numbers
-        self.done = {int(part.stem) for part in self.parts.glob("*.jsonl") if part.stem.isdecimal()}
+        shards = self._shards()
+        self.done = {int(shard.stem) for shard in shards if shard.stem.isdecimal()}
         self.n_failed = sum(_n_lines(self._parts_of(number)[1]) for number in self.done)
         if not self.manifest_path.exists():
-            if self.path.exists() and not self._replaces:
-                raise ValueError(f"{self.path} exists, and has no manifest to go on with: --overwrite replaces it")
+            there = next((path for path in (self.path, self.errors_path, *shards) if path.exists()), None)
+            if there and not self._replaces:
+                raise ValueError(f"{there} exists, and has no manifest to go on with: --overwrite replaces it")
             self._note(is_complete=False)
             return False
         earlier = read_object(self.manifest_path)
@@ -114,6 +138,8 @@ class Output:
         if not self.path.exists():
             raise ValueError(f"{self.path} was finished and is gone: --overwrite makes it again")
         self.done, self.n_failed = set(numbers), progress["failed"]
+        for shard in shards:  # of a run that was killed just before its end
+            shard.unlink()
         return True
 
     def keep(self, finished: Finished) -> None:
@@ -122,6 +148,8 @@ class Output:
         if finished.errors:
             with whole_file(errors) as file:
                 file.write(finished.errors)
+        else:
+            errors.unlink(missing_ok=True)  # of a run that was killed between the two files
         with whole_file(answers) as file:
             file.write(finished.lines)
         self.done.add(finished.number)
@@ -137,9 +165,8 @@ class Output:
         else:
             self.errors_path.unlink(missing_ok=True)
         self._note(is_complete=True)
-        for part in self.parts.iterdir():
-            if part.name != _LOCK:
-                part.unlink()
+        for shard in self._shards():
+            shard.unlink()
 
     def _parts_of(self, number: int) -> tuple[Path, Path]:
         return self.parts / f"{number:08}.jsonl", self.parts / f"{number:08}.errors.jsonl"
@@ -172,12 +199,6 @@ def _n_lines(path: Path) -> int:
         return 0
     with path.open("rb") as file:
         return sum(1 for _ in file)
-
-
-def _sweep(folder: Path, name: str = "*") -> None:
-    """Remove what a killed run had begun to write and not yet given its name."""
-    for partial in folder.glob(f".{name}.*.partial"):
-        partial.unlink()
 
 
 def _concatenate(parts: list[Path], path: Path) -> None:

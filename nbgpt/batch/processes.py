@@ -160,8 +160,8 @@ def _in_flight(
         let_interrupt()
 
 
-_worker: Worker | None = None
-"""Of a process of the pool."""
+_worker: Worker | Exception | None = None
+"""Of a process of the pool; or why it has none, which an initializer of the pool cannot tell the parent."""
 
 
 def _start(source: ModelSource, job: Job, table: Table, batch_size: int, cpus: Any) -> None:
@@ -169,9 +169,12 @@ def _start(source: ModelSource, job: Job, table: Table, batch_size: int, cpus: A
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if own := cpus.get():
-        bind(own)
-    _worker = source.worker(job, table, batch_size)
+    try:
+        if own := cpus.get():
+            bind(own)
+        _worker = source.worker(job, table, batch_size)
+    except Exception as error:  # told by `_work`
+        _worker = error
 
 
 def _end_with_parent() -> None:
@@ -183,6 +186,7 @@ def _end_with_parent() -> None:
 
 
 def _work(shard: Shard) -> Finished:
-    assert _worker is not None
+    if not isinstance(_worker, Worker):
+        raise WorkerDiedError(f"a worker process cannot begin: {_worker or type(_worker).__name__}")
     (finished,) = _worker.run([shard])
     return finished

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _METRICS_SECONDS = 5.0
 """Between two writings of the metrics."""
+_PUSH_SECONDS = 2.0
+"""That a gateway may take: the run waits for it."""
 
 
 @dataclass
@@ -50,12 +53,14 @@ class Progress(AbstractContextManager["Progress"]):
     """Counts answers and shows them in a bar on standard error."""
 
     def __init__(self, summary: Summary, publish: Callable[[Summary], object] | None = None) -> None:
-        """publish: is given the summary now, every few seconds, and at the end; errors of the first time are raised."""
+        """publish: is given the summary now, every few seconds, and at the end.
+
+        Raises OSError if metrics cannot be written now; if they cannot be pushed, or later, one note says so.
+        """
         from tqdm import tqdm
 
-        if publish:
-            publish(summary)
-        self.summary, self._publish = summary, publish
+        self.summary, self._publish, self._has_noted = summary, publish, False
+        self._tell(is_first=True)
         self._start = self._published = time.monotonic()
         self._bar = tqdm(
             total=summary.rows,
@@ -85,10 +90,20 @@ class Progress(AbstractContextManager["Progress"]):
             self._published = now
             self._tell()
 
-    def _tell(self) -> None:
-        if self._publish:
-            with suppress(OSError):  # a run does not end because its metrics cannot be told
-                self._publish(self.summary)
+    def _tell(self, is_first: bool = False) -> None:
+        """Publish the summary; a run does not end because that fails."""
+        from tqdm import tqdm
+
+        if not self._publish:
+            return
+        try:
+            self._publish(self.summary)
+        except OSError as error:
+            if is_first and not isinstance(error, PushError):
+                raise
+            if not self._has_noted:
+                self._has_noted = True
+                tqdm.write(f"nbgpt: the metrics cannot be told: {error}; the run goes on", file=sys.stderr)
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
@@ -96,8 +111,16 @@ class Progress(AbstractContextManager["Progress"]):
         self._tell()
 
 
-def publisher(target: str) -> Callable[[Summary], None]:
+class PushError(OSError):
+    """A push gateway has not taken the metrics."""
+
+
+def publisher(target: str, part: str) -> Callable[[Summary], None]:
     """Publishes summaries for Prometheus: to a textfile, or to a push gateway if the target is an http(s) address.
+
+    Args:
+        target: the file or address.
+        part: of the input, as `--shard` names it; a gateway keeps the metrics of each part and machine apart.
 
     Raises ImportError without prometheus_client.
     """
@@ -119,11 +142,16 @@ def publisher(target: str) -> Callable[[Summary], None]:
         name: Gauge(f"nbgpt_batch_{name}", text, registry=registry) for name, text in about.items()
     }
 
+    group = {"instance": socket.gethostname(), "part": part}
+
     def publish(summary: Summary) -> None:
         for name, gauge in gauges.items():
             gauge.set(getattr(summary, name))
         if target.startswith(("http://", "https://")):
-            push_to_gateway(target, job="nbgpt_batch", registry=registry)
+            try:
+                push_to_gateway(target, "nbgpt_batch", registry, group, timeout=_PUSH_SECONDS)
+            except OSError as error:
+                raise PushError(f"{target}: {error}") from None
         else:
             write_to_textfile(target, registry)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from string import Formatter
 from typing import Any
 
-from ..tasks.few_shot import FewShot
 from ..tasks.templates import TextTemplate
 from .row import ColumnError, named
 
@@ -36,14 +36,19 @@ def prompt_maker(fields: str | None, jinja: str | None) -> MakePrompt:
     if fields is not None and jinja is not None:
         raise ValueError("--prompt and --template are given; choose one")
     if jinja is not None:
-        return _with_jinja(FewShot(TextTemplate(jinja, "the template")))
+        return _with_jinja(jinja)
     return _column if fields is None else _with_fields(fields)
 
 
-def _with_jinja(few_shot: FewShot) -> MakePrompt:
+def _with_jinja(source: str) -> MakePrompt:
+    template = TextTemplate(source, "the template")
+    has_self = re.search(r"\bself\b", source)
+
     def fill(columns: Columns) -> str:
+        if has_self and "self" in columns:
+            raise ColumnError("in a Jinja template `self` is the template: give the column 'self' another name")
         try:
-            return few_shot.prompt(dict(columns))
+            return template.render(columns)
         except ValueError as error:
             raise ColumnError(str(error)) from None
 

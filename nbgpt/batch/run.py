@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..formats import FormatError
 from ..model import Model
 from ..partial import whole_file
-from .index import Index, Shard, build
+from .index import CHANGED, Index, Shard, build
 from .job import OPENAI, Asker, Job, is_openai
 from .output import Output
 from .progress import Progress, Summary
@@ -23,7 +23,6 @@ from .worker import Finished, Worker, answers_of, identity_of
 STANDARD_INPUT = "-"
 SHARD_ROWS = 512
 BATCH_SIZE = 64
-_SPOOL = "standard-input"
 
 
 class Runner(Protocol):
@@ -103,44 +102,53 @@ def run(
     output = files.out()
     with output.locked():
         table = _table(files, output)
+        stamps = table.stamps()
         index, job = _indexed(table, files, job)
         runner.check(job)
-        numbers = _numbers(files, len(index.positions))
-        identity = {
-            "job": job.to_dict(),
-            "model": runner.model,
-            "input": {"rows": index.n_rows, "digest": index.digest},
-            "shard": f"{files.part}/{files.n_parts}",
-            "shard_rows": files.shard_rows,
-        }
+        rows = range(*(index.n_rows * part // files.n_parts for part in (files.part, files.part + 1)))
+        numbers = index.shards(rows)
         if files.overwrite:
             output.clear()
-        was_done = output.begin(identity, numbers)
-        summary = _begun(index, numbers, output)
+        was_done = output.begin(_identity(files, job, runner, index), numbers)
+        summary = _begun(index, rows, output)
         if not was_done:
-            todo = (index.shard(number) for number in numbers if number not in output.done)
+            _check_errors("", output, max_errors)
+            todo = (index.shard(number, rows) for number in numbers if number not in output.done)
             with Progress(summary, publish) as progress:
                 for finished in runner.run(job, table, todo, progress):
+                    if table.stamps() != stamps:
+                        raise FormatError(f"{files.source}: {CHANGED}")
                     output.keep(finished)
                     summary.failed = output.n_failed
-                    _check_errors(finished, output, max_errors)
+                    _check_errors(finished.first_error, output, max_errors)
             output.join()
         return summary, output
+
+
+def _identity(files: Files, job: Job, runner: Runner, index: Index) -> dict[str, Any]:
+    """What must be equal for a run to go on."""
+    return {
+        "job": job.to_dict(),
+        "model": runner.model,
+        "input": {"rows": index.n_rows, "digest": index.digest},
+        "shard": f"{files.part}/{files.n_parts}",
+        "shard_rows": files.shard_rows,
+    }
 
 
 def _table(files: Files, output: Output) -> Table:
     """The input as a table; standard input is kept in a file first, so that it can be read twice."""
     if files.source == STANDARD_INPUT:
-        spool = output.parts / _SPOOL
-        with whole_file(spool) as file:
+        if sys.stdin is None:
+            raise ValueError("standard input is closed: name a file, or give the rows on standard input")
+        with whole_file(output.spool) as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-        return Table([spool], files.form or "jsonl", "standard input")
+        return Table([output.spool], files.form or "jsonl", "standard input")
     source = Path(files.source)
     found = files_of(source)
     if source.is_dir() and output.path.resolve().is_relative_to(source.resolve()):
         raise ValueError(f"--output {output.path} is in the folder of the input, {source}: put it elsewhere")
-    if output.path.resolve() == source.resolve():
-        raise ValueError(f"--output {output.path} is the input; choose another name")
+    output.refuse_input([source, *found])
     return Table(found, files.form)
 
 
@@ -170,23 +178,16 @@ def _indexed(table: Table, files: Files, job: Job) -> tuple[Index, Job]:
         return build(table, files.shard_rows, id_column, bar.update), job
 
 
-def _numbers(files: Files, n_shards: int) -> range:
-    """The numbers of the shards that this part has."""
-    start, stop = (n_shards * part // files.n_parts for part in (files.part, files.part + 1))
-    return range(start, stop)
-
-
-def _begun(index: Index, numbers: range, output: Output) -> Summary:
+def _begun(index: Index, rows: range, output: Output) -> Summary:
     """What is done already."""
-    n_rows = {number: index.shard(number).n_rows for number in numbers}
-    resumed = sum(n for number, n in n_rows.items() if number in output.done)
-    return Summary(rows=sum(n_rows.values()), resumed=resumed, failed=output.n_failed)
+    resumed = sum(index.shard(number, rows).n_rows for number in index.shards(rows) if number in output.done)
+    return Summary(rows=len(rows), resumed=resumed, failed=output.n_failed)
 
 
-def _check_errors(finished: Finished, output: Output, max_errors: int | None) -> None:
+def _check_errors(first_error: str, output: Output, max_errors: int | None) -> None:
     """Raise FormatError if there are too many errors."""
     if max_errors is not None and output.n_failed > max_errors:
         raise FormatError(
             f"{output.n_failed} rows could not be answered, more than --max-errors {max_errors}; "
-            f"one of them: {finished.first_error}"
+            + (f"one of them: {first_error}" if first_error else f"{output.parts} has their reasons")
         )

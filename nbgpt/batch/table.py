@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import math
+import os
 from collections.abc import Iterator, Sequence
 from datetime import date, time
 from decimal import Decimal
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..formats import FormatError
-from ..strict_json import parse_object
+from ..strict_json import SMALL_BYTES, parse_object
 from .row import Row, row_of
 
 _FORMATS = {
@@ -25,6 +26,10 @@ FORMATS = tuple(dict.fromkeys(_FORMATS.values()))
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 _PARQUET_ROWS = 256
 """Rows of a Parquet file that are in memory at a time; the file's own pages are, too."""
+
+
+_LINE_BYTES = SMALL_BYTES
+"""Of a line, and characters of a field: a longer one is not read into memory."""
 
 
 class Position(NamedTuple):
@@ -55,8 +60,12 @@ class Table:
 
         Raises FormatError for an unknown ending.
         """
-        self.files, self._forms = list(files), [form or _format_of(file) for file in files]
-        self._name = name
+        self.files, self._forms = [file.absolute() for file in files], [form or _format_of(file) for file in files]
+        self.names = [name or _shown(file) for file in files]
+
+    def stamps(self) -> list[tuple[int, int]]:
+        """Of each file the size, and when it was last changed in nanoseconds. Raises OSError."""
+        return [(found.st_size, found.st_mtime_ns) for found in map(os.stat, self.files)]
 
     def rows(self, position: Position = START, number: int = 0) -> Iterator[tuple[Row, Position]]:
         """The rows from a position on, the first of which has this number, each with the position behind it.
@@ -65,22 +74,24 @@ class Table:
         """
         first, offset, line = position
         for file in range(first, len(self.files)):
-            path = self.files[file]
-            for found in self._read(path, self._forms[file], offset, line):
-                yield (
-                    row_of(number, self._name or str(path), found.line, found.columns),
-                    Position(file, found.offset, found.lines),
-                )
+            name = self.names[file]
+            for found in self._read(file, offset, line):
+                yield row_of(number, name, found.line, found.columns), Position(file, found.offset, found.lines)
                 number += 1
             offset = line = 0
 
-    @staticmethod
-    def _read(path: Path, form: str, offset: int, line: int) -> Iterator[_Found]:
+    def _read(self, file: int, offset: int, line: int) -> Iterator[_Found]:
+        path, name, form = self.files[file], self.names[file], self._forms[file]
         if form == "jsonl":
             return _json_lines(path, offset, line)
         if form == "parquet":
-            return _parquet(path, offset)
-        return _delimited(path, offset, line, _DELIMITERS[form])
+            return _parquet(path, name, offset)
+        return _delimited(path, name, offset, line, _DELIMITERS[form])
+
+
+def _shown(file: Path) -> str:
+    """The name of a file as text, whatever its bytes are."""
+    return os.fsencode(file).decode("utf-8", "replace")
 
 
 def files_of(path: Path) -> list[Path]:
@@ -109,10 +120,14 @@ def _format_of(file: Path) -> str:
 def _json_lines(path: Path, offset: int, line: int) -> Iterator[_Found]:
     with path.open("rb") as file:
         file.seek(offset)
-        for octets in file:
+        while octets := file.readline(_LINE_BYTES + 1):
+            columns = _parsed(octets) if octets.strip() else None
             offset, line = offset + len(octets), line + 1
-            if octets.strip():
-                yield _Found(line, _parsed(octets), offset, line)
+            while len(octets) > _LINE_BYTES and not octets.endswith(b"\n"):  # the rest of the line
+                octets = file.readline(_LINE_BYTES + 1)
+                offset += len(octets)
+            if columns is not None:
+                yield _Found(line, columns, offset, line)
 
 
 def _parsed(octets: bytes) -> dict[str, Any] | str:
@@ -125,13 +140,15 @@ def _parsed(octets: bytes) -> dict[str, Any] | str:
 class _Lines:
     """The lines of a file as texts, and how far they have been read. Bytes that are not UTF-8 become surrogates."""
 
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("rb")
+    def __init__(self, path: Path, name: str) -> None:
+        self.file, self._name = path.open("rb"), name
         self.offset = self.number = 0
 
     def __iter__(self) -> Iterator[str]:
-        for octets in self.file:
+        while octets := self.file.readline(_LINE_BYTES + 1):
             self.offset, self.number = self.offset + len(octets), self.number + 1
+            if len(octets) > _LINE_BYTES:
+                raise FormatError(f"{self._name}, line {self.number}: a line of more than {_LINE_BYTES} bytes")
             yield octets.decode("utf-8", "surrogateescape")
 
     def seek(self, offset: int, number: int) -> None:
@@ -140,10 +157,11 @@ class _Lines:
         self.offset, self.number = offset, number
 
 
-def _delimited(path: Path, offset: int, line: int, delimiter: str) -> Iterator[_Found]:
-    lines = _Lines(path)
+def _delimited(path: Path, name: str, offset: int, line: int, delimiter: str) -> Iterator[_Found]:
+    csv.field_size_limit(_LINE_BYTES)
+    lines = _Lines(path, name)
     with lines.file:
-        names = _column_names(path, csv.reader(lines, delimiter=delimiter, strict=True))
+        names = _column_names(name, csv.reader(lines, delimiter=delimiter, strict=True))
         if offset:
             lines.seek(offset, line)
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -152,6 +170,9 @@ def _delimited(path: Path, offset: int, line: int, delimiter: str) -> Iterator[_
             try:
                 fields = next(reader, None)
             except csv.Error as error:
+                if lines.number > first:  # what follows may be the rest of a field, and no row
+                    place = f"{name}, lines {first} to {lines.number}"
+                    raise FormatError(f"{place}: {error}; is a quote missing?") from None
                 yield _Found(first, str(error), lines.offset, lines.number)
                 continue
             if fields is None:
@@ -163,18 +184,18 @@ def _delimited(path: Path, offset: int, line: int, delimiter: str) -> Iterator[_
                 yield _Found(first, columns, lines.offset, lines.number)
 
 
-def _column_names(path: Path, reader: Iterator[list[str]]) -> list[str]:
+def _column_names(file: str, reader: Iterator[list[str]]) -> list[str]:
     try:
         names = next(reader, [])
     except csv.Error as error:
-        raise FormatError(f"{path}, line 1: {error}") from None
+        raise FormatError(f"{file}, line 1: {error}") from None
     names[:1] = [names[0].removeprefix("\ufeff")] if names else []
     if not names or len(set(names)) < len(names):
-        raise FormatError(f"{path}: its first line must name the columns, each once; it is {names!r:.200}")
+        raise FormatError(f"{file}: its first line must name the columns, each once; it is {names!r:.200}")
     return names
 
 
-def _parquet(path: Path, offset: int) -> Iterator[_Found]:
+def _parquet(path: Path, name: str, offset: int) -> Iterator[_Found]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
@@ -188,7 +209,7 @@ def _parquet(path: Path, offset: int) -> Iterator[_Found]:
                     yield from _row_group(file, group, start, offset)
                 start = stop
     except ArrowException as error:
-        raise FormatError(f"{path}: {str(error).splitlines()[0]}") from None
+        raise FormatError(f"{name}: {str(error).splitlines()[0]}") from None
 
 
 def _row_group(file: Any, group: int, start: int, offset: int) -> Iterator[_Found]:

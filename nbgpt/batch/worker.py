@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+
 from ..model import Model
-from ..weights import Weights, fingerprint
+from ..weights import ClassifierHead, Weights, fingerprint
 from .generation import Generating
 from .index import Shard, rows_of
 from .job import Answer, Asker, Job, Question
@@ -56,12 +59,24 @@ class _Pending:
 
 def answers_of(model: Model, job: Job, batch_size: int) -> Answers:
     """What answers the questions of a job. Raises ValueError, TypeError or ImportError for a job that it cannot do."""
+    _check_memory(model)
     model.engine.scheduler.least_read = _LEAST_READ
     if job.is_openai:
         return OpenAI(model, job.chat_template, batch_size)
     if job.task == "generate":
         return Generating(model, job.options, batch_size)
     return Reading(model, job.task, job.options)
+
+
+def _check_memory(model: Model) -> None:
+    """Raise ValueError if a row that fits the context may not fit the KV cache: no answer depends on the machine."""
+    cache, n_ctx = model.engine.cache, model.config.n_ctx
+    wanted, limit = n_ctx * cache.position_bytes, cache.n_pages * cache.page_bytes
+    if limit < wanted:
+        raise ValueError(
+            f"a whole context of {n_ctx} tokens takes {wanted} bytes of keys and values, and kv_memory of a worker is "
+            f"{limit}: give it at least that"
+        )
 
 
 def identity_of(weights: Weights, kv_dtype: str) -> dict[str, Any]:
@@ -71,7 +86,18 @@ def identity_of(weights: Weights, kv_dtype: str) -> dict[str, Any]:
         "dtype": weights.dtype,
         "kv_dtype": kv_dtype,
         "fingerprint": fingerprint(weights, cache=kv_dtype),
+        "bos": weights.bos,
+        "labels": weights.labels,
+        "head": None if weights.head is None else _digest(weights.head),
     }
+
+
+def _digest(head: ClassifierHead) -> str:
+    """Of a classifier's head, in hexadecimal digits: equal if it gives equal probabilities for equal hidden states."""
+    digest = hashlib.sha256(json.dumps([head.labels, head.multi_label, head.layer, head.pooling]).encode())
+    for array in (head.mean, head.scale, head.coefficients, head.intercept):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 class Worker:
@@ -100,15 +126,23 @@ class Worker:
             one.answers[number] = answer
             progress(answer)
 
-        def questions() -> Iterator[Question]:
-            for shard in shards:
-                pending[shard.number] = _Pending(shard)
-                yield from self._questions(shard, note)
+        todo, is_over = iter(shards), False
 
-        for answer in self._answers.answers(questions()):
-            note(answer)
+        def questions() -> Iterator[Question]:
+            nonlocal is_over
+            for shard in todo:
+                pending[shard.number] = _Pending(shard)
+                asked = self._questions(shard, note)
+                yield from asked
+                if not asked:  # no answer comes that would end it
+                    return
+            is_over = True
+
+        while not is_over:
+            for answer in self._answers.answers(questions()):
+                note(answer)
+                yield from self._completed(pending)
             yield from self._completed(pending)
-        yield from self._completed(pending)
 
     def _questions(self, shard: Shard, note: Callable[[Answer], object]) -> list[Question]:
         """The questions of a shard, long ones first; rows that have none are noted."""

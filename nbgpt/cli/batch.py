@@ -128,7 +128,7 @@ def _batch(options: argparse.Namespace) -> None:
     from ..batch.run import run
 
     files, job = _files(options), _job(options)
-    publish = publisher(options.prometheus) if options.prometheus else None
+    publish = publisher(options.prometheus, f"{files.part}/{files.n_parts}") if options.prometheus else None
     summary, output = run(files, job, _runner(options), options.max_errors, publish)
     note(str(summary))
     if options.json:
@@ -162,18 +162,17 @@ def _job(options: argparse.Namespace) -> Job:
     return Job(
         options.task,
         options.prompt,
-        _source(options.template),
+        None if options.template is None else _text(options.template),
         options.id,
         options.answer,
         OPTIONS["seed"].checked(getattr(options, "seed", 0)),
         _of_task(options),
-        _source(options.chat_template),
+        options.chat_template if options.chat_template in (None, "plain") else _text(options.chat_template),
     )
 
 
-def _source(name: str | None) -> str | None:
-    """The text of a template's file; `plain` is the name of one that has none."""
-    return name if name in (None, "plain") else Path(str(name)).read_text(encoding="utf-8")
+def _text(file: str) -> str:
+    return Path(file).read_text(encoding="utf-8")
 
 
 def _of_task(options: argparse.Namespace) -> dict[str, Any]:
@@ -185,8 +184,12 @@ def _of_task(options: argparse.Namespace) -> dict[str, Any]:
     if strange := next((name for name in given if name not in _OF_TASK[options.task]), None):
         tasks = " and ".join(task for task, names in _OF_TASK.items() if strange in names)
         raise ValueError(f"--{strange.replace('_', '-')} is given, which is for --task {tasks}")
-    if options.task in ("rank", "choices") and ("choice" in given) == ("choices_column" in given):
-        raise ValueError(f"--task {options.task} needs --choice, two or more, or --choices-column, and not both")
+    if options.task in ("rank", "choices"):
+        choices = given.get("choice", ["", ""])  # if they are in a column
+        if ("choice" in given) == ("choices_column" in given) or len(choices) < 2:
+            raise ValueError(f"--task {options.task} needs --choice, two or more, or --choices-column, and not both")
+    if "" in given.get("choice", ()):
+        raise ValueError("--choice is ''; a choice has at least one character")
     return given
 
 
@@ -195,7 +198,8 @@ def _runner(options: argparse.Namespace) -> Runner:
     from ..batch.processes import ModelSource, Processes, divided
     from ..batch.run import BATCH_SIZE, InProcess
 
-    size, cpus, n = getattr(options, "batch_size", BATCH_SIZE), options.cpus_per_worker, options.workers
+    size = OPTIONS["batch_size"].checked(getattr(options, "batch_size", BATCH_SIZE))
+    cpus, n = options.cpus_per_worker, options.workers
     source = ModelSource(options.model, options.dtype, options.threads, options.kv_dtype, options.kv_memory)
     if options.ray:
         from ..ray.cluster import Cluster

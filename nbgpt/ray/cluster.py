@@ -6,9 +6,8 @@ import logging
 import os
 import pickle
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ..backend.topology import worker_cpus
@@ -19,6 +18,7 @@ from ..batch.progress import Progress
 from ..batch.table import Table
 from ..batch.worker import Finished
 from ..conversion.registry import open_model
+from ..engine.memory import default_kv_memory
 
 LOCAL = "local"
 _CONNECT_SECONDS = 10
@@ -59,7 +59,12 @@ class Cluster:
 
     def check(self, job: Job) -> None:
         """Raise ValueError, TypeError or ImportError for a job that the model cannot do."""
-        self._source.check(job)
+        import ray
+
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        shares = [kv_share(self._source.kv_memory, self._cpus, one) for one in nodes if one.get("CPU")]
+        given = self._source.kv_memory is not None  # the default is that of each node, which is not known here
+        (replace(self._source, kv_memory=min(shares)) if given and shares else self._source).check(job)
 
     def run(self, job: Job, table: Table, shards: Iterator[Shard], progress: Progress) -> Iterator[Finished]:
         """Work on shards -> each as it is finished. Raises ClusterError."""
@@ -69,7 +74,7 @@ class Cluster:
         if not items:
             return
         given = {"source": replace(self._source, threads=self._source.threads or self._cpus), "job": job}
-        given |= {"table": _absolute(table), "batch_size": self._batch_size}
+        given |= {"table": table, "cpus": self._cpus, "batch_size": self._batch_size}
         n_actors = max(1, min(len(items), _n_actors(self._cpus)))  # one is enough to go on, if nodes are lost
         found = data.from_items(items, override_num_blocks=len(items)).map_batches(
             _Shards,
@@ -90,12 +95,29 @@ class Cluster:
 class _Shards:
     """What `map_batches` runs in an actor."""
 
-    def __init__(self, source: ModelSource, job: Job, table: Table, batch_size: int) -> None:
-        self._worker = source.worker(job, table, batch_size)
+    def __init__(self, source: ModelSource, job: Job, table: Table, cpus: int, batch_size: int) -> None:
+        import ray
+
+        here = ray.get_runtime_context().get_node_id()
+        node = next(node for node in ray.nodes() if node["NodeID"] == here)
+        memory = kv_share(source.kv_memory, cpus, node["Resources"])
+        self._worker = replace(source, kv_memory=memory).worker(job, table, batch_size)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         shards = map(pickle.loads, batch["shard"])
         return {"finished": [pickle.dumps(finished) for finished in self._worker.run(shards)]}
+
+
+def kv_share(kv_memory: int | None, cpus: int, resources: Mapping[str, float]) -> int:
+    """Bytes of an actor's KV cache: a part of what the actors of a node take together, as it has of its CPUs.
+
+    Args:
+        kv_memory: of a node; None: the default of this machine.
+        cpus: of the actor.
+        resources: of the node, as Ray names them.
+    """
+    there = max(cpus, int(resources.get("CPU", 0)))
+    return (kv_memory or default_kv_memory()) * cpus // there
 
 
 def connect(address: str) -> None:
@@ -123,12 +145,6 @@ def _check_reachable(address: str) -> None:
             socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
         except OSError as error:
             raise ClusterError(f"no Ray cluster answers at {address}: {error.strerror or error}") from None
-
-
-def _absolute(table: Table) -> Table:
-    """The table as another process on another node finds it."""
-    table.files = [Path(file).absolute() for file in table.files]
-    return table
 
 
 def _smallest_numa_node() -> int:

@@ -75,13 +75,11 @@ class Generator:
         """The batch, arrays by column, with the answers as another column."""
         import pyarrow
 
-        names = list(batch)
-        values = [column.tolist() if hasattr(column, "tolist") else list(column) for column in batch.values()]
+        table = pyarrow.table({name: _column(values) for name, values in batch.items()})
         answered: dict[int, Answer] = {}
         questions: list[Question] = []
-        for number, row_values in enumerate(zip(*values, strict=True)):
-            columns = {name: as_json(value) for name, value in zip(names, row_values, strict=True)}
-            row = row_of(number, "batch", number, columns)
+        for number, values in enumerate(table.to_pylist()):
+            row = row_of(number, "batch", number, {name: as_json(value) for name, value in values.items()})
             try:
                 questions.append(self._asker.question(row, 0))
             except ValueError as error:
@@ -89,4 +87,36 @@ class Generator:
         questions.sort(key=lambda question: -question.size)
         answered |= {answer.row.number: answer for answer in self._answers.answers(iter(questions))}
         found = [{**answered[number].fields, "error": answered[number].error or None} for number in sorted(answered)]
-        return pyarrow.table({**dict(zip(names, values, strict=True)), self._job.answer: found})
+        return table.append_column(self._job.answer, pyarrow.array(found, _type_of(self._job.task)))
+
+
+def _column(values: Any) -> pyarrow.Array:
+    """An array as Arrow has it, of the same type; one of more than one dimension as lists."""
+    import pyarrow
+
+    if getattr(values, "ndim", 1) == 1:
+        return pyarrow.array(values)
+    column = pyarrow.array(values.reshape(-1))
+    for size in reversed(values.shape[1:]):
+        column = pyarrow.FixedSizeListArray.from_arrays(column, size)
+    return column
+
+
+def _type_of(task: str) -> pyarrow.DataType:
+    """The type of a task's answers, which is that of every batch, whatever is in it."""
+    import pyarrow
+
+    text, whole, number = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
+    by_name = pyarrow.map_(text, number)
+    ranked = pyarrow.list_(pyarrow.struct({"choice": text, "logprob": number}))
+    counts = dict.fromkeys(("prompt_tokens", "completion_tokens", "seed"), whole)
+    lists = {"tokens": pyarrow.list_(whole), "texts": pyarrow.list_(text), "logprobs": pyarrow.list_(number)}
+    fields = {
+        "generate": {"text": text, "finish_reason": text, **counts},
+        "score": {"total": number, "mean": number, **lists},
+        "embed": {"embedding": pyarrow.list_(number)},
+        "classify": {"label": text, "probabilities": by_name},
+        "rank": {"ranked": ranked},
+        "choices": {"choice": text, "probabilities": by_name},
+    }
+    return pyarrow.struct({**fields[task], "error": text})

@@ -37,7 +37,7 @@ PLAIN = ChatTemplate(_transcript, ("\nuser:", "\nsystem:", "\nassistant:"))
 def jinja_template(source: str) -> ChatTemplate:
     """A Jinja template as transformers has them. Raises ValueError if the source is none."""
     template = TextTemplate(source, "chat template")
-    return ChatTemplate(lambda messages: template.render(messages=messages, add_generation_prompt=True))
+    return ChatTemplate(lambda messages: template.render({"messages": messages, "add_generation_prompt": True}))
 
 
 def load_template(name: str) -> ChatTemplate:

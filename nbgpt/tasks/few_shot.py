@@ -26,7 +26,7 @@ class FewShot:
 
     def prompt(self, row: Row) -> str:
         """The prompt for a row. Raises ValueError if the template names a column that there is not."""
-        return self.template.render(**{**row, "row": row, "examples": list(self.examples)})
+        return self.template.render({**row, "row": row, "examples": list(self.examples)})
 
 
 def drawn(rows: Sequence[Row], n: int, seed: int) -> list[Row]:

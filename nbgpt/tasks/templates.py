@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,13 +36,13 @@ class TextTemplate:
         except TemplateSyntaxError as error:
             raise ValueError(f"{what}: line {error.lineno}: {error.message}") from None
 
-    def render(self, **values: Any) -> str:
-        """The text that the template makes of values. Raises ValueError if it cannot."""
+    def render(self, values: Mapping[str, Any]) -> str:
+        """The text that the template makes of values, by name. Raises ValueError if it cannot."""
         from jinja2 import TemplateError
 
         try:
-            return self._template.render(**values)
-        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            return self._template.render(values)
+        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{self._what}: {error}") from None
 
 

@@ -34,6 +34,27 @@ def test_shards_are_all_rows_in_order(table):
     assert found.first.columns == {"a": 0}
 
 
+def test_shards_of_a_part_have_its_rows_alone(table):
+    rows = [{"a": n % 3} for n in range(23)]
+    read = table(rows)
+    found = build(read, 5, by_content)
+    for part in (range(8), range(8, 9), range(9, 23), range(0), range(5, 5)):
+        shards = [found.shard(number, part) for number in found.shards(part)]
+        assert [row.number for shard in shards for row in rows_of(read, shard)] == list(part)
+        for shard in shards:
+            span = range(shard.first_row, shard.first_row + shard.n_rows)
+            assert [shard.repeats.get(number, 0) for number in span] == [number // 3 for number in span]
+
+
+def test_rows_that_do_not_come_are_no_shard(table, tmp_path):
+    read = table([{"a": n} for n in range(7)])
+    found = build(read, 5, by_content)
+    table([{"a": n} for n in range(6)])
+    assert len(list(rows_of(read, found.shard(0)))) == 5
+    with pytest.raises(FormatError, match=r"rows\.jsonl: the input has changed under the run: begin anew with"):
+        list(rows_of(read, found.shard(1)))
+
+
 def test_equal_rows_are_numbered_in_their_order(table):
     rng = random.Random(0)
     rows = [{"a": rng.randrange(20), "b": 1} if rng.random() < 0.9 else "no JSON" for _ in range(300)]

@@ -14,7 +14,7 @@ pytest.importorskip("fastapi", reason="OpenAI's format needs the extra serve")
 from starlette.testclient import TestClient
 
 from nbgpt.serve.application import app
-from nbgpt.tasks.chat_template import PLAIN
+from nbgpt.tasks.chat_template import PLAIN, ChatTemplate
 
 
 def request(name, body, url="/v1/completions", **changes):
@@ -36,6 +36,7 @@ BAD = [
     (request("j", {"input": "a"}, "/v1/moderations"), 400),
     (request("k", {"prompt": "a"}, method="GET"), 400),
     (request("l", "body"), 400),
+    (request("m", {"prompt": "a", "max_time": 5}), 400),
 ]
 
 
@@ -100,6 +101,30 @@ def test_lines_that_are_no_requests(answered):
 def test_chat_without_a_template(answered):
     _, errors = answered(GOOD[3:], chat_template=None)
     assert errors[0]["response"]["body"]["error"]["code"] == "no_chat_template"
+
+
+@pytest.mark.parametrize("form", [{"guided_choice": ["a", "b"]}, {"response_format": {"type": "json_object"}}])
+def test_without_llguidance(answered, monkeypatch, form):
+    """The run ends: with the package the row would have an answer."""
+    monkeypatch.setattr("nbgpt.batch.openai.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'line 2 needs the package llguidance: pip install "nbgpt\[constrain\]"'):
+        answered([GOOD[0], request("b", {"prompt": "a", "max_tokens": 3, **form})])
+
+
+@pytest.mark.parametrize("faults", [1, 2])
+def test_a_fault_of_the_server_is_one_of_the_row_if_it_comes_again(answered, monkeypatch, faults):
+    left, chat = [faults], ChatTemplate(lambda messages: fail(left) or "the cat")
+    monkeypatch.setattr("nbgpt.batch.openai._template", lambda name: chat)
+    lines, errors = answered([GOOD[0], GOOD[3]])
+    assert [line["custom_id"] for line in lines] == ["a", "d"][: 3 - faults]
+    assert [error["custom_id"] for error in errors] == ["d"][2 - faults :]
+    assert all(error["response"]["status_code"] == 500 for error in errors)
+
+
+def fail(left):
+    left[0] -= 1
+    if left[0] >= 0:
+        raise RuntimeError("no answer")
 
 
 def test_without_fastapi(model, monkeypatch):

@@ -49,14 +49,85 @@ def test_a_run_goes_on_from_what_is_finished(output, tmp_path):
     with one.locked():
         one.begin(IDENTITY, range(3))
         one.keep(finished(1, errors=b"bad\n"))
-    (tmp_path / "out.parts" / ".00000002.jsonl.abcd.partial").write_text("half a")
-    (tmp_path / ".out.jsonl.abcd.partial").write_text("half a")
+    (tmp_path / "out.parts" / ".00000002.jsonl.0123abcd.partial").write_text("half a")
+    (tmp_path / ".out.jsonl.0123abcd.partial").write_text("half a")
     again = output()
+    (tmp_path / "out.parts" / ".mine.partial").write_text("nobody's")
     with again.locked():
         assert not again.begin(IDENTITY, range(3))
         assert (again.done, again.n_failed) == ({1}, 1)
         assert json.loads((tmp_path / "out.manifest.json").read_text())["progress"]["done"] == 1
-    assert not list(tmp_path.rglob("*.partial"))
+    assert [path.name for path in tmp_path.rglob("*.partial")] == [".mine.partial"]
+
+
+@pytest.mark.parametrize("name", ["out.errors.jsonl", "out.parts/00000001.jsonl", "out.parts/00000001.errors.jsonl"])
+def test_what_has_no_manifest_is_nobodys(output, tmp_path, name):
+    (tmp_path / "out.parts").mkdir()
+    (tmp_path / name).write_text("precious\n")
+    one = output()
+    with one.locked(), pytest.raises(ValueError, match=f"{name} exists, and has no manifest to go on with: --overw"):
+        one.begin(IDENTITY, range(3))
+    assert (tmp_path / name).read_text() == "precious\n"
+    with one.locked():
+        one.clear()
+        assert not one.begin(IDENTITY, range(3))
+        assert one.done == set()
+
+
+def test_only_its_own_files_are_removed(output, tmp_path):
+    one = output()
+    (tmp_path / "out.parts").mkdir()
+    (tmp_path / "out.parts" / "mine.jsonl").write_text("precious\n")
+    for end in (one.clear, one.join):
+        with one.locked():
+            one.begin(IDENTITY, range(1))
+            one.keep(finished(0))
+            end()
+        assert [path.name for path in (tmp_path / "out.parts").glob("*.jsonl")] == ["mine.jsonl"]
+
+
+def test_a_shard_leaves_no_errors_of_a_killed_run(output, tmp_path):
+    one = output()
+    with one.locked():
+        one.begin(IDENTITY, range(1))
+        (tmp_path / "out.parts" / "00000000.errors.jsonl").write_text("stale\n")
+        one.keep(finished(0))
+        one.join()
+    assert not (tmp_path / "out.errors.jsonl").exists()
+
+
+def test_clear_that_is_interrupted_leaves_a_manifest(output, tmp_path, monkeypatch):
+    one, unlink = output(), module.Path.unlink
+
+    def interrupted(path, **options):
+        if path.stem.isdecimal():
+            raise KeyboardInterrupt
+        unlink(path, **options)
+
+    with one.locked():
+        one.begin(IDENTITY, range(2))
+        one.keep(finished(0))
+        with monkeypatch.context() as patch:
+            patch.setattr(module.Path, "unlink", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                one.clear()
+    assert (tmp_path / "out.manifest.json").exists()
+
+
+def test_a_run_that_was_killed_just_before_its_end_leaves_no_shards(output, tmp_path, monkeypatch):
+    one = output()
+    with one.locked():
+        one.begin(IDENTITY, range(2))
+        for number in (0, 1):
+            one.keep(finished(number))
+        with monkeypatch.context() as patch:
+            patch.setattr(one, "_shards", list)
+            one.join()
+        assert len(one._shards()) == 2
+    again = output()
+    with again.locked():
+        assert again.begin(IDENTITY, range(2))
+    assert not (tmp_path / "out.parts").exists()
 
 
 @pytest.mark.parametrize(

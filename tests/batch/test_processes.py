@@ -30,6 +30,13 @@ def test_cpus_and_memory_are_divided(monkeypatch, is_bound):
     assert divided(ModelSource(threads=3), None, None, is_bound)[0].threads == 3
 
 
+def test_a_worker_that_cannot_begin_says_why(model, model_file, write, tmp_path):
+    files = Files(source=str(write(prompts(3))), output=tmp_path / "out.jsonl")
+    runner = Processes(ModelSource(str(model_file), threads=1), [frozenset([10**4])], 8)
+    with pytest.raises(WorkerDiedError, match=r"a worker process cannot begin: .*Invalid argument"):
+        run(files, JOB, runner)
+
+
 def test_a_worker_that_dies_ends_the_run_and_the_next_goes_on(model, model_file, write, tmp_path):
     rows = write(prompts(120))
     files = Files(source=str(rows), output=tmp_path / "out.jsonl", shard_rows=6)

@@ -1,4 +1,6 @@
+import base64
 import http.server
+import socket
 import sys
 import threading
 
@@ -30,7 +32,7 @@ def test_textfile(tmp_path):
     from prometheus_client.parser import text_string_to_metric_families
 
     path = tmp_path / "batch.prom"
-    with Progress(Summary(rows=10, resumed=3), publisher(str(path))) as progress:
+    with Progress(Summary(rows=10, resumed=3), publisher(str(path), "0/1")) as progress:
         assert "nbgpt_batch_rows 10.0" in path.read_text()
         progress.note(ANSWER)
         progress.summary.failed = 2
@@ -38,7 +40,7 @@ def test_textfile(tmp_path):
     assert found["nbgpt_batch_answered"] == 1
     assert (found["nbgpt_batch_failed"], found["nbgpt_batch_resumed"], found["nbgpt_batch_new_tokens"]) == (2, 3, 7)
     with pytest.raises(OSError, match="nothing"):
-        Progress(Summary(), publisher(str(tmp_path / "nothing" / "batch.prom")))
+        Progress(Summary(), publisher(str(tmp_path / "nothing" / "batch.prom"), "0/1"))
 
 
 def test_gateway():
@@ -56,11 +58,22 @@ def test_gateway():
 
     with http.server.HTTPServer(("127.0.0.1", 0), Gateway) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with Progress(Summary(rows=10), publisher(f"http://127.0.0.1:{server.server_port}")) as progress:
+        with Progress(Summary(rows=10), publisher(f"http://127.0.0.1:{server.server_port}", "2/3")) as progress:
             progress.note(ANSWER)
         server.shutdown()
-    assert [path for path, _ in bodies] == ["/metrics/job/nbgpt_batch"] * 2
+    part = base64.urlsafe_b64encode(b"2/3").decode()
+    path = f"/metrics/job/nbgpt_batch/instance/{socket.gethostname()}/part@base64/{part}"
+    assert [path for path, _ in bodies] == [path] * 2
     assert "nbgpt_batch_answered 1.0" in bodies[-1][1]
+
+
+def test_a_gateway_that_does_not_answer_is_noted_once(capsys):
+    pytest.importorskip("prometheus_client", reason="metrics need prometheus_client")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        with Progress(Summary(), publisher(f"http://127.0.0.1:{silent.getsockname()[1]}", "0/1")) as progress:
+            progress.note(ANSWER)
+    assert capsys.readouterr().err.count("nbgpt: the metrics cannot be told: http://127.0.0.1:") == 1
 
 
 def test_a_run_does_not_end_because_its_metrics_cannot_be_told():
@@ -79,4 +92,4 @@ def test_a_run_does_not_end_because_its_metrics_cannot_be_told():
 def test_without_prometheus_client(monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(ImportError, match=r'pip install "nbgpt\[serve\]"'):
-        publisher("x")
+        publisher("x", "0/1")

@@ -50,10 +50,16 @@ def test_the_column_if_nothing_is_said():
 
 def test_jinja():
     pytest.importorskip("jinja2", reason="templates need jinja2")
-    make = prompt_maker(None, "{% if n > 1 %}{{ text|upper }}{% endif %} {{ row['two words'] }}")
-    assert make({"text": "a", "n": 3, "two words": "x"}) == "A x"
+    make = prompt_maker(None, "{% if n > 1 %}{{ text|upper }}{% endif %} {{ row }}{{ examples }}")
+    assert make({"text": "a", "n": 3, "row": 5, "examples": "x", "self": 1}) == "A 5x"
     with pytest.raises(ColumnError, match="'n' is undefined"):
-        make({"text": "a", "two words": "x"})
+        make({"text": "a", "row": 5, "examples": "x"})
+    with pytest.raises(ColumnError, match="'row' is undefined"):
+        make({"text": "a", "n": 5})
+    with pytest.raises(ColumnError, match="give the column 'self' another name"):
+        prompt_maker(None, "{{ self }}")({"self": "a"})
+    with pytest.raises(ColumnError, match="no attribute"):
+        prompt_maker(None, "{{ text|dictsort }}")({"text": 5})
     with pytest.raises(ValueError, match="the template: line 1"):
         prompt_maker(None, "{% if")
     with pytest.raises(ValueError, match="choose one"):

@@ -8,6 +8,7 @@ import sys
 import pytest
 from batch_rows import prompts, read
 
+from nbgpt.batch import worker
 from nbgpt.batch.job import Job
 from nbgpt.batch.run import Files, InProcess, run
 from nbgpt.formats import FormatError
@@ -55,7 +56,9 @@ def test_parts_are_the_whole(answer, write):
     parts = [answer(rows, name="split.jsonl", part=part, n_parts=3)[1].path for part in range(3)]
     assert [path.name for path in parts] == [f"split-0000{part}-of-00003.jsonl" for part in range(3)]
     assert b"".join(path.read_bytes() for path in parts) == whole.path.read_bytes()
-    empty = answer(write(prompts(3), "few.jsonl"), name="few.jsonl.jsonl", part=0, n_parts=3)[1]
+    others = [answer(rows, name="others.jsonl", part=part, n_parts=3, shard_rows=7 + part)[1].path for part in range(3)]
+    assert [path.read_bytes() for path in others] == [path.read_bytes() for path in parts]
+    empty = answer(write(prompts(2), "few.jsonl"), name="few.jsonl.jsonl", part=0, n_parts=3)[1]
     assert empty.path.read_bytes() == b""
 
 
@@ -136,10 +139,53 @@ def test_openais_format_is_found_out(answer, write):
 
 def test_the_output_must_be_apart_from_the_input(answer, write, tmp_path):
     rows = write(prompts(3))
-    with pytest.raises(ValueError, match="is the input; choose another name"):
+    with pytest.raises(ValueError, match=r"the input .*rows\.jsonl belongs to --output"):
         answer(rows, name="rows.jsonl")
     with pytest.raises(ValueError, match="is in the folder of the input"):
         answer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.errors.jsonl", "a.manifest.json", "a.parts", "a.parts/00000000.jsonl"])
+def test_files_of_the_output_are_no_input(answer, write, tmp_path, name):
+    (tmp_path / "a.parts").mkdir()
+    rows = write(prompts(3), "a.parts/00000000.jsonl")
+    write(prompts(3), "a.errors.jsonl")
+    if name.endswith("json"):
+        (tmp_path / name).write_text("{}")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match=r"belongs to --output .*a\.jsonl; choose another name"):
+            answer(tmp_path / name, name="a.jsonl", form="jsonl", overwrite=overwrite)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == before
+    assert rows in before
+
+
+def test_standard_input_that_is_refused_leaves_nothing(answer, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"x": 1}\n')))
+    with pytest.raises(ValueError, match="there is no column 'text'"):
+        answer("-")
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ValueError, match="standard input is closed"):
+        answer("-")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_input_that_changes_under_the_run(answer, write, tmp_path, monkeypatch):
+    rows = write(prompts(20))
+
+    rows_of = worker.rows_of
+    monkeypatch.setattr(worker, "rows_of", lambda table, shard: os.utime(rows, ns=(1, 1)) or rows_of(table, shard))
+    with pytest.raises(FormatError, match=r"rows\.jsonl: the input has changed under the run"):
+        answer(rows)
+    assert not list(tmp_path.rglob("0*.jsonl"))
+
+
+def test_errors_of_an_earlier_run_count_before_the_next_begins(answer, write):
+    rows = write(["no JSON"] * 8 + prompts(20))
+    with pytest.raises(FormatError, match="8 rows could not"):
+        answer(rows, max_errors=3)
+    with pytest.raises(FormatError, match=r"^8 rows could not be answered, more than --max-errors 3; .*out.parts has"):
+        answer(rows, max_errors=3)
 
 
 def test_overwrite(answer, write):

@@ -2,11 +2,15 @@ import csv
 import datetime
 import io
 import json
+import os
+import pickle
 import sys
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
+from nbgpt.batch import table
 from nbgpt.batch.table import Table, files_of
 from nbgpt.formats import FormatError
 
@@ -75,6 +79,47 @@ def test_bad_rows_of_csv(tmp_path):
             found(Table([path]))
 
 
+def test_a_field_of_csv_may_be_as_long_as_a_text_of_json(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(f"a,b\n{'x' * 200_000},1\n")
+    assert len(found(Table([path]))[0].columns["a"]) == 200_000
+
+
+def test_an_error_inside_a_record_of_several_lines_ends_the_reading(tmp_path):
+    """What follows could be the rest of a text as well as rows."""
+    path = tmp_path / "a.csv"
+    for text in ('a,b\n1,"two\nlines"x,3\n4,5\n', 'a,b\n1,"open\n4,5\n'):
+        path.write_text(text)
+        with pytest.raises(FormatError, match=r"a\.csv, lines 2 to 3: .*; is a quote missing\?"):
+            found(Table([path]))
+
+
+def test_giant_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "_LINE_BYTES", 50)
+    path = tmp_path / "a.jsonl"
+    for giant in ("x" * 51, "x" * 52, "x" * 230, " " * 230):
+        path.write_text(f'{{"a": 0}}\n{giant}\n{{"a": 2}}\n{giant}')
+        rows = found(Table([path]))
+        assert [(row.number, row.line, bool(row.error)) for row in rows] in (
+            [(0, 1, False), (1, 2, True), (2, 3, False), (3, 4, True)],
+            [(0, 1, False), (1, 3, False)],
+        )
+        check_every_position(Table([path]))
+    (tmp_path / "a.csv").write_text(f"a\n1\n{'x' * 60}\n")
+    with pytest.raises(FormatError, match=r"a\.csv, line 3: a line of more than 50 bytes"):
+        found(Table([tmp_path / "a.csv"]))
+
+
+def test_names_are_those_that_were_given_wherever_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / os.fsdecode(b"a\xff.jsonl")
+    path.write_text('{"a": 0}\n')
+    monkeypatch.chdir(tmp_path)
+    read = pickle.dumps(Table([Path(path.name)]))
+    monkeypatch.chdir("/")
+    (row,) = found(pickle.loads(read))
+    assert (row.file, row.columns) == ("a\ufffd.jsonl", {"a": 0})
+
+
 def test_parquet(tmp_path):
     pyarrow = pytest.importorskip("pyarrow", reason="Parquet needs pyarrow")
     from pyarrow import parquet
@@ -129,10 +174,10 @@ def test_folder(tmp_path):
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    table = Table(files_of(tmp_path))
-    rows = found(table)
+    whole = Table(files_of(tmp_path))
+    rows = found(whole)
     assert [(row.number, str(row.columns["a"])) for row in rows] == [(0, "0"), (1, "1"), (2, "2")]
-    check_every_position(table)
+    check_every_position(whole)
 
 
 def test_no_table(tmp_path):

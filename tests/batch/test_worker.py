@@ -1,14 +1,38 @@
 import json
 import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+import nbgpt
 from nbgpt.batch.index import build
 from nbgpt.batch.job import Answer, Job
 from nbgpt.batch.table import Table
-from nbgpt.batch.worker import Worker
+from nbgpt.batch.worker import Worker, answers_of, identity_of
+from nbgpt.weights import ClassifierHead
 
 JOB = Job(prompt="{text}")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"intercept": np.ones(2)}, {"coefficients": np.zeros((2, 8))}, {"layer": 0}, {"labels": ("a", "c")}, None],
+)
+def test_identity_is_that_of_the_head_too(model, changes):
+    head = ClassifierHead(("a", "b"), False, 1, "last", np.zeros(8), np.ones(8), np.eye(2, 8), np.zeros(2))
+    other = head if changes is None else replace(head, **changes)
+    one, two, none = (identity_of(replace(model.weights, head=head), "float32") for head in (head, other, None))
+    assert (one == two) == (changes is None)
+    assert none != one
+    assert identity_of(replace(model.weights, bos=not model.weights.bos), "float32") != none
+
+
+def test_a_kv_cache_of_less_than_a_context_is_refused_at_once(model, model_file):
+    with nbgpt.load(model_file, kv_memory=150 * model.engine.cache.position_bytes) as model:
+        for job in (Job(), Job("score"), Job("embed")):
+            with pytest.raises(ValueError, match=r"a whole context of 200 tokens takes \d+ bytes .* is \d+: give"):
+                answers_of(model, job, 4)
 
 
 class Shuffled:
@@ -78,6 +102,15 @@ def test_bad_rows_are_errors_with_their_lines(work):
 def test_a_shard_of_bad_rows_alone_is_finished_too(work):
     shards = work([{"text": "a"}, "x", "y", "z", {"text": "b"}], Shuffled(3), shard_rows=1)
     assert sorted(shards) == [0, 1, 2, 3, 4]
+
+
+def test_a_shard_without_a_good_row_is_finished_before_an_answer_comes_behind_it(write):
+    table = Table([write(["x", "y", "z", {"text": "b"}])])
+    index, begun = build(table, 1, lambda row: None), []
+    shards = (begun.append(number) or index.shard(number) for number in range(4))
+    finished = Worker(Shuffled(3), JOB, table).run(shards)
+    assert [(next(finished).number, list(begun)) for _ in range(3)] == [(0, [0]), (1, [0, 1]), (2, [0, 1, 2])]
+    assert [one.number for one in finished] == [3]
 
 
 def test_equal_rows_have_seeds_of_their_own_in_whichever_shard(work):

@@ -90,6 +90,12 @@ def test_tasks(batch, rows, tmp_path, arguments, fields):
         (("--seed", -1), "--seed is -1; it must be"),
         (("--shard", "3/3"), "argument --shard: '3/3' is no part: 0/8 is the first of 8, 7/8 the last"),
         (("--ray", "local", "--workers", 2), "--workers and --bind are for this machine; on Ray"),
+        (("--batch-size", 0), "--batch-size is 0; it must be"),
+        (("--batch-size", -3), "--batch-size is -3; it must be"),
+        (("--kv-memory", "60K"), "a whole context of 200 tokens takes"),
+        (("--task", "rank", "--choice", "a"), "--task rank needs --choice, two or more"),
+        (("--task", "choices", "--choice", "a", "--choice", ""), "--choice is ''; a choice has at least one character"),
+        (("--choice", ""), "--choice is ''; a choice has at least one character"),
         (("--workers", 0), "argument --workers: '0' is not a whole number from 1 on"),
     ],
 )
@@ -105,6 +111,7 @@ def test_missing_files(batch, tmp_path):
     for arguments, name in (
         ((tmp_path / "nothing.jsonl",), "nothing.jsonl"),
         ((tmp_path / "rows.jsonl", "--template", tmp_path / "nothing.jinja"), "nothing.jinja"),
+        ((tmp_path / "rows.jsonl", "--template", "plain"), "plain"),
     ):
         code, _, err = batch(*arguments)
         assert code == 1

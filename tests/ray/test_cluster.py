@@ -17,6 +17,7 @@ from nbgpt.batch.job import Job
 from nbgpt.batch.processes import ModelSource
 from nbgpt.batch.run import Files, InProcess, run
 from nbgpt.cli.main import main
+from nbgpt.engine.memory import default_kv_memory
 
 JOB = Job(prompt="{text}", options={"max_tokens": 60})
 
@@ -123,6 +124,14 @@ def test_a_node_is_lost(answered, expected, cluster):
         cluster.remove_node(next(node for node in cluster.list_all_nodes() if node is not cluster.head_node))
 
     assert answered(remove) == expected
+
+
+def test_actors_divide_the_kv_memory_of_their_node():
+    from nbgpt.ray import cluster
+
+    assert cluster.kv_share(1200, 4, {"CPU": 16.0}) == 300
+    assert cluster.kv_share(1200, 4, {"CPU": 2.0}) == 1200
+    assert cluster.kv_share(None, 1, {"CPU": 2.0}) == default_kv_memory() // 2
 
 
 def test_nobody_at_the_address():

@@ -9,7 +9,7 @@ from nbgpt.tasks.templates import TextTemplate
 
 def test_values():
     template = TextTemplate("{% for one in many %}\n{{ one }};\n{% endfor %}\nend {{ last }}\n", "a template")
-    assert template.render(many=[1, "b"], last="z") == "1;\nb;\nend z"
+    assert template.render({"many": [1, "b"], "last": "z"}) == "1;\nb;\nend z"
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,14 @@ def test_values():
         ("{{ raise_exception('no') }}", "no"),
         ("{{ given.__class__.__mro__ }}", "__class__"),
         ("{{ given.append(1) }}", "append"),
+        ("{{ 1|dictsort }}", "no attribute"),
         ("{% include '/etc/passwd' %}", "no loader"),
     ],
 )
 def test_what_a_template_may_not(source, message):
     given = []
     with pytest.raises(ValueError, match=f"^a template: .*{message}"):
-        TextTemplate(source, "a template").render(given=given)
+        TextTemplate(source, "a template").render({"given": given})
     assert given == []
 
 
