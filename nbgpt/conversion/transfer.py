@@ -23,6 +23,7 @@ _FAREWELL = 2.0
 """Seconds for a download that was given up to remove its partial file."""
 _DIGEST = re.compile(r'(W/)?"?[0-9a-f]{32,128}"?', re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class RefusedError(Exception):
@@ -78,7 +79,7 @@ class Transfer:
         headers = response.headers
         etag = headers.get("X-Linked-Etag") or headers.get("ETag")
         location = headers.get("Location")
-        is_followed = location is not None and not urlsplit(location).netloc  # within the hub, as of a renamed model
+        is_followed = response.status_code in _REDIRECTS and bool(location) and _is_relative(location)
         is_answer = response.request.method == "HEAD" and response.status_code < 400 and not is_followed
         if is_answer and etag is not None and not _DIGEST.fullmatch(etag):
             raise RefusedError(f"its ETag is {etag!r:.80}, no digest")
@@ -110,6 +111,12 @@ class Transfer:
                 yield chunk
 
         return counted
+
+
+def _is_relative(location: str) -> bool:
+    """True for a place within the hub, as of a renamed model: its answer is the next one, and is checked in turn."""
+    parts = urlsplit(location)
+    return not (parts.scheme or parts.netloc)
 
 
 @contextmanager

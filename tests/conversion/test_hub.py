@@ -339,19 +339,27 @@ def test_an_etag_that_is_a_path(hub: Hub, client: Client, header: str) -> None:
 class Answer:
     """To a HEAD request, with these headers."""
 
-    status_code, iter_raw, iter_bytes = 200, None, None
+    iter_raw, iter_bytes = None, None
 
     class request:  # noqa: N801
         method = "HEAD"
 
-    def __init__(self, **headers: str) -> None:
+    class url:  # noqa: N801
+        scheme = "https"
+
+        @classmethod
+        def join(cls, location: str) -> Any:
+            return cls
+
+    def __init__(self, status: int, **headers: str) -> None:
+        self.status_code = status
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-def check(**headers: str) -> None:
+def check(status: int = 200, **headers: str) -> None:
     transfer = Transfer(1000)
     transfer._thread = threading.current_thread()
-    transfer._check(Answer(**headers))
+    transfer._check(Answer(status, **headers))
 
 
 @pytest.mark.parametrize(
@@ -371,18 +379,25 @@ def test_what_is_one() -> None:
 
 def test_a_redirect_within_the_hub_names_no_file() -> None:
     """Its ETag is that of the page that says so, and is not used."""
-
-    class Url:
-        scheme = "https"
-
-        def join(self, location: str) -> Any:
-            return self
-
-    Answer.url = Url()
-    check(ETag='W/"3b-Zm9v+/bar"', Location="/other/name/resolve/main/config.json")
-    for location in ("https://elsewhere/x", "//elsewhere/x"):
+    check(307, ETag='W/"3b-Zm9v+/bar"', Location="/other/name/resolve/main/config.json")
+    for location in ("https://elsewhere/x", "//elsewhere/x", "https:/x", ""):
         with pytest.raises(RefusedError, match="its ETag is "):
-            check(ETag='W/"3b-Zm9v+/bar"', Location=location)
+            check(307, ETag='W/"3b-Zm9v+/bar"', Location=location)
+
+
+@pytest.mark.parametrize("status", [200, 201, 300, 304])
+@pytest.mark.parametrize("location", ["", "/x", "x"])
+def test_an_answer_that_only_looks_like_a_redirect(status: int, location: str) -> None:
+    with pytest.raises(RefusedError, match="its ETag is "):
+        check(status, ETag='"../../evil"', Location=location)
+
+
+@pytest.mark.parametrize("location", ["", "/x", "https:/x"])
+def test_an_etag_that_is_a_path_beside_a_place(hub: Hub, client: Client, location: str) -> None:
+    xet = {"X-Xet-Hash": "0" * 64, "X-Xet-Refresh-Route": "/x", "X-Xet-Cas-Url": hub.url, "X-Xet-Access-Token": "x"}
+    hub.lies = {"ETag": '"../../../../evil"', "Location": location, "X-Linked-Size": "2", **xet}
+    assert "is refused: its ETag is " in client.fails("me/tiny")
+    assert written(client) == []
 
 
 @pytest.mark.parametrize("commit", ["main", "0" * 39, "0" * 41, "", "A" * 40, "0" * 40 + "\n"])
