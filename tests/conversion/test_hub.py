@@ -24,9 +24,9 @@ from hub_server import COMMIT, Hub
 from safetensors.numpy import load_file, save
 
 from nbgpt.conversion.hub import RELEASES, DownloadError, Release, _hub_cache, fetch, locate
-from nbgpt.conversion.transfer import RefusedError, Transfer
+from nbgpt.conversion.transfer import _FAREWELL, RefusedError, Transfer
 
-pytest.importorskip("huggingface_hub", reason="the extra nbgpt[download] is not installed")
+huggingface_hub = pytest.importorskip("huggingface_hub", reason="the extra nbgpt[download] is not installed")
 
 N_EMBD, N_VOCAB, N_CTX = 16, 61, 32
 CONFIG = {"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": N_EMBD, "n_ctx": N_CTX, "vocab_size": N_VOCAB}
@@ -36,7 +36,9 @@ CHILD = """
 import json, os, sys, time
 from nbgpt.conversion import transfer
 transfer.STALL_SECONDS = float(os.environ.get("STALL", 60))
-time.sleep = lambda seconds: None
+transfer._FAREWELL = float(os.environ.get("FAREWELL", 2))
+if "SLEEPS" not in os.environ:
+    time.sleep = lambda seconds: None
 from huggingface_hub import constants
 constants.DOWNLOAD_CHUNK_SIZE = 1024
 from nbgpt.conversion import hub
@@ -466,6 +468,87 @@ def test_a_few_bytes_a_second(hub: Hub, client: Client, part: str) -> None:
     hub.drips = part
     assert "is refused: less than 65536 bytes came in 1.5 s" in client.fails("me/tiny", STALL="1.5")
     assert written(client) == []
+
+
+def test_a_hub_that_asks_to_wait_is_not_one_that_stalls(hub: Hub, client: Client) -> None:
+    hub.pauses = [2]
+    assert client.fetch("me/tiny", STALL="1", SLEEPS="1").is_dir()
+    hub.pauses = [1_000_000]
+    error = client.fails("me/tiny", HF_HOME=str(client.cache / "new"))
+    assert "is refused: it asks to wait 1000000 s, and at most 3600 are waited" in error
+
+
+def test_another_process_that_has_the_lock_is_not_a_stalled_hub(hub: Hub, client: Client) -> None:
+    hub.stall = threading.Event()
+    threading.Timer(4, hub.stall.set).start()
+    first = client.start("me/tiny")
+    deadline = time.monotonic() + 20
+    while "model.safetensors" not in hub.fetched() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert client.fetch("me/tiny", STALL="1", SLEEPS="1").is_dir()
+    first.communicate()
+    assert hub.fetched().count("model.safetensors") == 1
+
+
+def test_a_body_that_stops_leaves_no_partial_file(hub: Hub, client: Client) -> None:
+    """Its thread is waited for until the client's read times out, and asks for nothing more."""
+    hub.stall = threading.Event()
+    error = client.fails("me/tiny", STALL="1", FAREWELL=str(_FAREWELL), HF_HUB_DOWNLOAD_TIMEOUT="4")
+    assert "is refused: less than 65536 bytes came in 1 s" in error
+    assert hub.fetched().count("model.safetensors") == 1
+    hub.stall.set()
+    assert client.weight_blobs() == [] or huggingface_hub.__version__.startswith("1.")  # which goes on from there
+    assert _FAREWELL > 10, "the client's own limit"
+
+
+def test_two_downloads_in_one_process() -> None:
+    """One waits for the other, and each is watched; then the client is as it was."""
+    from huggingface_hub import get_session
+
+    before = {kind: [*hooks] for kind, hooks in get_session().event_hooks.items()}
+    both, n_hooks = threading.Event(), []
+
+    def download() -> str:
+        both.wait(0.3)
+        n_hooks.append(len(get_session().event_hooks["response"]) - len(before["response"]))
+        return "done"
+
+    threads = [threading.Thread(target=Transfer(1).run, args=(download,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert n_hooks == [1, 1, 1]
+    assert get_session().event_hooks == before
+
+
+def test_a_download_that_outlives_its_watch_is_still_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbgpt.conversion.transfer.STALL_SECONDS", 0.1)
+    monkeypatch.setattr("nbgpt.conversion.transfer._FAREWELL", 0.1)
+    from huggingface_hub import constants, get_session
+    from huggingface_hub.utils import _http
+
+    monkeypatch.setattr(_http, "_GLOBAL_CLIENT_FACTORY", _http._GLOBAL_CLIENT_FACTORY)  # restored after the test
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", constants.HF_HUB_DISABLE_XET)
+    monkeypatch.setattr(get_session(), "_event_hooks", get_session().event_hooks)
+    end, outcome = threading.Event(), []
+    transfer = Transfer(1000)
+
+    def download() -> str:
+        transfer._begin(None)
+        end.wait(20)
+        for step in (transfer._begin, transfer._check):
+            with pytest.raises(RefusedError, match="given up"):
+                step(Answer(200, ETag='"../evil"'))
+        outcome.append("refused")
+        return ""
+
+    with pytest.raises(RefusedError, match="less than 65536 bytes came"):
+        transfer.run(download)
+    end.set()
+    transfer._thread.join(20)
+    assert outcome == ["refused"]
+    assert transfer._check in get_session().event_hooks["response"]
 
 
 @pytest.mark.parametrize("content", [b"[" * 1_000_000, b"[" + b"{}," * 300_000 + b"{}]"], ids=["deep", "wide"])
