@@ -55,17 +55,17 @@ def ablate_each(engine: Engine, tokenizer: Tokenizer, trace: Trace) -> Predictio
 
 def ablate(engine: Engine, tokenizer: Tokenizer, trace: Trace, off: Collection[Part]) -> Predictions:
     """Predictions after every token with some parts off. Raises ValueError for a part that the model does not have."""
-    ids, rest, found, start = trace.ids.tolist(), attention_part(trace.config.n_layer), [], 0
+    read, rest, found, start = trace.ids.tolist(), attention_part(trace.config.n_layer), [], 0
     for without in ablated_logits(engine, trace, off):  # logits of a whole text would take gigabytes
         rows, wants = slice(start, start + len(without)), range(len(without))
-        whole = run_parts(engine, ids[rows], (rest, engine.runner.n_parts), trace.stream[-1][rows], wants)["logits"]
+        whole = run_parts(engine, read[rows], (rest, engine.runner.n_parts), trace.stream[-1][rows], wants)["logits"]
         found.append(_predictions(tokenizer, without, whole))
         start += len(without)
-    arrays = [
-        np.concatenate(each)
-        for each in zip(*((one.ids, one.probabilities, one.divergence) for one in found), strict=True)
-    ]
-    return Predictions(*arrays, {token: text for one in found for token, text in one.texts.items()})
+    texts = {token: text for one in found for token, text in one.texts.items()}
+    ids, probabilities, divergence = (
+        np.concatenate([getattr(one, name) for one in found]) for name in ("ids", "probabilities", "divergence")
+    )
+    return Predictions(ids, probabilities, divergence, texts)
 
 
 def _predictions(tokenizer: Tokenizer, logits: np.ndarray, whole: np.ndarray) -> Predictions:

@@ -140,9 +140,10 @@ def penalize_continuation(
 
 
 @lru_cache(maxsize=4096)
-def _dry_penalty(multiplier: float, base: float, n: int) -> np.float32:
-    """multiplier * base ** n, at most e^69; kept, as thousands of tokens may continue sequences of one length."""
-    return np.float32(exp(min(_MOST, log(multiplier) + n * log(base))))
+def _dry_penalty(multiplier: float, base: float, n: int) -> np.floating[Any]:
+    """multiplier * base ** n as float32, at most e^69; kept, as many tokens have one length."""
+    penalty: np.floating[Any] = np.float32(exp(min(_MOST, log(multiplier) + n * log(base))))
+    return penalty
 
 
 def ban_repeated_ngrams(ids: np.ndarray, scores: np.ndarray, size: int) -> np.ndarray:

@@ -67,13 +67,14 @@ class Repl:
         return True
 
     def _keep_text(self) -> None:
-        """Write a text that is in no file to one in the user's folder."""
+        """Write a text that is in no file to one in the user's folder, and one that /new has ended to another."""
         workspace = self.workspace
-        file = writable_file("unsaved.txt") if workspace.text not in ("", workspace.saved) else None
-        if file:
-            with contextlib.suppress(OSError):
-                save(workspace.text, Path(file))
-                workspace.display.note(f"the text was not saved; until the next one, it is in {file}")
+        for name, text in (("unsaved.txt", workspace.text), ("unsaved-before.txt", workspace.left)):
+            file = writable_file(name) if text not in ("", workspace.saved) else None
+            if file and (name == "unsaved.txt" or text != workspace.text):
+                with contextlib.suppress(OSError):
+                    save(text, Path(file))
+                    workspace.display.note(f"the text was not saved; until the next one, it is in {file}")
 
     def take(self, line: str) -> None:
         """Carry out a command, or add a line to the text and continue it. Raises ValueError if that is impossible."""

@@ -123,3 +123,10 @@ def test_a_terminal_that_is_closed_does_not_take_the_text(repl, tmp_path, monkey
     assert (tmp_path / "unsaved.txt").read_text() == repl.workspace.text + "\n"
     assert repl.workspace.text.startswith(OPENING)
     assert signal.getsignal(number) is before
+
+
+def test_a_text_that_new_has_ended_is_kept(repl, tmp_path, monkeypatch):
+    monkeypatch.setenv("NBGPT_HOME", str(tmp_path))
+    repl.run(iter([OPENING, "/new"]))
+    assert (tmp_path / "unsaved-before.txt").read_text().startswith(OPENING)
+    assert not (tmp_path / "unsaved.txt").exists()
