@@ -1,6 +1,7 @@
 """Files that are written under another name and locked meanwhile: they become whole, or do not come to be.
 
-A process that is killed leaves its partial file, but not the lock: so another process knows that it may remove it.
+A process that is killed leaves its partial file, but not the lock: so another process knows that it may remove it. As
+some network file systems give every process the lock, it waits for an hour without a write besides.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import glob
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+IDLE_SECONDS = 3600.0
+"""What nobody has written to for so long, and nobody has locked, is left over."""
 _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial")
 
 
@@ -23,8 +27,8 @@ _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{8}\.partial")
 def whole_file(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Write a file atomically: it replaces an older one when the block ends without an error.
 
-    The data is on the disk before the file takes its name. What killed processes have left of the same file is
-    removed. A path that exists and is not a regular file, as a pipe, is written to directly.
+    The data is on the disk before the file takes its name. What killed processes have left of the same file, an hour
+    ago or earlier, is removed. A path that exists and is not a regular file, as a pipe, is written to directly.
 
     Args:
         path: of the file.
@@ -59,10 +63,7 @@ def whole_file(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
 def scratch_folder(folder: Path, name: str) -> Iterator[Path]:
     """A folder for the time of the block, of which the name says what it is for."""
     remove_leftovers(folder, name)
-    scratch = _partial_name(folder / name)
-    scratch.mkdir(mode=0o700)
-    descriptor = os.open(scratch, os.O_RDONLY)
-    _lock(descriptor, fcntl.LOCK_EX)
+    scratch, descriptor = _locked_folder(folder / name)
     try:
         yield scratch
     finally:
@@ -71,21 +72,21 @@ def scratch_folder(folder: Path, name: str) -> Iterator[Path]:
 
 
 def leftovers(folder: Path, name: str | None = None) -> list[Path]:
-    """Partial files and scratch folders, of this name or of any, whose process has ended."""
+    """Partial files and scratch folders, of this name or of any, whose process ended an hour ago or earlier."""
     found = folder.glob(".*.partial" if name is None else f".{glob.escape(name)}.*.partial")
     named = [path for path in sorted(found) if (match := _PARTIAL.fullmatch(path.name)) and name in (None, match[1])]
-    return [path for path in named if _with_lock(path, lambda path: True)]
+    return [path for path in named if _if_left(path, lambda path: True)]
 
 
 def remove_leftovers(folder: Path, name: str) -> None:
-    """Remove the partial files and scratch folders of this name whose process has ended."""
+    """Remove the partial files and scratch folders of this name whose process ended an hour ago or earlier."""
     for path in leftovers(folder, name):
         remove_leftover(path)
 
 
 def remove_leftover(path: Path) -> bool:
     """Remove one of `leftovers`; False if that cannot be, or somebody writes it after all."""
-    return _with_lock(path, _remove)
+    return _if_left(path, _remove)
 
 
 def _remove(path: Path) -> bool:
@@ -96,16 +97,34 @@ def _remove(path: Path) -> bool:
     return True
 
 
-def _with_lock(path: Path, act: Callable[[Path], bool]) -> bool:
-    """What `act` returns while this process has the lock of a partial file; False if its writer has it."""
+def _if_left(path: Path, act: Callable[[Path], bool]) -> bool:
+    """What `act` returns while this process has the lock of a partial file; False if somebody writes it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = _open(path)
     except OSError:
         return False
     try:
-        return _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) and act(path)
+        return _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) and _is_idle(path) and act(path)
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """A descriptor to lock a file or folder by; NFS locks no file that is open for reading alone."""
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return os.open(path, flags | os.O_RDWR)
+    except IsADirectoryError:
+        return os.open(path, flags | os.O_RDONLY)
+
+
+def _is_idle(path: Path) -> bool:
+    """True if nobody has written for IDLE_SECONDS to a file, or to a folder and what is in it."""
+    try:
+        newest = max(one.lstat().st_mtime for one in (path, *path.rglob("*")))
+    except OSError:  # it is being tidied
+        return False
+    return time.time() - newest > IDLE_SECONDS
 
 
 def _lock(descriptor: int, how: int) -> bool:
@@ -119,6 +138,21 @@ def _lock(descriptor: int, how: int) -> bool:
 
 def _partial_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
+
+
+def _locked_folder(path: Path) -> tuple[Path, int]:
+    """A new folder for `path`, and the descriptor that has its lock. Somebody that tidies may take the first one."""
+    while True:
+        scratch = _partial_name(path)
+        scratch.mkdir(mode=0o700)
+        try:
+            descriptor = os.open(scratch, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        _lock(descriptor, fcntl.LOCK_EX)
+        if scratch.is_dir():
+            return scratch, descriptor
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ class Hub:
     lies_to: str = "HEAD GET"  # methods whose answers have them
     is_endless: bool = False  # contents come without a size, and do not end
     drips: str = ""  # "headers" or "body": they come at 20 bytes a second
+    pauses: list[int] = field(default_factory=list)  # each answers one GET with 429 and these seconds to wait
     requests: list[str] = field(default_factory=list)  # "GET /path" as they came
     ranges: list[str] = field(default_factory=list)  # the Range headers among them
     url: str = ""
@@ -103,6 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self, status: int, headers: dict[str, str], body: bytes = b"", whole: bool = True) -> None:
         if self.command in self.hub.lies_to:
             headers = headers | self.hub.lies
+        if self.command == "GET" and self.hub.pauses:
+            status, headers, body = 429, {"Retry-After": str(self.hub.pauses.pop())}, b""
         if self.hub.drips == "headers":
             return self.drip(b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 10_000)
         if self.hub.is_endless and self.command == "GET":

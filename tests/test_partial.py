@@ -1,11 +1,14 @@
 """Partial files: never of a living process, never half of a file."""
 
 import errno
+import fcntl
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,14 @@ with write as file:
 """
 
 
+def aged(path: Path) -> Path:
+    """Nobody has written to it, and to what is in it, for more than an hour."""
+    then = time.time() - partial.IDLE_SECONDS - 60
+    for one in (path, *path.rglob("*")):
+        os.utime(one, (then, then), follow_symlinks=False)
+    return path
+
+
 def writer(folder: Path, kind: str) -> subprocess.Popen:
     process = subprocess.Popen([sys.executable, "-c", WRITER, str(folder), kind], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "written\n"
@@ -41,6 +52,7 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next(tmp_path, kind):
     process = writer(tmp_path, kind)
     try:
         (left,) = tmp_path.iterdir()
+        aged(left)
         assert leftovers(tmp_path) == []
         with whole_file(tmp_path / "a.bin") as file:
             file.write(b"whole")
@@ -58,6 +70,44 @@ def test_what_a_killed_process_leaves_is_removed_by_the_next(tmp_path, kind):
     assert (tmp_path / "a.bin").read_bytes() == b"new"
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_file_system_that_gives_everybody_the_lock(tmp_path, monkeypatch, kind):
+    """As some network file systems do: what was written just now is a living writer's."""
+    monkeypatch.setattr(partial.fcntl, "flock", lambda *_: None)
+    left = tmp_path / ".a.01234567.partial"
+    if kind == "folder":
+        left.mkdir()
+        (left / "half").touch()
+    else:
+        left.touch()
+    written = left / "half" if kind == "folder" else left
+    aged(left)
+    os.utime(written)
+    with whole_file(tmp_path / "a"):
+        assert leftovers(tmp_path) == []
+        assert not remove_leftover(left)
+        assert written.exists()
+    aged(left)
+    with scratch_folder(tmp_path, "a"):
+        assert not left.exists()
+
+
+def test_files_are_locked_by_a_descriptor_for_writing(tmp_path, monkeypatch):
+    """NFS makes a write lock of flock's, which a descriptor for reading cannot have."""
+    real = fcntl.flock
+
+    def flock(descriptor, how):
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and not fcntl.fcntl(descriptor, fcntl.F_GETFL) & 3:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        real(descriptor, how)
+
+    monkeypatch.setattr(partial.fcntl, "flock", flock)
+    (tmp_path / ".a.01234567.partial").touch()
+    (tmp_path / ".a.01234568.partial").mkdir()
+    left = [aged(path) for path in sorted(tmp_path.iterdir())]
+    assert leftovers(tmp_path) == left
+
+
 def test_names_that_are_not_ours_stay(tmp_path):
     others = [
         ".a.bin.partial",
@@ -69,6 +119,7 @@ def test_names_that_are_not_ours_stay(tmp_path):
     for name in others:
         (tmp_path / name).touch()
     (tmp_path / ".a.bin.76543210.partial").symlink_to(tmp_path / others[0])
+    aged(tmp_path)
     with whole_file(tmp_path / "a.bin"), whole_file(tmp_path / "?"):
         pass
     assert {*others, ".a.bin.76543210.partial"} <= {path.name for path in tmp_path.iterdir()}
@@ -97,6 +148,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 
     (tmp_path / ".a.01234567.partial").touch()
+    aged(tmp_path)
     monkeypatch.setattr(partial.fcntl, "flock", refuse)
     with whole_file(tmp_path / "a") as file:
         file.write(b"whole")
@@ -119,6 +171,22 @@ def test_somebody_tidies_before_the_lock(tmp_path, monkeypatch):
         file.write(b"whole")
     assert taken
     assert (tmp_path / "a").read_bytes() == b"whole"
+
+
+def test_somebody_tidies_a_folder_before_the_lock(tmp_path, monkeypatch):
+    taken = []
+    lock = partial._lock
+
+    def late(descriptor, how):
+        if not taken:
+            taken.extend(tmp_path.iterdir())
+            taken[0].rmdir()
+        return lock(descriptor, how)
+
+    monkeypatch.setattr(partial, "_lock", late)
+    with scratch_folder(tmp_path, "a") as folder:
+        assert folder.is_dir()
+        assert folder not in taken
 
 
 @pytest.mark.parametrize("operation", ["open", "fsync", "replace", "flock"])

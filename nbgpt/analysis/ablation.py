@@ -5,8 +5,7 @@ The kernels run the rest of the pass on the stream that lacks what the part woul
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from collections.abc import Sequence as Ids
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from ..engine.engine import Engine
 from ..operations import log_softmax
 from ..tokenizer import Tokenizer
 from ..weights.matrices import block_matrix
-from .passes import attention_part, each_layer, run_parts
+from .passes import attention_part, each_layer, each_pass, run_parts
 from .trace import Trace, likeliest, token_text
 
 Part = tuple[int, int]
@@ -56,9 +55,17 @@ def ablate_each(engine: Engine, tokenizer: Tokenizer, trace: Trace) -> Predictio
 
 def ablate(engine: Engine, tokenizer: Tokenizer, trace: Trace, off: Collection[Part]) -> Predictions:
     """Predictions after every token with some parts off. Raises ValueError for a part that the model does not have."""
-    wants = range(len(trace.ids))
-    whole, without = (ablated_logits(engine, trace, parts, wants) for parts in ((), off))
-    return _predictions(tokenizer, without, whole)
+    read, rest, found, start = trace.ids.tolist(), attention_part(trace.config.n_layer), [], 0
+    for without in ablated_logits(engine, trace, off):  # logits of a whole text would take gigabytes
+        rows, wants = slice(start, start + len(without)), range(len(without))
+        whole = run_parts(engine, read[rows], (rest, engine.runner.n_parts), trace.stream[-1][rows], wants)["logits"]
+        found.append(_predictions(tokenizer, without, whole))
+        start += len(without)
+    texts = {token: text for one in found for token, text in one.texts.items()}
+    ids, probabilities, divergence = (
+        np.concatenate([getattr(one, name) for one in found]) for name in ("ids", "probabilities", "divergence")
+    )
+    return Predictions(ids, probabilities, divergence, texts)
 
 
 def _predictions(tokenizer: Tokenizer, logits: np.ndarray, whole: np.ndarray) -> Predictions:
@@ -70,8 +77,8 @@ def _predictions(tokenizer: Tokenizer, logits: np.ndarray, whole: np.ndarray) ->
     return Predictions(ids, probabilities, divergence, texts)
 
 
-def ablated_logits(engine: Engine, trace: Trace, off: Collection[Part], wants: Ids[int]) -> np.ndarray:
-    """Logits after some positions of the text with parts off: float32 [len(wants), n_vocab].
+def ablated_logits(engine: Engine, trace: Trace, off: Collection[Part]) -> Iterator[np.ndarray]:
+    """Logits after every token with parts off: float32 [n, n_vocab], of a pass at a time.
 
     Raises ValueError for a part that the model does not have.
     """
@@ -85,7 +92,8 @@ def ablated_logits(engine: Engine, trace: Trace, off: Collection[Part], wants: I
     for layer in range(first, last + 1):
         stream = _layer_without(engine, trace, layer, {head for other, head in off if other == layer}, stream)
     rest = (attention_part(last + 1), engine.runner.n_parts)
-    return run_parts(engine, ids, rest, stream, wants)["logits"]
+    for one in each_pass(engine, ids, rest, stream, range(len(ids))):
+        yield one["logits"]
 
 
 def _layer_without(engine: Engine, trace: Trace, layer: int, off: set[int], stream: np.ndarray) -> np.ndarray:

@@ -28,21 +28,28 @@ def attention_part(layer: int) -> int:
 def run_parts(
     engine: Engine, ids: Ids[int], parts: tuple[int, int], stream: np.ndarray | None = None, wants: Ids[int] = ()
 ) -> dict[str, np.ndarray]:
-    """`ModelRunner.run_parts` over a whole text from an empty context, in as many passes as it takes.
+    """`each_pass`, joined: arrays of all rows."""
+    found = list(each_pass(engine, ids, parts, stream, wants))
+    names = {name for one in found for name in one}
+    return {name: np.concatenate([one[name] for one in found if name in one]) for name in names}
+
+
+def each_pass(
+    engine: Engine, ids: Ids[int], parts: tuple[int, int], stream: np.ndarray | None = None, wants: Ids[int] = ()
+) -> Iterator[dict[str, np.ndarray]]:
+    """`ModelRunner.run_parts` over a whole text from an empty context, pass by pass.
 
     wants: positions whose logits are asked for, in ascending order.
     """
-    sequence, found = Sequence(), []
+    sequence = Sequence()
     size = MAX_LOGIT_ROWS if len(wants) > 1 else MAX_ROWS
     try:
         for start in range(0, len(ids), size):
             rows = slice(start, start + size)
             own = [position - start for position in wants if start <= position < start + size]
-            found.append(engine.run_parts(sequence, ids[rows], parts, None if stream is None else stream[rows], own))
+            yield engine.run_parts(sequence, ids[rows], parts, None if stream is None else stream[rows], own)
     finally:
         engine.free(sequence)
-    names = {name for one in found for name in one}
-    return {name: np.concatenate([one[name] for one in found if name in one]) for name in names}
 
 
 def each_layer(config: GPT2Config, label: str) -> Iterator[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +41,13 @@ class Kept:
 def everything() -> list[Kept]:
     """All that is kept, by kind. Raises ValueError for a user without a home, OSError if it cannot be looked at."""
     home = paths.home()
-    found = [_kept(kind, path) for kind, pattern in _FOLDERS.items() for path in sorted((home / kind).glob(pattern))]
-    return found + [_kept("partial", path) for path in _partials(home)]
+    places = [(kind, path) for kind, pattern in _FOLDERS.items() for path in sorted((home / kind).glob(pattern))]
+    places += [("partial", path) for path in _partials(home)]
+    found = []
+    for kind, path in places:
+        with suppress(FileNotFoundError):  # another process tidies too
+            found.append(_kept(kind, path))
+    return found
 
 
 def _partials(home: Path) -> Iterator[Path]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "story-34m"
 DEFAULT_DTYPE = "int8"
+_CONVERTED = "converted"
 _SMALL = 1 << 18  # bytes; read in less than a millisecond
 _FILE_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".index", ".json")
 
@@ -134,19 +135,29 @@ def _open_native(path: Path) -> Weights:
 
 
 def _base_of(path: Path, base: BaseReference) -> Weights:
-    """The base model of a classifier: by its name, where it was in training, or beside the classifier."""
+    """The base model of a classifier: by its name, where it was in training, beside the classifier, or made again."""
     named, others = find(base.name, base.dtype), []
     places = [path.parent / base.path, path.parent / Path(base.path).name]
-    for place in [*([named] if named else []), *places]:
-        if place.is_file() and is_native(place):
-            weights = load(Path(os.path.normpath(place)))
-            if fingerprint(weights) == base.fingerprint:
-                return weights
-            others.append(place)
+    for weights in _candidates(base, [*([named] if named else []), *places]):
+        if fingerprint(weights) == base.fingerprint:
+            return weights
+        others.append(weights.path)
     wanted = f"{path} is a classifier on {base.name} {base.dtype}"
     if others:
         raise FormatError(f"{wanted}, and {others[0]} is another model: train it again, or put the right one there")
     raise FormatError(f"{wanted}, which is not at {places[0]}: put it beside the classifier, or train it again")
+
+
+def _candidates(base: BaseReference, places: list[Path]) -> Iterator[Weights]:
+    """Models that may be the base model of a classifier; the last is converted from a download of its name."""
+    for place in places:
+        if place.is_file() and is_native(place):
+            place = Path(os.path.normpath(place))
+            if place.parent.name == _CONVERTED:
+                _note_use(place)
+            yield load(place)
+    if folder := _downloaded(base.name):
+        yield _converted(folder, base.name, base.dtype)
 
 
 def _with_dtype(weights: Weights, dtype: str | None) -> Weights:
@@ -182,19 +193,24 @@ def _converted(source: Path, name: str, dtype: str | None) -> Weights:
     checkpoint = open_checkpoint(source)
     files = {*checkpoint.files, *checkpoint.tokenizer_files.values()}
     state = _key((VERSION, checkpoint.config, checkpoint.labels, [_state(path) for path in sorted(files)]))
-    folder, place = paths.home() / "converted", _key(source.resolve())
+    folder, place = paths.home() / _CONVERTED, _key(source.resolve())
     output = folder / file_name(f"{name}-{place}-{state}", dtype)
     if _is_there(output):
         with suppress(FormatError):
             weights = load(output)
-            with suppress(OSError):
-                os.utime(output)  # `nbgpt cache --prune` removes what is not used
+            _note_use(output)
             _say(name, weights.metadata.get("vocabulary", "of its file"))
             return weights
     convert_with_progress(checkpoint, dtype, output, name=name)
     for older in set(folder.glob(f"*-{place}-*-{dtype}.safetensors")) - {output}:
         older.unlink(missing_ok=True)
     return load(output)
+
+
+def _note_use(output: Path) -> None:
+    """Set the time of a conversion: `nbgpt cache --prune` removes what is not used."""
+    with suppress(OSError):
+        os.utime(output)
 
 
 def _is_there(output: Path) -> bool:

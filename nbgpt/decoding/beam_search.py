@@ -16,7 +16,7 @@ import numpy as np
 from ..engine.engine import Engine
 from ..engine.kv_cache import Sequence
 from ..engine.model_runner import MAX_ROWS
-from ..sampling.portable import log_softmax, power
+from ..sampling.portable import largest, log_softmax, power
 from ..validation import check
 
 Process = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -117,7 +117,7 @@ def _best_steps(engine: Engine, beams: list[_Beam], n: int, process: Process | N
         log_probs = log_softmax(row)
         if process:
             log_probs = process(np.array(beam.ids, np.int32), log_probs)
-        for token in np.argpartition(log_probs, -min(n, len(row)))[-n:].tolist():
+        for token in largest(log_probs, n).tolist():
             if log_probs[token] > -np.inf:
                 steps.append(_Step(beam, token, beam.log_prob + float(log_probs[token])))
     return sorted(steps, key=lambda step: -step.log_prob)[:n]

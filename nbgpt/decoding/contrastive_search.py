@@ -10,7 +10,7 @@ import numpy as np
 from ..engine.engine import Engine
 from ..engine.kv_cache import Sequence
 from ..engine.model_runner import MAX_LOGIT_ROWS
-from ..sampling.portable import softmax
+from ..sampling.portable import largest, softmax
 from ..validation import check
 
 
@@ -72,9 +72,8 @@ def _read(engine: Engine, text: Sequence, ids: list[int], states: np.ndarray) ->
 
 def _likeliest(logits: np.ndarray, k: int) -> tuple[list[int], np.ndarray]:
     """The k likeliest ids, likeliest first, and their probabilities float32 [k] among all ids; none that is banned."""
-    ids = np.argpartition(logits, -k)[-k:]
+    ids = largest(logits, k)
     ids = ids[logits[ids] > -np.inf]
-    ids = ids[np.argsort(-logits[ids], kind="stable")]
     return ids.tolist(), softmax(logits)[ids]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..strict_json import read_object
+from ..strict_json import LARGE_BYTES, SMALL_BYTES, read_object
 from ..tokenizer import AddedToken, Tokenizer
 from .base import FormatError
 
@@ -52,7 +52,8 @@ class Declared:
 def read_declared(files: Mapping[str, Path]) -> Declared:
     """From added_tokens.json, special_tokens_map.json, tokenizer_config.json, config.json. Raises FormatError."""
     config, tokens_map, added, model = (
-        read_object(files[kind]) if kind in files else {} for kind in ("tokenizer_config", "special", "added", "config")
+        read_object(files[kind], LARGE_BYTES if kind == "tokenizer_config" else SMALL_BYTES) if kind in files else {}
+        for kind in ("tokenizer_config", "special", "added", "config")
     )
     named = config.get("tokenizer_class")
     declared = Declared(config, named if model.get("tokenizer_class") is None else model["tokenizer_class"])

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -135,8 +135,15 @@ def penalize_continuation(
         longest.update(dict.fromkeys(ids[ends + 1].tolist(), n + 1))
     for token, n in longest.items():
         if n >= allowed_length and token not in breakers:
-            scores[token] -= np.float32(exp(min(_MOST, log(multiplier) + (n - allowed_length) * log(base))))
+            scores[token] -= _dry_penalty(multiplier, base, n - allowed_length)
     return scores
+
+
+@lru_cache(maxsize=4096)
+def _dry_penalty(multiplier: float, base: float, n: int) -> np.floating[Any]:
+    """multiplier * base ** n as float32, at most e^69; kept, as many tokens have one length."""
+    penalty: np.floating[Any] = np.float32(exp(min(_MOST, log(multiplier) + n * log(base))))
+    return penalty
 
 
 def ban_repeated_ngrams(ids: np.ndarray, scores: np.ndarray, size: int) -> np.ndarray:
@@ -181,7 +188,11 @@ def ban_ends(ids: np.ndarray, scores: np.ndarray, n_least: int, ends: list[int])
 def entropy(scores: np.ndarray) -> float:
     """-sum p log p of p = softmax(scores), in nats."""
     scores = scores[scores > -np.inf]
-    return -float((softmax(scores) * log_softmax(scores)).sum(dtype=np.float64))
+    return _entropy(softmax(scores), log_softmax(scores))
+
+
+def _entropy(p: np.ndarray, log_p: np.ndarray) -> float:
+    return -float((p * log_p).sum(dtype=np.float64))
 
 
 def _reaching(order: np.ndarray, weights: np.ndarray, goal: float) -> np.ndarray:
@@ -223,7 +234,9 @@ def keep_min_p(scores: np.ndarray, share: float) -> np.ndarray:
 
 def keep_typical_p(scores: np.ndarray, mass: float) -> np.ndarray:
     """Keep tokens whose surprisal is nearest to the entropy, until they reach `mass`. Source: Meister et al. 2022."""
-    return _reaching(np.abs(log_softmax(scores) + np.float32(entropy(scores))), softmax(scores), mass)
+    p, log_p = softmax(scores), log_softmax(scores)
+    nats = _entropy(p, log_p) if scores.min() > -np.inf else entropy(scores)  # the same bits if nothing is banned
+    return _reaching(np.abs(log_p + np.float32(nats)), p, mass)
 
 
 def keep_epsilon(scores: np.ndarray, epsilon: float) -> np.ndarray:

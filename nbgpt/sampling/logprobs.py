@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .portable import exp_array, log
+from .portable import exp_array, largest, log
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,5 @@ def measure(logits: np.ndarray, token: int, n_top: int) -> TokenLogprob:
     """The log-probability of a token and of the n_top likeliest, from logits float32 [n_vocab]."""
     top = logits.max()
     log_sum = float(top) + log(exp_array(logits - top).sum(dtype=np.float64))
-    n_top = min(n_top, len(logits))
-    likeliest = np.argpartition(logits, -n_top)[-n_top:] if n_top else np.empty(0, np.int64)
-    likeliest = likeliest[np.lexsort((likeliest, -logits[likeliest]))]
-    return TokenLogprob(token, float(logits[token]) - log_sum, {int(i): float(logits[i]) - log_sum for i in likeliest})
+    likeliest = {i: float(logits[i]) - log_sum for i in largest(logits, n_top).tolist()}
+    return TokenLogprob(token, float(logits[token]) - log_sum, likeliest)

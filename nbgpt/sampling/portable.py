@@ -68,7 +68,8 @@ def exp_array(x: np.ndarray) -> np.ndarray:
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Probabilities float32 [n]."""
     weights: np.ndarray = exp_array(scores - scores.max())
-    weights /= weights.sum(dtype=np.float64)
+    # the division is in float64, which NumPy 1 would not choose by itself
+    np.divide(weights, weights.sum(dtype=np.float64), out=weights, dtype=np.float64, casting="same_kind")
     return weights
 
 
@@ -77,3 +78,16 @@ def log_softmax(scores: np.ndarray) -> np.ndarray:
     logs: np.ndarray = scores - scores.max()
     logs -= np.float32(log(exp_array(logs).sum(dtype=np.float64)))
     return logs
+
+
+def largest(scores: np.ndarray, n: int) -> np.ndarray:
+    """Ids of the n largest scores [n_vocab], largest first, the smaller id first among equals: int64 [n].
+
+    Which of equals `argpartition` takes depends on the CPU's instructions.
+    """
+    n = min(n, len(scores))
+    if n == 0:
+        return np.empty(0, np.int64)
+    ids = np.flatnonzero(scores >= np.partition(scores, -n)[-n])
+    chosen: np.ndarray = ids[np.argsort(-scores[ids], kind="stable")[:n]]
+    return chosen

@@ -66,7 +66,11 @@ def file_digest(path: Path) -> str:
 def exact_logits(dtype: str, kv_dtype: Any, threads: int | None = None, **changes: Any) -> list[str]:
     """Digests of the logits of a small model, of each text; changes: fields of the config."""
     weights = exact_weights(GPT2Config(**{**SIZES, **changes}), dtype)
-    return logits_digests(Engine(weights, threads, kv_dtype, _KV_MEMORY))
+    engine = Engine(weights, threads, kv_dtype, _KV_MEMORY)
+    try:
+        return logits_digests(engine)
+    finally:
+        engine.close()
 
 
 def model_digest(weights: Weights, threads: int | None = None) -> str:

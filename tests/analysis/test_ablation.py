@@ -33,7 +33,7 @@ def test_logits_without_parts(tmp_path, name, off):
     config = config_of(n_layer=3, **VARIANTS[name])
     params = random_params(config)
     engine = open_model(write_native(tmp_path / "m.safetensors", params, config, "float32"), 2)
-    found = ablated_logits(engine, trace(engine, TOKENIZER, IDS), off, range(len(IDS)))
+    found = np.concatenate(list(ablated_logits(engine, trace(engine, TOKENIZER, IDS), off)))
     expected = reference.gpt2(IDS, without(params, config, off), config)
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
     assert np.abs(found - read_logits(engine, IDS)).max() > 0.05
@@ -74,7 +74,7 @@ def test_predictions_after_every_token(model):
 
 def test_nothing_off_is_the_model_itself(model):
     engine, _ = model
-    found = ablated_logits(engine, trace(engine, TOKENIZER, IDS), [], range(len(IDS)))
+    found = np.concatenate(list(ablated_logits(engine, trace(engine, TOKENIZER, IDS), [])))
     np.testing.assert_array_equal(found, read_logits(engine, IDS))
 
 
@@ -82,10 +82,23 @@ def test_nothing_off_is_the_model_itself(model):
 def test_parts_that_do_not_exist(model, part):
     engine, _ = model
     with pytest.raises(ValueError, match=f"there is no part {part[1]} in layer {part[0]}"):
-        ablated_logits(engine, trace(engine, TOKENIZER, IDS), [part], [0])
+        next(ablated_logits(engine, trace(engine, TOKENIZER, IDS), [part]))
 
 
 def test_what_it_costs():
     """156 parts, each half of the layers of 7.08 million weights, and a row of logits."""
     expected = 156 * (2 * 10 * 6 * 7_077_888 + 2 * 50257 * 768)
     assert abs(flop_of_all(OFFICIAL["gpt2"], 10) / expected - 1) < 1e-6
+
+
+def test_logits_of_a_long_text_are_not_all_in_memory(model, monkeypatch):
+    """Pieces of it say what one would."""
+    engine, _ = model
+    seen, off = trace(engine, TOKENIZER, IDS), [(0, 1)]
+    expected = ablate(engine, TOKENIZER, seen, off)
+    monkeypatch.setattr("nbgpt.analysis.passes.MAX_LOGIT_ROWS", 5)
+    assert [len(logits) for logits in ablated_logits(engine, seen, off)] == [5, 5, 2]
+    found = ablate(engine, TOKENIZER, seen, off)
+    for name in ("ids", "probabilities", "divergence"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert found.texts == expected.texts

@@ -1,5 +1,8 @@
 """`cache`: it shows what is kept, and removes what it says it would."""
 
+import os
+import time
+
 
 def test_cache(run, tmp_path, monkeypatch):
     monkeypatch.setenv("NBGPT_HOME", str(tmp_path))
@@ -7,6 +10,7 @@ def test_cache(run, tmp_path, monkeypatch):
     (tmp_path / "converted").mkdir()
     left = tmp_path / "converted" / ".a-int8.safetensors.0123abcd.partial"
     left.write_bytes(bytes(2_000_000))
+    os.utime(left, (then := time.time() - 7200, then))
     fresh = tmp_path / "converted" / "b-int8.safetensors"
     fresh.write_bytes(bytes(1_000_000))
     code, out, err = run("cache")

@@ -24,9 +24,9 @@ from hub_server import COMMIT, Hub
 from safetensors.numpy import load_file, save
 
 from nbgpt.conversion.hub import RELEASES, DownloadError, Release, _hub_cache, fetch, locate
-from nbgpt.conversion.transfer import RefusedError, Transfer
+from nbgpt.conversion.transfer import _FAREWELL, RefusedError, Transfer
 
-pytest.importorskip("huggingface_hub", reason="the extra nbgpt[download] is not installed")
+huggingface_hub = pytest.importorskip("huggingface_hub", reason="the extra nbgpt[download] is not installed")
 
 N_EMBD, N_VOCAB, N_CTX = 16, 61, 32
 CONFIG = {"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": N_EMBD, "n_ctx": N_CTX, "vocab_size": N_VOCAB}
@@ -36,7 +36,9 @@ CHILD = """
 import json, os, sys, time
 from nbgpt.conversion import transfer
 transfer.STALL_SECONDS = float(os.environ.get("STALL", 60))
-time.sleep = lambda seconds: None
+transfer._FAREWELL = float(os.environ.get("FAREWELL", 2))
+if "SLEEPS" not in os.environ:
+    time.sleep = lambda seconds: None
 from huggingface_hub import constants
 constants.DOWNLOAD_CHUNK_SIZE = 1024
 from nbgpt.conversion import hub
@@ -339,19 +341,27 @@ def test_an_etag_that_is_a_path(hub: Hub, client: Client, header: str) -> None:
 class Answer:
     """To a HEAD request, with these headers."""
 
-    status_code, iter_raw, iter_bytes = 200, None, None
+    iter_raw, iter_bytes = None, None
 
     class request:  # noqa: N801
         method = "HEAD"
 
-    def __init__(self, **headers: str) -> None:
+    class url:  # noqa: N801
+        scheme = "https"
+
+        @classmethod
+        def join(cls, location: str) -> Any:
+            return cls
+
+    def __init__(self, status: int, **headers: str) -> None:
+        self.status_code = status
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-def check(**headers: str) -> None:
+def check(status: int = 200, **headers: str) -> None:
     transfer = Transfer(1000)
     transfer._thread = threading.current_thread()
-    transfer._check(Answer(**headers))
+    transfer._check(Answer(status, **headers))
 
 
 @pytest.mark.parametrize(
@@ -371,18 +381,25 @@ def test_what_is_one() -> None:
 
 def test_a_redirect_within_the_hub_names_no_file() -> None:
     """Its ETag is that of the page that says so, and is not used."""
-
-    class Url:
-        scheme = "https"
-
-        def join(self, location: str) -> Any:
-            return self
-
-    Answer.url = Url()
-    check(ETag='W/"3b-Zm9v+/bar"', Location="/other/name/resolve/main/config.json")
-    for location in ("https://elsewhere/x", "//elsewhere/x"):
+    check(307, ETag='W/"3b-Zm9v+/bar"', Location="/other/name/resolve/main/config.json")
+    for location in ("https://elsewhere/x", "//elsewhere/x", "https:/x", ""):
         with pytest.raises(RefusedError, match="its ETag is "):
-            check(ETag='W/"3b-Zm9v+/bar"', Location=location)
+            check(307, ETag='W/"3b-Zm9v+/bar"', Location=location)
+
+
+@pytest.mark.parametrize("status", [200, 201, 300, 304])
+@pytest.mark.parametrize("location", ["", "/x", "x"])
+def test_an_answer_that_only_looks_like_a_redirect(status: int, location: str) -> None:
+    with pytest.raises(RefusedError, match="its ETag is "):
+        check(status, ETag='"../../evil"', Location=location)
+
+
+@pytest.mark.parametrize("location", ["", "/x", "https:/x"])
+def test_an_etag_that_is_a_path_beside_a_place(hub: Hub, client: Client, location: str) -> None:
+    xet = {"X-Xet-Hash": "0" * 64, "X-Xet-Refresh-Route": "/x", "X-Xet-Cas-Url": hub.url, "X-Xet-Access-Token": "x"}
+    hub.lies = {"ETag": '"../../../../evil"', "Location": location, "X-Linked-Size": "2", **xet}
+    assert "is refused: its ETag is " in client.fails("me/tiny")
+    assert written(client) == []
 
 
 @pytest.mark.parametrize("commit", ["main", "0" * 39, "0" * 41, "", "A" * 40, "0" * 40 + "\n"])
@@ -451,6 +468,87 @@ def test_a_few_bytes_a_second(hub: Hub, client: Client, part: str) -> None:
     hub.drips = part
     assert "is refused: less than 65536 bytes came in 1.5 s" in client.fails("me/tiny", STALL="1.5")
     assert written(client) == []
+
+
+def test_a_hub_that_asks_to_wait_is_not_one_that_stalls(hub: Hub, client: Client) -> None:
+    hub.pauses = [2]
+    assert client.fetch("me/tiny", STALL="1", SLEEPS="1").is_dir()
+    hub.pauses = [1_000_000]
+    error = client.fails("me/tiny", HF_HOME=str(client.cache / "new"))
+    assert "is refused: it asks to wait 1000000 s, and at most 3600 are waited" in error
+
+
+def test_another_process_that_has_the_lock_is_not_a_stalled_hub(hub: Hub, client: Client) -> None:
+    hub.stall = threading.Event()
+    threading.Timer(4, hub.stall.set).start()
+    first = client.start("me/tiny")
+    deadline = time.monotonic() + 20
+    while "model.safetensors" not in hub.fetched() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert client.fetch("me/tiny", STALL="1", SLEEPS="1").is_dir()
+    first.communicate()
+    assert hub.fetched().count("model.safetensors") == 1
+
+
+def test_a_body_that_stops_leaves_no_partial_file(hub: Hub, client: Client) -> None:
+    """Its thread is waited for until the client's read times out, and asks for nothing more."""
+    hub.stall = threading.Event()
+    error = client.fails("me/tiny", STALL="1", FAREWELL=str(_FAREWELL), HF_HUB_DOWNLOAD_TIMEOUT="4")
+    assert "is refused: less than 65536 bytes came in 1 s" in error
+    assert hub.fetched().count("model.safetensors") == 1
+    hub.stall.set()
+    assert client.weight_blobs() == [] or huggingface_hub.__version__.startswith("1.")  # which goes on from there
+    assert _FAREWELL > 10, "the client's own limit"
+
+
+def test_two_downloads_in_one_process() -> None:
+    """One waits for the other, and each is watched; then the client is as it was."""
+    from huggingface_hub import get_session
+
+    before = {kind: [*hooks] for kind, hooks in get_session().event_hooks.items()}
+    both, n_hooks = threading.Event(), []
+
+    def download() -> str:
+        both.wait(0.3)
+        n_hooks.append(len(get_session().event_hooks["response"]) - len(before["response"]))
+        return "done"
+
+    threads = [threading.Thread(target=Transfer(1).run, args=(download,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert n_hooks == [1, 1, 1]
+    assert get_session().event_hooks == before
+
+
+def test_a_download_that_outlives_its_watch_is_still_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbgpt.conversion.transfer.STALL_SECONDS", 0.1)
+    monkeypatch.setattr("nbgpt.conversion.transfer._FAREWELL", 0.1)
+    from huggingface_hub import constants, get_session
+    from huggingface_hub.utils import _http
+
+    monkeypatch.setattr(_http, "_GLOBAL_CLIENT_FACTORY", _http._GLOBAL_CLIENT_FACTORY)  # restored after the test
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", constants.HF_HUB_DISABLE_XET)
+    monkeypatch.setattr(get_session(), "_event_hooks", get_session().event_hooks)
+    end, outcome = threading.Event(), []
+    transfer = Transfer(1000)
+
+    def download() -> str:
+        transfer._begin(None)
+        end.wait(20)
+        for step in (transfer._begin, transfer._check):
+            with pytest.raises(RefusedError, match="given up"):
+                step(Answer(200, ETag='"../evil"'))
+        outcome.append("refused")
+        return ""
+
+    with pytest.raises(RefusedError, match="less than 65536 bytes came"):
+        transfer.run(download)
+    end.set()
+    transfer._thread.join(20)
+    assert outcome == ["refused"]
+    assert transfer._check in get_session().event_hooks["response"]
 
 
 @pytest.mark.parametrize("content", [b"[" * 1_000_000, b"[" + b"{}," * 300_000 + b"{}]"], ids=["deep", "wide"])

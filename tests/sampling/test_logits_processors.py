@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbgpt.sampling import logits_processors as do
+from nbgpt.sampling import portable
 
 N_VOCAB = 9
 texts = st.lists(st.integers(0, N_VOCAB - 1), min_size=1, max_size=30)
@@ -93,6 +94,28 @@ def test_dry_by_hand():
         after(do.penalize_continuation, text, [0.0] * N_VOCAB, 0.8, 1.75, 2, frozenset()),
         [0, 0, 0, 0, -0.8 * 1.75, 0, 0, 0, 0],
     )
+
+
+def test_dry_computes_a_penalty_once(monkeypatch):
+    """`decimal` takes microseconds, and a text may have thousands of candidates: they have few lengths."""
+    computed = []
+    monkeypatch.setattr(do, "exp", lambda x: computed.append(x) or portable.exp(x))
+    text = [token for i in range(1, 200) for token in (0, i)] + [0]
+    scores = after(do.penalize_continuation, text, [0.0] * 200, 0.71, 1.31, 1, frozenset())
+    assert len(set(scores[1:200])) == 1
+    assert scores[1] == -np.float32(portable.exp(portable.log(0.71)))
+    assert len(computed) == 1
+
+
+@pytest.mark.parametrize("banned", [0, 7])
+def test_typical_p_has_the_bits_of_the_entropy_alone(rng, banned):
+    scores = (4 * rng.standard_normal(5003)).astype(np.float32)
+    scores[:banned] = -np.inf
+    order = np.abs(portable.log_softmax(scores) + np.float32(do.entropy(scores)))
+    p = portable.softmax(scores)
+    by_order = np.argsort(order, kind="stable")
+    last = by_order[np.searchsorted(np.cumsum(p[by_order], dtype=np.float64), 0.8)]
+    np.testing.assert_array_equal(do.keep_typical_p(scores, 0.8), order <= order[last])
 
 
 def test_dry_stays_finite():

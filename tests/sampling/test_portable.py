@@ -3,9 +3,11 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from hashlib import sha256
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbgpt.sampling import portable
-from nbgpt.sampling.portable import LN_2, exp, exp_array, log, log_softmax, power, softmax
+from nbgpt.sampling.portable import LN_2, exp, exp_array, largest, log, log_softmax, power, softmax
 from nbgpt.verification.machine import EXPECTED
 
 positive = st.floats(1e-300, 1e300)
@@ -58,6 +60,35 @@ def test_exp_array_where_there_is_nothing_left():
     np.testing.assert_array_equal(x, kept)  # the caller's array is not changed
 
 
+@given(st.lists(st.sampled_from([-np.inf, -2.0, -0.0, 0.0, 1.0]), min_size=1, max_size=40), st.integers(0, 50))
+def test_largest(scores, n):
+    scores = np.array(scores, np.float32)
+    expected = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:n]
+    assert largest(scores, n).tolist() == expected
+
+
+def test_largest_of_many_equals():
+    """Where `argpartition` takes other ones, and other ones on other CPUs."""
+    assert largest(np.zeros(5000, np.float32), 5).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_softmax_divides_in_float64(rng):
+    """As NumPy 2 does by itself, and NumPy 1 does not."""
+    scores = rng.standard_normal(5000).astype(np.float32)
+    weights = exp_array(scores - scores.max())
+    expected = (weights.astype(np.float64) / weights.sum(dtype=np.float64)).astype(np.float32)
+    np.testing.assert_array_equal(softmax(scores), expected)
+
+
+@pytest.mark.parametrize("package", ["sampling", "decoding"])
+def test_what_chooses_an_id_computes_with_these(package):
+    """Not with `operations`, whose softmax has other bits, nor with what NumPy chooses among equals."""
+    for path in files(f"nbgpt.{package}").iterdir():
+        if path.name.endswith(".py"):
+            source = path.read_text(encoding="utf-8")
+            assert not re.search(r"\.operations import|import operations|np\.argpartition", source), path.name
+
+
 def test_softmax(rng):
     scores = (5 * rng.standard_normal(1000)).astype(np.float32)
     scores[::7] = -np.inf
@@ -81,6 +112,7 @@ def numpy_features() -> list[str]:
 PROGRAM = """
 import json, sys
 from hashlib import sha256
+from importlib.resources import files
 import numpy as np
 import nbgpt
 from nbgpt.sampling import portable

@@ -133,6 +133,7 @@ def test_every_operation_fails_in_turn(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize("name", WRITERS)
 def test_killed_at_every_operation(tmp_path, monkeypatch, name):
     write, read = WRITERS[name]
+    monkeypatch.setattr(partial, "IDLE_SECONDS", -1.0)  # what is left need not grow old
     tmp_path.chmod(0o700)
     path = tmp_path / "a.safetensors"
     write(path)

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ...engine.engine import Engine
+from ...strict_json import parse_object
 from ...tokenizer import Tokenizer
 from ..ablation import ablate
 from ..trace import Trace
@@ -22,6 +23,7 @@ from .packed import pack, pack_floats
 
 HOST = "127.0.0.1"
 _MAX_BODY = 1 << 20
+_HTTP_PORT = 80
 
 
 class Explainer:
@@ -75,16 +77,28 @@ class Handler(BaseHTTPRequestHandler):
 
     def _reply(self, reply: Callable[[Any], dict[str, Any]]) -> None:
         try:
-            length = min(_MAX_BODY, int(self.headers["Content-Length"] or 0))
-            body = json.dumps(reply(json.loads(self.rfile.read(length))))
-        except (KeyError, TypeError, ValueError) as error:
+            body = json.dumps(reply(self._question()))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             self._refuse(HTTPStatus.BAD_REQUEST, f"this is no question that the page asks: {error}")
+        except MemoryError:
+            self._refuse(HTTPStatus.INSUFFICIENT_STORAGE, "the answer takes more memory than there is")
         else:
             self._answer(HTTPStatus.OK, "application/json", body.encode())
 
+    def _question(self) -> dict[str, Any]:
+        """The body of a request. Raises ValueError if it is too long, or no JSON object."""
+        length = int(self.headers["Content-Length"] or 0)
+        if not 0 <= length <= _MAX_BODY:
+            self.close_connection = True  # the body is not read
+            raise ValueError(f"its Content-Length is {length}; it must be from 0 to {_MAX_BODY}")
+        return parse_object(self.rfile.read(length), "the body", _MAX_BODY)
+
     def _is_for_us(self) -> bool:
         """No other name leads here, and no other page asks: DNS rebinding and cross-site requests."""
-        own = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
+        port = self.server.server_port
+        own = {f"{name}:{port}" for name in (HOST, "localhost")}
+        if port == _HTTP_PORT:  # which browsers leave out
+            own |= {HOST, "localhost"}
         origin = self.headers["Origin"]
         return self.headers["Host"] in own and (origin is None or origin.removeprefix("http://") in own)
 

@@ -70,6 +70,8 @@ def _end(workspace: Workspace, typed: str) -> None:
 
 
 def _new(workspace: Workspace, typed: str) -> None:
+    if workspace.text not in ("", workspace.saved):
+        workspace.left = workspace.text
     workspace.change(Manuscript(), "/new")
     workspace.display.note("a new text; /undo brings the old one back")
 

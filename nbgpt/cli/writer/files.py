@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ...partial import whole_file
 from ..terminal import decode, is_terminal, note
+from .typed import writable_file
 
 _LARGEST = 16 * 2**20
 """Bytes of a text at most: far beyond what a model sees."""
@@ -59,7 +60,22 @@ def edit(text: str) -> str:
                 raise ValueError(f"the editor {command[0]}: {error.strerror}; set EDITOR to another one") from None
         if code:
             raise ValueError(f"the editor {command[0]} ended with {code}; the text is as it was")
-        return load(path)
+        try:
+            return load(path)
+        except ValueError as error:
+            raise type(error)(f"{error}{_kept(path)}") from None
+
+
+def _kept(path: Path) -> str:
+    """Copy what the editor has left to the user's folder -> words that say where it is."""
+    kept = writable_file("edited.txt")
+    if kept is None:
+        return ""
+    try:
+        shutil.copyfile(path, kept)
+    except OSError:
+        return ""
+    return f"; until the next time, what the editor left is in {kept}"
 
 
 def editor() -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...analysis.lens import logit_lens
+from ...analysis.trace import token_text
 from ...engine.kv_cache import Sequence
 from ...operations import softmax
 
@@ -93,7 +94,7 @@ def alternatives_table(words: list[Alternative], p_end: float) -> str:
 def tokens_table(model: Model, text: str, columns: int) -> str:
     """The tokens of a text's end with their ids, and how many the whole text has."""
     ids, n_ctx = model.encode(text), model.config.n_ctx
-    cells = [f"{token} {_quoted(_text_of(model, token))}" for token in ids[-_N_LAST:]]
+    cells = [f"{token} {_quoted(token_text(model.tokenizer, token))}" for token in ids[-_N_LAST:]]
     lines = [""]
     for cell in cells:
         if lines[-1] and len(lines[-1]) + 2 + len(cell) > columns:
@@ -115,14 +116,15 @@ def why_table(model: Model, text: str) -> str:
         raise ValueError("/why explains the last word of a text by those before it; write some first")
     target = ids[place]
     lens = softmax(logit_lens(model.engine, ids[:place]))
-    name = _quoted(_text_of(model, target))
+    name = _quoted(token_text(model.tokenizer, target))
     lines = [
         f"What each layer would write in place of {name}, if it were the last (/help why):",
         f"layer  {name:>14}  rank  the likeliest",
     ]
     for layer, row in enumerate(lens):
         likeliest = np.argsort(-row, kind="stable")[:_N_LIKELIEST]
-        best = ", ".join(f"{_quoted(_text_of(model, int(i)))} {_percent(row[i]).strip()}" for i in likeliest)
+        texts = (_quoted(token_text(model.tokenizer, int(i))) for i in likeliest)
+        best = ", ".join(f"{text} {_percent(row[i]).strip()}" for i, text in zip(likeliest, texts, strict=True))
         rank = 1 + int((row > row[target]).sum())
         lines.append(f"{layer:5}  {_percent(row[target]):>{max(14, len(name))}}  {rank:4}  {best}")
     return "\n".join(lines)
@@ -153,13 +155,6 @@ def _next_probabilities(model: Model, ids: list[int]) -> np.ndarray:
         engine.free(sequence)
     logits[engine.absent_ids] = -np.inf
     return softmax(logits)
-
-
-def _text_of(model: Model, token: int) -> str:
-    """What a token says, with hexadecimal numbers for bytes that are not a whole character."""
-    if token not in model.tokenizer:
-        return f"<{token}>"
-    return model.tokenizer.decode_bytes((token,)).decode(errors="backslashreplace")
 
 
 def _quoted(text: str) -> str:

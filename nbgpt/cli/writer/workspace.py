@@ -40,6 +40,7 @@ class Workspace:
         self.history = History(Manuscript())
         self.alternatives: list[str] = []  # of the present text, which a number picks
         self.saved = ""  # the text that is in a file
+        self.left = ""  # the text that /new has ended, if it is in no file
         self._is_interactive, self._shows_typed = is_interactive, shows_typed
         self.set(settings)
 

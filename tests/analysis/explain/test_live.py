@@ -3,6 +3,7 @@
 import http.client
 import json
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from packing import unpacked
 
 from nbgpt.analysis.ablation import ablate
 from nbgpt.analysis.explain import heads, page
-from nbgpt.analysis.explain.live import Explainer, Server
+from nbgpt.analysis.explain.live import Explainer, Handler, Server
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,10 @@ def test_queries_and_keys(port, explained):
         ("/ablate", "{}", 400, "off"),
         ("/products", '{"head": 6}', 400, "head is 6; it must be from 0 to 5"),
         ("/products", '{"head": "x"}', 400, "head is 'x'"),
-        ("/products", "[]", 400, ""),
+        ("/products", "[]", 400, "expected a JSON object"),
+        ("/ablate", '{"off": [[Infinity, 0]]}', 400, "infinity"),
+        ("/ablate", '{"off": [[NaN, 0]]}', 400, "NaN"),
+        ("/ablate", '{"off": ' + "[" * 100_000 + "]" * 100_000 + "}", 400, "nested more than 64 deep"),
         ("/nothing", "{}", 404, "nobody answers /nothing here"),
     ],
 )
@@ -78,6 +82,31 @@ def test_bad_questions(port, path, body, status, said):
     found, _, answer = ask(port, "POST", path, body)
     assert found == status
     assert said in json.loads(answer)["error"]
+
+
+@pytest.mark.parametrize("length", ["-1", "1048577", "9" * 5000, "x"])
+def test_lengths_that_are_none(port, length):
+    status, _, answer = ask(port, "POST", "/products", '{"head": 1}', **{"Content-Length": length})
+    assert status == 400
+    assert "this is no question" in json.loads(answer)["error"]
+
+
+def test_memory_that_ends(port, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("nbgpt.analysis.explain.live.ablate", fail)
+    status, _, answer = ask(port, "POST", "/ablate", '{"off": []}')
+    assert status == 507
+    assert "more memory than there is" in json.loads(answer)["error"]
+
+
+@pytest.mark.parametrize(("own_port", "host", "is_own"), [(80, "localhost", True), (8080, "localhost", False)])
+def test_browsers_do_not_name_port_80(own_port, host, is_own):
+    handler = object.__new__(Handler)
+    handler.server = SimpleNamespace(server_port=own_port)
+    handler.headers = {"Host": host, "Origin": f"http://{host}"}
+    assert handler._is_for_us() == is_own
 
 
 @pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}])

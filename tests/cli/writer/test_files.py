@@ -129,3 +129,11 @@ def test_an_editor_that_is_not_there(at_a_terminal, monkeypatch, tmp_path):
     monkeypatch.delenv("VISUAL", raising=False)
     with pytest.raises(ValueError, match="none: No such file or directory; set EDITOR to another one"):
         edit("")
+
+
+def test_what_an_editor_left_is_kept_when_it_cannot_be_read(at_a_terminal, editor_that, tmp_path, monkeypatch):
+    monkeypatch.setenv("NBGPT_HOME", str(tmp_path))
+    editor_that("path.write_bytes(b'an hour of work: caf\\xe9')")
+    with pytest.raises(FormatError, match=r"is not UTF-8 .*; until the next time, .* is in .*edited.txt"):
+        edit("It was dark")
+    assert (tmp_path / "edited.txt").read_bytes() == b"an hour of work: caf\xe9"

@@ -1,5 +1,8 @@
 """Lines that are commands, numbers or text; and what happens to those that fail."""
 
+import os
+import signal
+
 import pytest
 
 from nbgpt.cli.lines import LinesSkippedError
@@ -101,3 +104,29 @@ def test_what_is_in_a_file_or_piped_is_not_kept(repl, piped, home, tmp_path, cap
     piped.run(iter([OPENING]))
     assert not (home / "unsaved.txt").exists()
     assert "was not saved" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_terminal_that_is_closed_does_not_take_the_text(repl, tmp_path, monkeypatch, number):
+    monkeypatch.setenv("NBGPT_HOME", str(tmp_path))
+    before = signal.getsignal(number)
+
+    def lines():
+        yield OPENING
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+        yield "/new"
+
+    with pytest.raises(SystemExit) as ended:
+        repl.run(lines())
+    assert ended.value.code == 128 + number
+    assert (tmp_path / "unsaved.txt").read_text() == repl.workspace.text + "\n"
+    assert repl.workspace.text.startswith(OPENING)
+    assert signal.getsignal(number) is before
+
+
+def test_a_text_that_new_has_ended_is_kept(repl, tmp_path, monkeypatch):
+    monkeypatch.setenv("NBGPT_HOME", str(tmp_path))
+    repl.run(iter([OPENING, "/new"]))
+    assert (tmp_path / "unsaved-before.txt").read_text().startswith(OPENING)
+    assert not (tmp_path / "unsaved.txt").exists()

@@ -1,17 +1,21 @@
 """A classifier's labels, and its file: the same labels without scikit-learn."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from folders import text_config, write_text_model
+from folders import text_config, write_folder, write_text_model
 from models import random_params
 
 import nbgpt
+from nbgpt.conversion.registry import open_model
 from nbgpt.formats import FormatError
+from nbgpt.weights import BaseReference, fingerprint, save_head
 
 TEXTS = ["calm sea", "", "a wolf at night", "9" * 500, "dance and sing " * 20]
 
@@ -105,6 +109,42 @@ def test_the_base_may_be_found_by_its_name(classifier, base, tmp_path, monkeypat
 
     shutil.copyfile(base, registry.models_folder() / registry.file_name("small", "float32"))
     assert registry.open_model(lost / "c.safetensors").head is not None
+
+
+@pytest.fixture
+def on_a_download(classifier, tmp_path, monkeypatch):
+    """A classifier on a conversion of a downloaded model, and that conversion."""
+    monkeypatch.setenv("NBGPT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    repository, commit = tmp_path / "hf" / "hub" / "models--me--tiny", "c0ffee" * 6 + "0000"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    config = text_config(n_layer=2)
+    write_folder(repository / "snapshots" / commit, config, random_params(config))
+    weights = open_model("me/tiny", "float32")
+    place = os.path.relpath(weights.path, tmp_path)
+    of_head, n_features = classifier.head, config.n_embd * (2 if classifier.head.pooling == "both" else 1)
+    rows = np.ones((2 + len(of_head.coefficients), n_features))
+    head = replace(of_head, layer=1, mean=rows[0], scale=rows[1], coefficients=rows[2:])
+    reference = BaseReference("me/tiny", "float32", place, fingerprint(weights), False, "trained on nothing")
+    save_head(tmp_path / "c.safetensors", head, reference, "moods")
+    return tmp_path / "c.safetensors", weights.path
+
+
+def test_a_converted_base_is_in_use_when_its_classifier_is(on_a_download):
+    path, base = on_a_download
+    os.utime(base, (0, 0))
+    assert open_model(path).head is not None
+    assert base.stat().st_mtime > 1e9
+
+
+def test_a_converted_base_that_was_pruned_is_made_again(on_a_download):
+    path, base = on_a_download
+    base.unlink()
+    assert open_model(path).head is not None
+    assert base.exists()
 
 
 def test_another_base(classifier, tmp_path):
