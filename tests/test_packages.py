@@ -19,7 +19,6 @@ ELSEWHERE = {
     "engine/window.py": "tests/engine/test_scheduler.py",
     "formats/base.py": "two data classes and an error, which all readers' tests use",
     "formats/crc32c.py": "tests/formats/test_tensorflow.py",
-    "formats/declared.py": "tests/test_tokenizer.py, tests/parity/test_vocabularies.py",
     "formats/dispatch.py": "tests/formats/test_safetensors.py",
     "formats/huggingface.py": "tests/formats/test_safetensors.py",
     "formats/leveldb.py": "tests/formats/test_tensorflow.py",
