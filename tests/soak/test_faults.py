@@ -8,12 +8,14 @@ import errno
 import multiprocessing
 import os
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from folders import checkpoint_of, text_config, write_folder
 from models import random_params
+from tqdm import tqdm
 
 from nbgpt import partial
 from nbgpt.backend import kernel_cache
@@ -155,6 +157,7 @@ def test_killed_at_every_operation(tmp_path, monkeypatch, name):
 
 
 def killed_at(number, write, path):
+    tqdm.set_lock(threading.RLock())  # its own lock is shared with this process, and would never be released
     with pytest.MonkeyPatch.context() as patch:
         Layer(patch, number, lambda: os.kill(os.getpid(), signal.SIGKILL))
         write(path)
