@@ -71,11 +71,14 @@ def scratch_folder(folder: Path, name: str) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def leftovers(folder: Path, name: str | None = None) -> list[Path]:
-    """Partial files and scratch folders, of this name or of any, whose process ended an hour ago or earlier."""
+def leftovers(folder: Path, name: str | None = None, idle: float | None = None) -> list[Path]:
+    """Partial files and scratch folders, of this name or of any, whose process has ended.
+
+    idle: seconds since the last write, as not every file system knows locks; None: an hour.
+    """
     found = folder.glob(".*.partial" if name is None else f".{glob.escape(name)}.*.partial")
     named = [path for path in sorted(found) if (match := _PARTIAL.fullmatch(path.name)) and name in (None, match[1])]
-    return [path for path in named if _if_left(path, lambda path: True)]
+    return [path for path in named if _if_left(path, lambda path: True, idle)]
 
 
 def remove_leftovers(folder: Path, name: str) -> None:
@@ -84,9 +87,9 @@ def remove_leftovers(folder: Path, name: str) -> None:
         remove_leftover(path)
 
 
-def remove_leftover(path: Path) -> bool:
+def remove_leftover(path: Path, idle: float | None = None) -> bool:
     """Remove one of `leftovers`; False if that cannot be, or somebody writes it after all."""
-    return _if_left(path, _remove)
+    return _if_left(path, _remove, idle)
 
 
 def _remove(path: Path) -> bool:
@@ -97,14 +100,14 @@ def _remove(path: Path) -> bool:
     return True
 
 
-def _if_left(path: Path, act: Callable[[Path], bool]) -> bool:
+def _if_left(path: Path, act: Callable[[Path], bool], idle: float | None) -> bool:
     """What `act` returns while this process has the lock of a partial file; False if somebody writes it."""
     try:
         descriptor = _open(path)
     except OSError:
         return False
     try:
-        return _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) and _is_idle(path) and act(path)
+        return _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) and _is_idle(path, idle) and act(path)
     finally:
         os.close(descriptor)
 
@@ -118,13 +121,13 @@ def _open(path: Path) -> int:
         return os.open(path, flags | os.O_RDONLY)
 
 
-def _is_idle(path: Path) -> bool:
-    """True if nobody has written for IDLE_SECONDS to a file, or to a folder and what is in it."""
+def _is_idle(path: Path, idle: float | None) -> bool:
+    """True if nobody has written for so many seconds to a file, or to a folder and what is in it."""
     try:
         newest = max(one.lstat().st_mtime for one in (path, *path.rglob("*")))
     except OSError:  # it is being tidied
         return False
-    return time.time() - newest > IDLE_SECONDS
+    return time.time() - newest > (IDLE_SECONDS if idle is None else idle)
 
 
 def _lock(descriptor: int, how: int) -> bool:

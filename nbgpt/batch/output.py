@@ -57,10 +57,11 @@ class Output:
         """
         lock = self._lock()
         try:
-            names = [self.path.name, self.errors_path.name, self.manifest_path.name]
-            begun = [*leftovers(self.parts), *(one for name in names for one in leftovers(self.path.parent, name))]
+            own, names = -1.0, [self.path.name, self.errors_path.name, self.manifest_path.name]
+            begun = leftovers(self.parts, idle=own)  # however young: with the lock, nobody else writes them
+            begun += [one for name in names for one in leftovers(self.path.parent, name, own)]
             for partial in begun:
-                remove_leftover(partial)
+                remove_leftover(partial, own)
             yield
         finally:
             self._leave()

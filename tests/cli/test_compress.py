@@ -109,7 +109,7 @@ def test_the_empty_file(run, plain, tmp_path):
 
 
 def test_the_help_knows_the_size_of_chunks(run):
-    assert f"larger; default: {CHUNK_SIZE} " in " ".join(run("compress", "--help")[1].split())
+    assert f"more space; default: {CHUNK_SIZE} " in " ".join(run("compress", "--help")[1].split())
 
 
 def test_a_damaged_file_leaves_the_old_one(fails, plain, file, packed):
