@@ -156,34 +156,30 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     assert (tmp_path / ".a.01234567.partial").exists(), "it may be somebody's"
 
 
-def test_somebody_tidies_before_the_lock(tmp_path, monkeypatch):
+@pytest.fixture
+def taken(tmp_path, monkeypatch):
+    """Somebody removes the first thing in the folder before its writer has the lock -> what was removed."""
     taken = []
     lock = partial._lock
 
     def late(descriptor, how):
         if not taken:
             taken.extend(tmp_path.iterdir())
-            taken[0].unlink()
+            taken[0].rmdir() if taken[0].is_dir() else taken[0].unlink()
         return lock(descriptor, how)
 
     monkeypatch.setattr(partial, "_lock", late)
+    return taken
+
+
+def test_somebody_tidies_before_the_lock(tmp_path, taken):
     with whole_file(tmp_path / "a") as file:
         file.write(b"whole")
     assert taken
     assert (tmp_path / "a").read_bytes() == b"whole"
 
 
-def test_somebody_tidies_a_folder_before_the_lock(tmp_path, monkeypatch):
-    taken = []
-    lock = partial._lock
-
-    def late(descriptor, how):
-        if not taken:
-            taken.extend(tmp_path.iterdir())
-            taken[0].rmdir()
-        return lock(descriptor, how)
-
-    monkeypatch.setattr(partial, "_lock", late)
+def test_somebody_tidies_a_folder_before_the_lock(tmp_path, taken):
     with scratch_folder(tmp_path, "a") as folder:
         assert folder.is_dir()
         assert folder not in taken
