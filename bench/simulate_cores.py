@@ -34,12 +34,12 @@ from nbgpt.abi.layout import (
     PAGE,
     PANELS,
     QUERY_TILE,
-    ROW_TILE,
     SPAN_PAGES,
     ceil_div,
     padded,
 )
 from nbgpt.config import OFFICIAL, GPT2Config
+from nbgpt.kernels.matmul import HEAD_MATMULS
 
 REPOSITORY = Path(__file__).parents[1]
 THREADS = (1, 2, 4, 8, 16, 32, 64)
@@ -114,12 +114,12 @@ def phases(config: GPT2Config, dtype: str, work: Pass, threads: int) -> Iterator
 
 def _linear(dtype: str, planes: int, rows: int, n_in: int, n_out: int, threads: int) -> Iterator[Phase]:
     """Pack the rows, unless they are few; multiply them. Sizes of items as in kernels/linear.py."""
+    height = HEAD_MATMULS[dtype].height
+    tiles = ceil_div(rows * planes, height)
     if rows > FEW_ROWS:
-        tiles = ceil_div(rows * planes, ROW_TILE)
         yield Phase(tiles, 0, 20.0 * rows * n_in / tiles)  # about 20 operations a number: LayerNorm, rounding
     value_bytes = 4 if dtype.startswith("float") else 1
-    tiles = ceil_div(rows * planes, ROW_TILE)
-    tiles_an_item = max(1, _CACHED // (ROW_TILE * padded(n_in, GROUP[dtype]) * value_bytes))
+    tiles_an_item = max(1, _CACHED // (height * padded(n_in, GROUP[dtype]) * value_bytes))
     pairs = ceil_div(n_out, LANES * PANELS)
     pairs_an_item = max(1, min(4, pairs // (8 * threads)))
     across, down = ceil_div(pairs, pairs_an_item), ceil_div(tiles, tiles_an_item)

@@ -88,8 +88,7 @@ def request_of(
 
 def advance(engine: Engine, requests) -> None:
     """One step for these requests, and for those that other threads ask for."""
-    with engine.asking(requests):
-        engine.advance(lambda: False)
+    engine.advance(requests, lambda: False)
 
 
 def run(engine: Engine, requests: list[Request], batch_size: int = 16):

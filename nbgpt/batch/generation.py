@@ -56,8 +56,7 @@ class Generating:
 
     def _step(self, growing: list[_Open]) -> list[_Open]:
         """Let all texts grow by a step -> those that have ended."""
-        with self._engine.asking([one.writer.request for one in growing]):
-            self._engine.advance(lambda: False)
+        self._engine.advance([one.writer.request for one in growing], lambda: False)
         ended = []
         for one in growing:
             error, is_ended = one.writer.request.error, one.writer.request.finish_reason

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ids
-from contextlib import contextmanager
 from numbers import Integral
 from typing import Any
 
@@ -36,7 +35,7 @@ class Engine(Turns):
         self.runner = ModelRunner(weights, threads, kv_dtype, kv_memory)
         self.config, self.cache = self.runner.config, self.runner.cache
         self.scheduler = Scheduler(self.runner)
-        self._asking: dict[object, Ids[Request]] = {}  # the requests of each `asking` block that is open
+        self._asking: dict[object, Ids[Request]] = {}  # the requests of each call of `advance` under way
         super().__init__()
 
     @property
@@ -85,49 +84,54 @@ class Engine(Turns):
     # --- Requests -----------------------------------------------------------------------------------------------------
 
     def add(self, request: Request) -> None:
-        """Add a request: it takes part in the steps that run while a thread is `asking` for it.
+        """Add a request: it grows while a thread calls `advance` for it.
 
         Raises ValueError if the KV cache can never hold it.
         """
         self.scheduler.add(request)
 
-    @contextmanager
-    def asking(self, requests: Ids[Request]) -> Iterator[None]:
-        """Let these requests take part in every step that runs during the `with` block, in whichever thread."""
-        me = object()
-        try:
-            self._asking[me] = requests
-            yield
-        finally:
-            self._asking.pop(me, None)
-
-    @takes_turns
-    def advance(self, update: Callable[[], bool]) -> None:
-        """Run one step for the requests that all threads are `asking` for. Raises what ended the step.
+    def advance(self, requests: Ids[Request], update: Callable[[], bool]) -> None:
+        """Run one step, for these requests and those of other threads that wait here. Raises what ended the step.
 
         update: called before the step and after it. If it returns True before, because a step of another thread has
         already produced what the caller waits for, no step runs.
+        Between two calls nothing changes the requests, so what the caller then reads of them belongs together.
         """
-        self.runner.check_open()
-        if update():
-            return
-        grown = self.scheduler.step([request for asked in list(self._asking.values()) for request in asked])
-        update()
-        if not grown:
-            time.sleep(_IDLE)
+        me = object()
+        self._asking[me] = requests
+        try:
+            self._advance(me, update)
+        finally:
+            self._asking.pop(me, None)  # again, for a call that was interrupted before its turn
+
+    @takes_turns
+    def _advance(self, me: object, update: Callable[[], bool]) -> None:
+        try:
+            self.runner.check_open()
+            if update():
+                return
+            grown = self.scheduler.step([request for asked in list(self._asking.values()) for request in asked])
+            update()
+            if not grown:
+                time.sleep(_IDLE)
+        finally:
+            self._asking.pop(me, None)  # before other threads get their turns
 
     def tokens(self, request: Request) -> Iterator[int]:
         """The new ids of a request, as they are made; a generator that is dropped lets the request go."""
         self.add(request)
-        seen: list[int] = []
+        n_seen = 0
+
+        def has_grown() -> bool:
+            return len(request.tokens) > n_seen
+
         while not request.finish_reason:
-            with self.asking([request]):
-                self.advance(lambda: len(request.tokens) > len(seen))
+            self.advance([request], has_grown)
             if request.error:
                 raise request.error
-            new = request.tokens[len(seen) :]
+            new = request.tokens[n_seen:]
+            n_seen += len(new)
             yield from new
-            seen.extend(new)
 
     @takes_turns
     def retire(self, requests: Ids[Request]) -> None:

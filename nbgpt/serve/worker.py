@@ -200,8 +200,7 @@ class Worker:
         growing = texts[: self._max_batch]
         error: Exception | None = None
         try:
-            with engine.asking([text.writer.request for text in growing]):
-                engine.advance(lambda: False)
+            engine.advance([text.writer.request for text in growing], lambda: False)
         except Exception as raised:  # the pass failed: this has ended all requests that took part
             error = raised
         cancelled = [text for text in texts[self._max_batch :] if text.writer.request.is_cancelled]

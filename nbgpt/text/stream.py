@@ -105,8 +105,7 @@ class Batch:
             return False
         growing = [one.request for one in self._open[: self._batch_size]]
         try:
-            with self._engine.asking(growing):
-                self._engine.advance(lambda: self._update(writer))
+            self._engine.advance(growing, lambda: self._update(writer))
         except BaseException as error:
             self._error = error if isinstance(error, Exception) else RuntimeError(INTERRUPTED)
             unfinished, self._open = self._open, []

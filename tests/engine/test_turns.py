@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from models import advance, request_of
-from workload import COMMON, WILD, of_pages
+from workload import COMMON, WILD, of_pages, outcome_alone
 
 from nbgpt.engine import turns
 from nbgpt.engine.turns import Turns
@@ -17,11 +17,11 @@ SAFETY_NET = 20
 
 
 class _WatchedLock:
-    """A reentrant lock that tells when a thread is about to wait for it, and when one has got it."""
+    """A reentrant lock that tells when a thread is about to wait for it, has got it, and has released it."""
 
-    def __init__(self, on_wanted=None, on_taken=None):
+    def __init__(self, on_wanted=None, on_taken=None, on_released=None):
         self._lock = threading.RLock()
-        self._on_wanted, self._on_taken = on_wanted, on_taken
+        self._on_wanted, self._on_taken, self._on_released = on_wanted, on_taken, on_released
 
     def acquire(self, *arguments, **options):
         if self._on_wanted:
@@ -33,6 +33,8 @@ class _WatchedLock:
 
     def release(self):
         self._lock.release()
+        if self._on_released:
+            self._on_released()
 
     def __enter__(self):
         self.acquire()
@@ -73,6 +75,39 @@ def test_a_child_does_not_go_on_with_what_its_parents_threads_ask_for(file):
         assert _exit_code_of_fork(only_mine_grows) == 0
     asking.join(SAFETY_NET)
     assert len(theirs.tokens) == 1
+
+
+def test_a_late_step_of_another_thread_takes_no_token_away(file, alone, monkeypatch):
+    """It begins when this thread's step has ended, and ends when this thread has taken the tokens that there were."""
+    model, job = of_pages(file, 20), {"prompt": COMMON[:30], "max_tokens": 2, "params": WILD}
+    theirs = request_of(model, COMMON[50:80], 60, WILD)
+    model.add(theirs)
+    main, step = threading.get_ident(), model.scheduler.step
+    has_begun, may_go_on = threading.Event(), threading.Event()
+
+    def slow_step(requests):
+        if threading.get_ident() != main:
+            has_begun.set()
+            may_go_on.wait(SAFETY_NET)
+        return step(requests)
+
+    def begin_another():
+        if threading.get_ident() == main:
+            has_begun.clear()
+            may_go_on.clear()
+            threads.append(threading.Thread(target=advance, args=(model, [theirs]), daemon=True))
+            threads[-1].start()
+            assert has_begun.wait(SAFETY_NET)
+
+    threads, tokens = [], []
+    monkeypatch.setattr(model.scheduler, "step", slow_step)
+    model.lock = _WatchedLock(on_released=begin_another)
+    for token in model.tokens(request_of(model, **job)):
+        tokens.append(token)
+        may_go_on.set()
+        threads[-1].join(SAFETY_NET)
+    assert tokens == outcome_alone(alone, job)[0]
+    assert theirs.tokens
 
 
 def test_a_fork_lets_go_of_a_lock_that_the_owner_of_another_wants(monkeypatch):
