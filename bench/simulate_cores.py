@@ -6,9 +6,10 @@
 A pass is a sequence of phases; each has work items that threads claim one by one, as kernels/linear.py and
 multi_head.py divide them. An item takes as long as its bytes or its operations do, whichever is more: threads share the
 bandwidth, and a thread alone cannot use all of it. A claim costs an atomic addition, which no two threads do at once,
-and a phase ends with a barrier. Two numbers are fitted to one thread's measurements: operations a second of
-a core in our kernels (by pp512) and bytes a second (by tg128). The measurements of two threads, and those of eight
-sequences, check the rest.
+and a phase ends with a barrier. Three numbers are fitted to one thread's measurements: operations a second of a core in
+prefill (by pp512) and with few rows, whose tiles are smaller (by tg128 b8), and bytes a second (by tg128). The
+measurements of two threads check the rest, with the bandwidth that was found beside each: neighbours on the same host
+halve it for minutes.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from nbgpt.abi.layout import (
     PAGE,
     PANELS,
     QUERY_TILE,
+    ROW_TILE,
     SPAN_PAGES,
     ceil_div,
     padded,
@@ -56,7 +58,8 @@ class Machine:
     name: str
     memory_gb_s: float  # that all cores together can read
     core_gb_s: float  # that one core alone can read
-    core_gflop_s: float  # of one core in our matmuls, when it is alone
+    core_gflop_s: float  # of one core in the matmuls of a prefill, when it is alone
+    few_rows_gflop_s: float  # the same, of rows that fill less than a row tile
     all_core_clock: float  # clock with all cores at work, as a share of that of one
     line_transfer_s: float  # until a cache line that another core wrote last has arrived
     alone_s: float  # of a pass, in which one thread works: the call, a step's share of Python, drawing an id
@@ -158,6 +161,8 @@ def _round(phase: Phase, on: Machine, active: int, threads: int) -> float:
 
 def pass_seconds(config: GPT2Config, dtype: str, work: Pass, on: Machine, threads: int) -> float:
     """Seconds of a forward pass."""
+    if work.rows < ROW_TILE:
+        on = replace(on, core_gflop_s=on.few_rows_gflop_s)
     return on.alone_s + sum(seconds_of(phase, on, threads) for phase in phases(config, dtype, work, threads))
 
 
@@ -168,19 +173,21 @@ TOKENS = {"pp512": 512, "tg128": 1, "tg128 b8": 8}
 
 
 def fitted(config: GPT2Config, dtype: str, rows: list[dict[str, Any]], assumed: Assumed) -> Machine:
-    """This machine, from the measurements of one thread; its bandwidth with two is what reading alone reached."""
+    """This machine, from the measurements of one thread."""
     one = {row["test"]: row for row in rows if row["dtype"] == dtype and row["threads"] == 1}
     here = Machine(
         name="here",
         memory_gb_s=max(row["read_gb_s"] for row in rows),
         core_gb_s=one["tg128"]["read_gb_s"],
         core_gflop_s=one["pp512"]["fma_gflop_s"],
+        few_rows_gflop_s=one["pp512"]["fma_gflop_s"],
         all_core_clock=1.0,
         line_transfer_s=assumed.line_transfer_s,
         alone_s=assumed.alone_s,
     )
-    for _ in range(30):  # either test depends a little on the other's number
-        for test, field in (("pp512", "core_gflop_s"), ("tg128", "core_gb_s")):
+    fields = {"pp512": "core_gflop_s", "tg128": "core_gb_s", "tg128 b8": "few_rows_gflop_s"}
+    for _ in range(30):  # each test depends a little on the others' numbers
+        for test, field in fields.items():
             ratio = one[test]["tokens_s"] / speed(config, dtype, test, here, 1)
             here = replace(here, **{field: getattr(here, field) * ratio})
     return here
@@ -241,10 +248,13 @@ def report(measured: dict[str, Any], assumed: Assumed) -> str:
         lines += [
             f"| {dtype}: core_gb_s | {here.core_gb_s:.1f} | {source} |",
             f"| {dtype}: core_gflop_s | {here.core_gflop_s:.0f} | {source} |",
+            f"| {dtype}: few_rows_gflop_s | {here.few_rows_gflop_s:.0f} | {source} |",
         ]
     lines += ["", "## Two threads: predicted beside measured", ""]
-    lines += ["| weights | test | 1 thread, measured | 2 threads, predicted | measured | predicted / measured |"]
-    lines += ["|---|---|---|---|---|---|"]
+    lines += [
+        "| weights | test | GB/s then | 1 thread, measured | 2 threads, predicted | measured | predicted / measured |"
+    ]
+    lines += ["|---|---|---|---|---|---|---|"]
     lines += [f"| {' | '.join(cells)} |" for cells in _checked(config, rows, assumed)]
     lines += ["", "## 124M on a server, tokens a second (a core, as a share of one core alone)", ""]
     lines += [f"| weights | test | {' | '.join(f'{n} cores' for n in THREADS)} |", f"|{'---|' * (2 + len(THREADS))}"]
@@ -259,12 +269,15 @@ def report(measured: dict[str, Any], assumed: Assumed) -> str:
 
 def _checked(config: GPT2Config, rows: list[dict[str, Any]], assumed: Assumed) -> Iterator[list[str]]:
     measured = {(row["dtype"], row["test"], row["threads"]): row["tokens_s"] for row in rows}
+    bandwidth = {(row["dtype"], row["test"]): row["read_gb_s"] for row in rows if row["threads"] == 2}
     for dtype in DTYPES:
         here = fitted(config, dtype, rows, assumed)
         for test in TESTS:
             one, two = measured[dtype, test, 1], measured[dtype, test, 2]
-            predicted = speed(config, dtype, test, here, 2)
-            yield [dtype, test, f"{one:.0f}", f"{predicted:.0f}", f"{two:.0f}", f"{predicted / two:.2f}"]
+            memory = bandwidth[dtype, test]
+            predicted = speed(config, dtype, test, replace(here, memory_gb_s=memory), 2)
+            cells = [f"{memory:.0f}", f"{one:.0f}", f"{predicted:.0f}", f"{two:.0f}", f"{predicted / two:.2f}"]
+            yield [dtype, test, *cells]
 
 
 def _limits(config: GPT2Config, assumed: Assumed, rows: list[dict[str, Any]]) -> Iterator[str]:
