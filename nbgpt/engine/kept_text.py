@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from .kv_cache import KVCache, Sequence
 from .window import Window
@@ -29,16 +29,20 @@ class KeptTexts:
 
     def __init__(self, cache: KVCache) -> None:
         self._cache = cache
-        self._texts: WeakSet[KeptText] = WeakSet()
+        self._texts: WeakValueDictionary[int, KeptText] = WeakValueDictionary()  # by id()
+
+    def _alive(self) -> list[KeptText]:
+        refs = self._texts.valuerefs()  # copied at once: another thread may drop one at any moment
+        return [kept for one in refs if (kept := one()) is not None]
 
     @property
     def sequences(self) -> list[Sequence]:
         """Of all texts."""
-        return [kept.sequence for kept in self._texts]
+        return [kept.sequence for kept in self._alive()]
 
     def add(self, kept: KeptText) -> None:
         """Register a text: from now on its pages may be dropped."""
-        self._texts.add(kept)
+        self._texts[id(kept)] = kept
 
     def settle(self, kept: KeptText) -> None:
         """Take over the pages of a session's ended requests: the last of them is the session's text from now on."""
@@ -70,7 +74,7 @@ class KeptTexts:
 
     def drop_oldest(self) -> bool:
         """Give the pages of the text back that was used least recently; False if there are none."""
-        idle = [kept for kept in self._texts if kept.sequence.pages]
+        idle = [kept for kept in self._alive() if kept.sequence.pages]
         if not idle:
             return False
         self.drop(min(idle, key=lambda kept: kept.last_used))

@@ -92,6 +92,11 @@ class KVCache:
         return len(self._users) - len(self._free)
 
     @property
+    def usage(self) -> float:
+        """Share of the pages that sequences hold, dropped ones until the next call included. Takes no lock."""
+        return (len(self._users) - len(self._free)) / max(1, self.n_pages)
+
+    @property
     def n_available(self) -> int:
         """Pages that can be taken without dropping anything."""
         return self.n_pages - self.n_used

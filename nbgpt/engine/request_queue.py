@@ -25,7 +25,8 @@ class RequestQueue:
 
     def __iter__(self) -> Iterator[Request]:
         """The requests that were welcomed, the oldest first."""
-        return iter(list(self._requests.values()))
+        refs = self._requests.valuerefs()  # copied at once: another thread may drop one at any moment
+        return iter([request for one in refs if (request := one()) is not None])
 
     def add(self, request: Request) -> None:
         """Let a request be welcomed by the next step; any thread may call this."""

@@ -27,7 +27,7 @@ class Turns:
         self._caller = 0  # the thread that is in a call
         self._waiting: set[int] = set()  # threads that wait for the lock
         self._n_open = 0  # calls that have begun and not ended: those under way, and those that were interrupted
-        _ALL.add(self)
+        _ALL[id(self)] = self
 
     def recount(self) -> None:
         """Repair what an interrupted call has left half done. Harmless in the middle of a call."""
@@ -78,9 +78,14 @@ def takes_turns(
     return cast("Callable[Concatenate[_Self, _Arguments], _Result]", call)
 
 
-_ALL = weakref.WeakSet[Turns]()
+_ALL: weakref.WeakValueDictionary[int, Turns] = weakref.WeakValueDictionary()  # by id()
 _FORK = threading.RLock()
 _HELD: list[Turns] = []
+
+
+def _everybody() -> list[Turns]:
+    refs = _ALL.valuerefs()  # copied at once: another thread may make or drop one at any moment
+    return [turns for one in refs if (turns := one()) is not None]
 
 
 def _before_fork() -> None:
@@ -90,7 +95,7 @@ def _before_fork() -> None:
     to avoid a deadlock, this releases all locks at a timeout and starts again with the lock that it did not get.
     """
     _FORK.acquire()
-    waiting, patience = list(_ALL), _PATIENCE
+    waiting, patience = _everybody(), _PATIENCE
     while waiting:
         if waiting[0].lock.acquire(timeout=patience if _HELD else -1):
             _HELD.append(waiting.pop(0))
@@ -98,6 +103,7 @@ def _before_fork() -> None:
             waiting += _HELD
             _release()
             patience *= 2
+        waiting += [one for one in _everybody() if one not in waiting and one not in _HELD]  # made meanwhile
 
 
 def _release() -> None:

@@ -108,7 +108,7 @@ class _Engines(Collector):
         preemptions = CounterMetricFamily("nbgpt_num_preemptions", "Texts put back for memory.", labels=["model"])
         for name, engine in self._engines.items():
             cache, scheduler = engine.cache, engine.scheduler
-            usage.add_metric([name], cache.n_used / max(1, cache.n_pages))
+            usage.add_metric([name], cache.usage)
             queries.add_metric([name], scheduler.n_prompt_tokens)
             hits.add_metric([name], scheduler.n_cached_tokens)
             preemptions.add_metric([name], scheduler.n_preemptions)

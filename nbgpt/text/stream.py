@@ -59,10 +59,24 @@ class Writer:
         if len(request.measured) > len(self.logprobs):
             self._add_logprobs()
         if request.finish_reason and not self.is_closed:
-            self.is_closed = True
             if not self._is_stopped:
                 rest = self._decoder.finish()
                 self._write(self._stops.push(rest) + self._stops.finish() if self._stops else rest)
+            self.is_closed = True  # last: to another thread this says that all pieces are there
+
+    def completion(self) -> Completion:
+        """What has been written so far. The request may be ahead of it: another thread's step has made it grow."""
+        request, written = self.request, self.request.tokens[: len(self._text_of_tokens)]
+        return Completion(
+            "".join(self.text),
+            [*(request.prompt if request.params.echo else ()), *written],
+            request.finish_reason if self.is_closed else "",
+            Usage(len(request.prompt), len(written)),
+            replace(request.timing),
+            request.params.seed,
+            self.logprobs.copy() if request.params.logprobs is not None else None,
+            replace(request.statistics) if request.statistics else None,
+        )
 
     def _write(self, piece: str) -> None:
         if piece:
@@ -87,7 +101,7 @@ class Batch:
 
     def __init__(self, engine: Engine, writers: list[Writer], batch_size: int) -> None:
         """batch_size: how many of them grow at a time."""
-        self._engine = engine
+        self.engine = engine
         self._open = list(writers)
         self._batch_size = batch_size
         self._error: Exception | None = None
@@ -105,11 +119,12 @@ class Batch:
             return False
         growing = [one.request for one in self._open[: self._batch_size]]
         try:
-            self._engine.advance(growing, lambda: self._update(writer))
+            self.engine.advance(growing, lambda: self._update(writer))
         except BaseException as error:
             self._error = error if isinstance(error, Exception) else RuntimeError(INTERRUPTED)
-            unfinished, self._open = self._open, []
-            self._engine.retire([one.request for one in unfinished])
+            with self.engine.lock:  # or another thread, in `_update`, would bring back those that it has found open
+                unfinished, self._open = self._open, []
+                self.engine.retire([one.request for one in unfinished])
             raise
         return True
 
@@ -123,7 +138,7 @@ class Batch:
         if any(one.is_closed for one in growing):
             for one in growing:
                 if one.is_closed:
-                    self._engine.scheduler.retire(one.request)
+                    self.engine.scheduler.retire(one.request)
             self._open = [one for one in self._open if not one.is_closed]
         return bool(writer.pieces) or writer.is_closed
 
@@ -172,15 +187,7 @@ class Stream(Iterator[str]):
     @property
     def completion(self) -> Completion:
         """What has been written so far, with pieces that nobody has asked for yet."""
-        request, writer = self._writer.request, self._writer
-        tokens = [*(request.prompt if request.params.echo else ()), *request.tokens]
-        return Completion(
-            "".join(writer.text),
-            tokens,
-            request.finish_reason,
-            Usage(len(request.prompt), len(request.tokens)),
-            replace(request.timing),
-            request.params.seed,
-            writer.logprobs.copy() if request.params.logprobs is not None else None,
-            replace(request.statistics) if request.statistics else None,
-        )
+        if self._writer.is_closed:  # nothing changes any more
+            return self._writer.completion()
+        with self._batch.engine.lock:  # or a thread that iterates might be writing
+            return self._writer.completion()

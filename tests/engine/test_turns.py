@@ -2,6 +2,8 @@
 
 import os
 import threading
+import time
+from weakref import WeakValueDictionary
 
 import pytest
 from models import advance, request_of
@@ -41,6 +43,10 @@ class _WatchedLock:
 
     def __exit__(self, *_):
         self.release()
+
+
+def _registry(*made):
+    return WeakValueDictionary(enumerate(made))
 
 
 def _exit_code_of_fork(work=lambda: True):
@@ -115,7 +121,7 @@ def test_a_fork_lets_go_of_a_lock_that_the_owner_of_another_wants(monkeypatch):
     first, second = Turns(), Turns()
     second_is_held, first_is_taken = threading.Event(), threading.Event()
     first.lock = _WatchedLock(on_taken=first_is_taken.set)
-    monkeypatch.setattr(turns, "_ALL", [first, second])  # a fork takes the locks in this order
+    monkeypatch.setattr(turns, "_ALL", _registry(first, second))  # a fork takes the locks in this order
     monkeypatch.setattr(turns, "_PATIENCE", 0.01)
     got = []
 
@@ -136,3 +142,23 @@ def test_a_fork_lets_go_of_a_lock_that_the_owner_of_another_wants(monkeypatch):
     for one in (first, second):
         assert one.lock.acquire(blocking=False)
         one.lock.release()
+
+
+def test_a_fork_takes_locks_that_are_made_while_it_waits_for_others(monkeypatch):
+    """As those of a model that another thread loads, and uses at once."""
+    first, made, is_used = Turns(), [], threading.Event()
+
+    def make_and_use():
+        made.append(Turns())
+        with made[0].lock:
+            is_used.set()
+            time.sleep(0.3)  # a call of the model, during which no child may be born
+
+    def begin():
+        if not made:
+            threading.Thread(target=make_and_use, daemon=True).start()
+            assert is_used.wait(SAFETY_NET)
+
+    monkeypatch.setattr(turns, "_ALL", _registry(first))
+    first.lock = _WatchedLock(on_wanted=begin)
+    assert _exit_code_of_fork(lambda: made[0].lock.acquire(timeout=1)) == 0

@@ -1,7 +1,9 @@
 """From ids to text: stop strings, echo, log-probabilities with their texts, and several streams at once."""
 
+import contextlib
 import itertools
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -343,3 +345,84 @@ def test_a_dropped_stream_beside_one_that_is_read(random_model):
     assert len(list(random_model.engine.scheduler._queue)) == 1
     assert text + "".join(kept) == random_model.generate("Once", max_tokens=40, **WILD).text
     assert random_model.engine.kv_bytes_in_use == 0
+
+
+# --- Streams of one call in several threads ---------------------------------------------------------------------------
+
+
+def test_a_thread_waits_for_the_rest_that_another_is_writing(recital, monkeypatch):
+    """The text has ended, and what was held back for a stop string is not among the pieces yet."""
+    said = TOKENIZER.decode(IDS[:3])
+    options = {"max_tokens": 3, "stop": said[-2:] + "nothing"}
+    others, mine = recital.stream(n=2, **options)
+    pieces, finish = [], mine._writer._stops.finish
+    reading = threading.Thread(target=lambda: pieces.extend(mine), daemon=True)
+
+    def slow_finish():
+        reading.start()
+        reading.join(0.3)  # it ends at once if it believes that nothing comes
+        return finish()
+
+    monkeypatch.setattr(mine._writer._stops, "finish", slow_finish)
+    assert "".join(others) == said
+    reading.join(20)
+    assert "".join(pieces) == said
+
+
+def test_what_has_been_written_while_another_thread_goes_on(recital):
+    """A step of another thread has made the text grow, and nobody has written it yet."""
+    stream = recital.stream(max_tokens=3)
+    next(stream)
+    before = stream.completion
+    advance(recital.engine, [stream._writer.request])
+    after = stream.completion
+    assert len(stream._writer.request.tokens) > len(after.tokens)
+    assert (after.text, after.tokens, after.finish_reason, after.usage) == (
+        before.text,
+        before.tokens,
+        "",
+        before.usage,
+    )
+    assert stream.finish().text == TOKENIZER.decode(IDS[:3])
+
+
+def test_an_interrupt_of_one_thread_while_another_sorts_out_what_has_ended(recital, monkeypatch):
+    """The other brings no stream back: one that is then cancelled would wait for ever."""
+    lasting, ending = recital.stream([nbgpt.Prompt("", max_tokens=20), nbgpt.Prompt("", max_tokens=2)])
+    main, is_sorting = threading.get_ident(), threading.Event()
+    advance_, n_asked = recital.engine.advance, itertools.count()
+
+    class SlowToAnswer(type(lasting._writer)):
+        """Asked when the other text has ended: whether any has, which ones are to be retired, and which ones go on."""
+
+        @property
+        def is_closed(self):
+            if ending._writer.is_closed and threading.get_ident() != main and next(n_asked) == 2:
+                is_sorting.set()
+                time.sleep(0.3)
+            return False
+
+    def interrupted(*arguments):
+        if threading.get_ident() == main:
+            raise KeyboardInterrupt
+        advance_(*arguments)
+
+    def read_on():
+        with contextlib.suppress(RuntimeError):  # the other learns of the interrupt
+            ending.finish()
+
+    lasting._writer.__dict__.pop("is_closed")
+    lasting._writer.__class__ = SlowToAnswer
+    monkeypatch.setattr(recital.engine, "advance", interrupted)
+    other = threading.Thread(target=read_on, daemon=True)
+    other.start()
+    assert is_sorting.wait(20)
+    with pytest.raises(KeyboardInterrupt):
+        lasting._batch.advance(lasting._writer)
+    other.join(20)
+    monkeypatch.undo()
+    lasting.cancel()
+    rest = threading.Thread(target=lasting.finish, daemon=True)
+    rest.start()
+    rest.join(5)
+    assert not rest.is_alive()
