@@ -10,10 +10,14 @@ Names are imported when they are first used, so that `import nbgpt` costs millis
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .version import __version__
+
+if sys.platform == "win32":
+    raise ImportError("nbgpt runs on Linux and macOS: on Windows, install it in WSL or in a container")
 
 if TYPE_CHECKING:
     from .analysis.trace import Trace

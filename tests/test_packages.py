@@ -1,6 +1,8 @@
 """Every module of the package has its test file at the same place below tests/, or is listed here with the reason."""
 
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import nbgpt
@@ -10,7 +12,7 @@ PACKAGE, TESTS = Path(nbgpt.__file__).parent, Path(__file__).parent
 ELSEWHERE = {
     "__main__.py": "tests/cli/test_main.py runs `python -m nbgpt` as a process",
     "backend/cgroup.py": "tests/backend/test_topology.py",
-    "backend/compiler.py": "runs in a process of its own: tests/backend/test_kernel_cache.py, abi/test_targets.py",
+    "backend/llvm_loader.py": "tests/backend/test_parking.py, test_kernel_cache.py",
     "decoding/speculative.py": "the drafters: tests/engine/test_speculation.py",
     "engine/kept_text.py": "tests/text/test_session.py",
     "engine/model_runner.py": "tests/engine/test_engine.py, test_bits.py",
@@ -99,3 +101,14 @@ def test_every_package_says_what_lives_there():
         lines = path.read_text(encoding="utf-8").splitlines()
         assert any(line.startswith("May import: ") for line in lines), path
         assert any(line.startswith("Start with ") for line in lines), path
+
+
+def test_windows_is_told_where_nbgpt_runs():
+    program = "import sys; sys.platform = 'win32'; import nbgpt"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "ImportError: nbgpt runs on Linux and macOS: on Windows, install it in WSL or in a container\n"
+    )

@@ -7,20 +7,41 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+_OTHER_NAMES = {"amd64": "x86_64", "arm64": "aarch64"}
+ARCHITECTURE = _OTHER_NAMES.get(platform.machine().lower(), platform.machine())
+"""The kind of CPU that this process runs on, as Linux calls it."""
 
 _V1 = ("sse2",)
 _V3 = (*_V1, "ssse3", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe", "popcnt")
 _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+_ARM_BITS = {
+    "neon": 1,
+    "aes": 3,
+    "sha2": 6,
+    "crc": 7,
+    "lse": 8,
+    "fullfp16": 10,
+    "rdm": 12,
+    "rcpc": 15,
+    "dotprod": 20,
+}
+"""LLVM's name of a feature -> its bit in AT_HWCAP of Linux on ARM (asm/hwcap.h)."""
+_AT_HWCAP, _AT_HWCAP2 = 16, 26  # for getauxval(3)
+_ARM_V8 = ("neon",)
 _KNOWN = {
-    "generic": _V1 if platform.machine() == "x86_64" else (),
+    "generic": {"x86_64": _V1, "aarch64": _ARM_V8}.get(ARCHITECTURE, ()),
     "x86-64": _V1,
     "haswell": _V3,
     "x86-64-v3": _V3,
     "x86-64-v4": _V4,
     "skylake-avx512": _V4,
     "cascadelake": (*_V4, "avx512vnni"),
+    "cortex-a72": _ARM_V8,
+    "neoverse-n1": tuple(_ARM_BITS),
 }
 _LINUX_NAMES = {"abm": "lzcnt", "bmi1": "bmi"}
 
@@ -63,6 +84,21 @@ class Target:
         return {"neon", "dotprod"} <= self.features
 
     @property
+    def architecture(self) -> str:
+        """The kind of CPU; this process's if the features do not tell."""
+        return "aarch64" if "neon" in self.features else "x86_64" if self.sse2 else ARCHITECTURE
+
+    @property
+    def triple(self) -> str:
+        """LLVM's name of the system that the kernels run on: this one, or Linux on the other kind of CPU."""
+        import llvmlite.binding as llvm
+
+        if self.architecture != ARCHITECTURE:
+            return f"{self.architecture}-unknown-linux-gnu"
+        triple: str = llvm.get_process_triple()
+        return triple.replace("arm64-", "aarch64-", 1)  # which is Apple's name for it
+
+    @property
     def register_bytes(self) -> int:
         """Bytes of the widest register."""
         return 64 if self.avx512 else 32 if "avx2" in self.features else 16
@@ -75,7 +111,7 @@ class Target:
     @property
     def used(self) -> tuple[str, ...]:
         """The features that kernels test."""
-        return tuple(name for name in ("fma", "f16c", "avx512", "vnni") if getattr(self, name))
+        return tuple(name for name in ("fma", "f16c", "avx512", "vnni", "dotprod") if getattr(self, name))
 
     @property
     def summary(self) -> str:
@@ -87,7 +123,12 @@ SHIPPED = (
     Target("x86-64-v4", frozenset((*_V4, "avx512vnni"))),
     Target("x86-64-v3", frozenset(_V3)),
 )
-"""Targets whose objects a wheel carries, best first."""
+"""Targets whose objects a wheel for x86-64 carries, best first."""
+SHIPPED_FOR = {
+    "x86_64": SHIPPED,
+    "aarch64": tuple(Target(name, frozenset(_KNOWN[name])) for name in ("neoverse-n1", "cortex-a72")),
+}
+"""The same for every architecture that has wheels with objects."""
 
 
 def host_target() -> Target:
@@ -96,15 +137,32 @@ def host_target() -> Target:
 
     features = llvm.get_host_cpu_features()
     has = frozenset(name for name, present in features.items() if present)
+    if ARCHITECTURE == "aarch64":  # LLVM reads /proc/cpuinfo, which may be missing, and overlooks dotprod in it
+        has |= _described_arm().features
     return Target(llvm.get_host_cpu_name(), has, frozenset(features) - has)
 
 
+def _described_arm() -> Target:
+    """An ARM CPU as the system describes it to every process; all of them have NEON."""
+    import ctypes
+
+    if sys.platform != "linux":
+        return Target("aarch64", frozenset(_ARM_V8))
+    ask = ctypes.CDLL(None).getauxval
+    ask.argtypes, ask.restype = (ctypes.c_ulong,), ctypes.c_ulong
+    said = ask(_AT_HWCAP)
+    features = {*_ARM_V8, *(name for name, bit in _ARM_BITS.items() if said >> bit & 1)}
+    return Target(f"aarch64-{said:x}-{ask(_AT_HWCAP2):x}", frozenset(features))
+
+
 def described_host(cpuinfo: Path = Path("/proc/cpuinfo")) -> Target:
-    """The host from /proc/cpuinfo of an x86-64 Linux, to select objects by; its name is not one of LLVM's.
+    """The host as Linux describes it, to select objects by; its name is not one of LLVM's.
 
     Loading LLVM for this takes 20 ms at each start; other systems do so. The features are those that the system lets
     programs use; LLVM spells most of them without underscores.
     """
+    if ARCHITECTURE == "aarch64" and sys.platform == "linux":
+        return _described_arm()
     try:
         with cpuinfo.open("rb", buffering=0) as file:
             first = file.read(1 << 13).partition(b"\n\n")[0].decode(errors="replace")

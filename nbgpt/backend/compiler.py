@@ -28,9 +28,10 @@ def translate(dtype: str) -> tuple[dict[str, Any], Any]:
     """The header's fields about the entry, and the unoptimized LLVM module, of the kernels for one type of weights."""
     from numba import cfunc, types
 
+    _only_translate(target_machine())  # before kernels make Numba look for a code generator
+
     from ..kernels.entries import make_entries
 
-    _only_translate()
     entries = make_entries(dtype, HEAD_DTYPE[dtype])
     run, serve = entries.run, entries.serve
 
@@ -45,9 +46,23 @@ def translate(dtype: str) -> tuple[dict[str, Any], Any]:
     return {"entry": enter._wrapper_name, **phases}, _linked(enter._library)
 
 
-def _only_translate() -> None:
+def target_machine() -> Any:
+    """LLVM's description of the CPU and the system to compile for, which need not be those of this process."""
+    import llvmlite.binding as llvm
+
+    from ..abi.targets import current_target
+
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    target = current_target()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.llvm_features, opt=3, jit=True
+    )
+
+
+def _only_translate(machine: Any) -> None:
     """Keep Numba from optimizing and loading each function, since none of them runs in this process."""
-    from numba.core import codegen
+    from numba.core import codegen, config
     from numba.core.registry import cpu_target
 
     class Library(codegen.AOTCodeLibrary):
@@ -63,9 +78,18 @@ def _only_translate() -> None:
     class Codegen(codegen.AOTCPUCodegen):
         _library_class = Library
 
+        def _init(self, llvm_module: Any) -> None:  # Numba's makes an engine to run code in, for this process's CPU
+            self._tm, self._target_data, self._data_layout = machine, machine.target_data, str(machine.target_data)
+
+        def _create_empty_module(self, name: str) -> Any:
+            module = super()._create_empty_module(name)
+            module.triple = machine.triple
+            return module
+
         def set_env(self, name: str, env: Any) -> None:
             pass
 
+    config.CPU_NAME = config.CPU_FEATURES = None  # what is replaced here is for this process's CPU
     cpu_target.target_context._internal_codegen = Codegen("nbgpt")
 
 
@@ -84,13 +108,8 @@ def optimized(dtype: str) -> tuple[dict[str, Any], Any, Any]:
     """The header's fields about the entry, the optimized LLVM module, and LLVM's description of the target machine."""
     import llvmlite.binding as llvm
 
-    from ..abi.targets import current_target
-
     entry, module = translate(dtype)
-    target = current_target()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=target.cpu, features=target.llvm_features, opt=3, jit=True
-    )
+    machine = target_machine()
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = False  # only strided copies are left, which it would turn into slow scatters
     passes = llvm.create_pass_builder(machine, options)
@@ -98,20 +117,27 @@ def optimized(dtype: str) -> tuple[dict[str, Any], Any, Any]:
         if not function.is_declaration and function.name != entry["entry"]:
             function.linkage = "internal"
     passes.getModulePassManager().run(module, passes)
-    return entry, _with_frame_pointers(module), machine
+    return entry, llvm.parse_assembly(_with_one_syscall(_with_frame_pointers(module))), machine
 
 
-def _with_frame_pointers(module: Any) -> Any:
-    """The same module with a frame pointer in every function.
+def _with_frame_pointers(module: Any) -> str:
+    """The module's text with a frame pointer in every function.
 
     Without it LLVM does not align the stack, and spilled registers would straddle cache lines and pages.
     """
-    import llvmlite.binding as llvm
-
     kept = r'\1 "frame-pointer"="all" {'
     text, n_changed = re.subn(r"^(define .*) {$", kept, str(module), flags=re.MULTILINE)
     assert n_changed == sum(not function.is_declaration for function in module.functions)
-    return llvm.parse_assembly(text)
+    return text
+
+
+def _with_one_syscall(text: str) -> str:
+    """A module's text in which `syscall` takes seven arguments and not any number.
+
+    On Apple's ARM the two are called in different ways, and what stands in for it there (parking.py) takes seven.
+    """
+    text = text.replace("call i64 (i64, ...) @syscall(", "call i64 @syscall(")
+    return text.replace("@syscall(i64, ...)", "@syscall(i64, ptr, i64, i64, ptr, ptr, i64)")
 
 
 def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:

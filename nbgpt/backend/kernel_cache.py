@@ -20,11 +20,11 @@ from typing import Any, Literal
 
 from ..abi.job import SLOT
 from ..abi.layout import HEAD_DTYPE
-from ..abi.targets import SHIPPED, Target, current_target, described_host, host_target
+from ..abi.targets import ARCHITECTURE, SHIPPED_FOR, Target, current_target, described_host, host_target
 from ..partial import whole_file
 from ..paths import home
 from ..strict_json import parse_object
-from . import elf_loader
+from . import elf_loader, llvm_loader, parking
 
 _PACKAGE = Path(__file__).parent.parent
 _NOWHERE = Path(os.devnull)
@@ -150,7 +150,7 @@ def find_object(dtype: str) -> KernelObject:
     """The object for this CPU: a shipped one if it uses every feature that kernels use here, else a compiled one."""
     if not os.environ.get("NUMBA_CPU_NAME") and on_shipped_platform():
         host = described_host()
-        for candidate in SHIPPED:
+        for candidate in SHIPPED_FOR[ARCHITECTURE]:
             shipped = _shipped_object(dtype, candidate, _PACKAGE / "objects")
             if candidate.features <= host.features and candidate.used == host.used and shipped.path.exists():
                 return shipped
@@ -251,14 +251,17 @@ def is_current(path: Path) -> bool:
 
 def on_shipped_platform() -> bool:
     """True if the objects that a wheel carries run on this platform."""
-    return sys.platform == "linux" and os.uname().machine == "x86_64"
+    return sys.platform == "linux" and ARCHITECTURE in SHIPPED_FOR
 
 
-def build_shipped(folder: Path) -> list[Path]:
-    """Compile the objects that a wheel carries into a folder, on all cores. Raises KernelError."""
+def build_shipped(folder: Path, architecture: str) -> list[Path]:
+    """Compile the objects that a wheel for Linux carries into a folder, on all cores. Raises KernelError.
+
+    architecture: of the wheel, which need not be that of this machine.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
-    wanted = [_shipped_object(dtype, target, folder) for target in SHIPPED for dtype in HEAD_DTYPE]
+    wanted = [_shipped_object(dtype, target, folder) for target in SHIPPED_FOR[architecture] for dtype in HEAD_DTYPE]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for one, made in zip(wanted, pool.map(_compile, wanted), strict=True):
             one.path.write_bytes(made)
@@ -286,25 +289,9 @@ def _note_other_bits() -> None:
 
 def _link(header: dict[str, Any], elf: bytes) -> Kernels:
     """Load the machine code of an object."""
+    entry = header["entry"]
     try:
-        enter = elf_loader.link(elf, header["entry"])
+        enter = llvm_loader.link(elf, entry) if parking.is_needed() else elf_loader.link(elf, entry)
     except elf_loader.UnknownObjectError:
-        enter = _link_with_llvm(elf, header["entry"])
+        enter = llvm_loader.link(elf, entry)
     return Kernels(enter, header["phases_of_layer"], header["other_phases"])
-
-
-def _link_with_llvm(elf: bytes, entry: str) -> Any:
-    """Load machine code with LLVM, which knows the object files of every CPU."""
-    import ctypes
-
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(elf))
-    engine.finalize_object()
-    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(engine.get_function_address(entry))
-    function.engine = engine  # type: ignore[attr-defined]  # its memory must live as long as the function
-    return function

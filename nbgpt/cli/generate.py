@@ -93,7 +93,8 @@ def _generate(options: argparse.Namespace) -> None:
         try:
             write_pieces(starmap(shaded, with_probabilities(stream)) if options.color else stream)
         finally:
-            _note_figures(stream, model, options.quiet)
+            is_unheard = isinstance(sys.exc_info()[1], OSError)  # of the output
+            _note_figures(stream, model, options.quiet or is_unheard)
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,15 +1,18 @@
 """Which CPU the kernels are compiled for: the host, or the one that the environment names."""
 
+import ctypes
 import itertools
 import os
 import platform
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import llvmlite.binding as llvm
 import pytest
 
-from nbgpt.abi.targets import SHIPPED, Target, current_target, described_host, host_target
+from nbgpt.abi import targets
+from nbgpt.abi.targets import SHIPPED, SHIPPED_FOR, Target, current_target, described_host, host_target
 
 x86_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="the features of this test are those of x86-64")
 
@@ -130,30 +133,84 @@ def test_shipped_targets_come_best_first():
     assert SHIPPED[0].features <= frozenset(llvm.get_host_cpu_features())  # names that LLVM knows
 
 
-ARM = """
-import re, sys
-import llvmlite.binding as llvm
-from llvmlite.binding import targets
+# --- ARM --------------------------------------------------------------------------------------------------------------
 
-llvm.initialize_all_targets()
-llvm.initialize_all_asmprinters()
-for module in (llvm, targets):
-    module.get_default_triple = module.get_process_triple = lambda: "aarch64-unknown-linux-gnu"
+LINUX, APPLE = "aarch64-unknown-linux-gnu", "aarch64-apple-darwin24.1.0"
+ASSEMBLY = """
+import re, sys
+from nbgpt.abi import targets
+
+if sys.argv[1] != "aarch64-unknown-linux-gnu":  # for which any machine compiles; another system is its own alone
+    targets.Target.triple = property(lambda self: sys.argv[1])
 
 from nbgpt.backend.compiler import optimized
 
-_, module, machine = optimized(sys.argv[1])
-print(*set(re.findall(r"^\\t([a-z0-9]+)\\b", machine.emit_assembly(module), re.M)))
+_, module, machine = optimized("int8")
+print(module.triple, machine.emit_object(module)[:4].hex(), *set(re.findall(r"call i64 .*@syscall", str(module))))
+print(*set(re.findall(r"^\\t([a-z0-9.]+)\\b", machine.emit_assembly(module), re.M)))
 """
 
 
-def test_arm_gets_fused_multiply_adds_and_dot_products():
-    """As far as LLVM can tell on another machine."""
+@pytest.mark.parametrize(
+    ("cpu", "features", "triple", "magic", "has_dots"),
+    [
+        ("neoverse-n1", "", LINUX, "7f454c46", True),
+        ("cortex-a72", "", LINUX, "7f454c46", False),
+        ("apple-m1", "+neon,+dotprod", APPLE, "cffaedfe", True),
+    ],
+)
+def test_arm_gets_fused_multiply_adds_and_dot_products(cpu, features, triple, magic, has_dots):
+    """As far as LLVM can tell on another machine; bench/emulated.py runs the kernels for Linux."""
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path = {sys.path}\n{ARM}", "int8"],
-        env={**os.environ, "NUMBA_CPU_NAME": "neoverse-n1", "NUMBA_CPU_FEATURES": "+neon,+dotprod"},
+        [sys.executable, "-c", f"import sys; sys.path = {sys.path}\n{ASSEMBLY}", triple],
+        env={**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert {"fmla", "sdot"} <= set(done.stdout.split())
+    assert done.stderr == ""
+    facts, instructions = done.stdout.splitlines()
+    assert facts == f"{triple} {magic} call i64 @syscall"
+    assert any(name.startswith("fmla") for name in instructions.split())
+    assert any(name.startswith("sdot") for name in instructions.split()) == has_dots
+
+
+@pytest.fixture
+def on_arm(monkeypatch):
+    """Give the two words of AT_HWCAP and AT_HWCAP2 that an ARM Linux would."""
+    monkeypatch.setattr(targets, "ARCHITECTURE", "aarch64")
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: {})  # as without /proc/cpuinfo
+    monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: "generic")
+
+    def give(hwcap, hwcap2=0):
+        process = Mock(getauxval=Mock(side_effect={16: hwcap, 26: hwcap2}.__getitem__))
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: process)
+
+    return give
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="getauxval is Linux's")
+def test_arm_is_described_without_proc(on_arm, tmp_path):
+    on_arm(0b11)  # fp, asimd
+    plain = described_host(tmp_path / "nothing")
+    assert plain.used == host_target().used == ("fma", "f16c")
+    on_arm(0b11 | 1 << 20)  # asimddp
+    assert described_host().used == host_target().used == ("fma", "f16c", "dotprod")
+    assert described_host().cpu != plain.cpu
+    on_arm(0b11, 1)
+    assert described_host().cpu != plain.cpu  # kernels that LLVM makes for the other may use what this one lacks
+
+
+def test_shipped_targets_for_arm_come_best_first():
+    best, plain = SHIPPED_FOR["aarch64"]
+    assert (best.used, plain.used) == (("fma", "f16c", "dotprod"), ("fma", "f16c"))
+    assert best.features > plain.features
+    assert {target.architecture for target in (best, plain)} == {"aarch64"}
+
+
+def test_the_triple_names_this_system_or_linux_on_another_cpu(monkeypatch):
+    arm, x86 = SHIPPED_FOR["aarch64"][0], SHIPPED_FOR["x86_64"][0]
+    monkeypatch.setattr(targets, "ARCHITECTURE", "aarch64")
+    monkeypatch.setattr(llvm, "get_process_triple", lambda: "arm64-apple-darwin24.1.0")
+    assert arm.triple == "aarch64-apple-darwin24.1.0"
+    assert x86.triple == "x86_64-unknown-linux-gnu"

@@ -332,7 +332,7 @@ def test_a_file_of_another_user_is_not_loaded(kept, compilations, monkeypatch):
     assert compilations == [kept.name]
 
 
-@pytest.mark.skipif(not kernel_cache.on_shipped_platform(), reason="elsewhere llvmlite links")
+@pytest.mark.skipif(not kernel_cache.on_shipped_platform(), reason="elsewhere llvmlite links anyway")
 def test_both_linkers_give_the_same_bits(path, compiled, monkeypatch):
     expected = read(open_model(path), [1, 2, 3])
     monkeypatch.setattr(kernel_cache.elf_loader, "_X86_64", 0)

@@ -1,0 +1,80 @@
+"""The way to sleep of systems without futex(2), forced on this one: the same bits, and threads that sleep and wake."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from models import config_of, open_model, random_params, read, write_native
+
+from nbgpt.abi.job import SLEEPING
+from nbgpt.backend import kernel_cache, parking
+from nbgpt.engine import model_runner
+
+CONFIG = config_of()
+TEXT = list(range(CONFIG.n_vocab))
+VERIFY = """
+import sys
+sys.path = {path}
+from nbgpt.backend import parking
+from nbgpt.cli.main import main
+parking.is_needed = lambda: True
+code = main(["verify"])
+assert "llvmlite" in sys.modules
+sys.exit(code)
+"""
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "float32.safetensors"
+    return write_native(path, random_params(CONFIG), CONFIG, "float32")
+
+
+@pytest.fixture(scope="module")
+def expected(path):
+    """Logits of the usual kernels."""
+    return read(open_model(path, n_threads=1), TEXT)
+
+
+@pytest.fixture
+def model(path, expected, monkeypatch):
+    """A model of three threads whose kernels sleep on a condition variable."""
+    monkeypatch.setattr(parking, "is_needed", lambda: True)
+    kernels = kernel_cache.load_kernels.__wrapped__("float32")
+    assert kernels.enter.engine.get_function_address("syscall")
+    monkeypatch.setattr(model_runner, "load_kernels", lambda dtype: kernels)
+    return open_model(path, n_threads=3)
+
+
+def wait_until(condition, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_threads_sleep_and_wake_up(expected, model):
+    np.testing.assert_array_equal(read(model, TEXT), expected)
+    counters = model.runner.thread_pool._counters
+    wait_until(lambda: counters[SLEEPING] == 2)
+    busy = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - busy < 0.05
+    for _ in range(50):
+        np.testing.assert_array_equal(read(model, TEXT[:3]), expected[:3])
+        time.sleep(0.001)  # about as long as a thread waits before it sleeps
+    wait_until(lambda: counters[SLEEPING] == 2)
+    own = [thread for thread in threading.enumerate() if thread.name.startswith("nbgpt-")]
+    model.runner.thread_pool.dismiss()
+    wait_until(lambda: sum(thread.is_alive() for thread in own) == len(own) - 2)
+
+
+def test_the_same_bits(home):
+    """All that `nbgpt verify` compares, by LLVM's linker and without the futex."""
+    program = VERIFY.format(path=sys.path)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "this machine computes everybody's bits" in done.stdout
