@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from . import amx
 
 _OTHER_NAMES = {"amd64": "x86_64", "arm64": "aarch64"}
 ARCHITECTURE = _OTHER_NAMES.get(platform.machine().lower(), platform.machine())
@@ -43,7 +45,7 @@ _KNOWN = {
     "cortex-a72": _ARM_V8,
     "neoverse-n1": tuple(_ARM_BITS),
 }
-_LINUX_NAMES = {"abm": "lzcnt", "bmi1": "bmi"}
+_LINUX_NAMES = {"abm": "lzcnt", "bmi1": "bmi", "amx_tile": "amx-tile", "amx_int8": "amx-int8"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Target:
     cpu: str
     features: frozenset[str]
     missing: frozenset[str] = frozenset()
-    """Features that LLVM assumes from the name but that the CPU lacks: virtual machines hide some."""
+    """Features that LLVM assumes from the name, but that are not there (virtual machines hide some) or not allowed."""
 
     @property
     def fma(self) -> bool:
@@ -70,6 +72,10 @@ class Target:
     @property
     def vnni(self) -> bool:
         return "avx512vnni" in self.features if self.avx512 else {"avx2", "avxvnni"} <= self.features
+
+    @property
+    def amx(self) -> bool:
+        return self.features >= amx.NEEDED
 
     @property
     def sse2(self) -> bool:
@@ -111,7 +117,15 @@ class Target:
     @property
     def used(self) -> tuple[str, ...]:
         """The features that kernels test."""
-        return tuple(name for name in ("fma", "f16c", "avx512", "vnni", "dotprod") if getattr(self, name))
+        return tuple(name for name in ("fma", "f16c", "avx512", "vnni", "amx", "dotprod") if getattr(self, name))
+
+    @property
+    def allowed(self) -> Target:
+        """The same CPU without AMX, unless kernels may use that."""
+        unused = amx.FEATURES & self.features
+        if not unused or not amx.obstacle(self.features):
+            return self
+        return replace(self, features=self.features - unused, missing=self.missing | unused)
 
     @property
     def summary(self) -> str:
@@ -132,7 +146,11 @@ SHIPPED_FOR = {
 
 
 def host_target() -> Target:
-    """The CPU this runs on."""
+    """The CPU this runs on, with the features that kernels may use."""
+    return _host().allowed
+
+
+def _host() -> Target:
     import llvmlite.binding as llvm
 
     features = llvm.get_host_cpu_features()
@@ -159,7 +177,7 @@ def described_host(cpuinfo: Path = Path("/proc/cpuinfo")) -> Target:
     """The host as Linux describes it, to select objects by; its name is not one of LLVM's.
 
     Loading LLVM for this takes 20 ms at each start; other systems do so. The features are those that the system lets
-    programs use; LLVM spells most of them without underscores.
+    programs use, AMX only if kernels may; LLVM spells most of them without underscores.
     """
     if ARCHITECTURE == "aarch64" and sys.platform == "linux":
         return _described_arm()
@@ -172,7 +190,7 @@ def described_host(cpuinfo: Path = Path("/proc/cpuinfo")) -> Target:
     if not {"vendor_id", "cpu family", "model", "flags"} <= said.keys():
         return host_target()
     features = {_LINUX_NAMES.get(flag, flag.replace("_", "")) for flag in said["flags"].split()}
-    return Target(f"{said['vendor_id']}-{said['cpu family']}-{said['model']}", frozenset(features))
+    return Target(f"{said['vendor_id']}-{said['cpu family']}-{said['model']}", frozenset(features)).allowed
 
 
 def current_target() -> Target:
@@ -188,3 +206,9 @@ def current_target() -> Target:
             raise ValueError(f"NUMBA_CPU_NAME is {name!r}; choose one of {', '.join(_KNOWN)}, or name its features too")
         return host
     return Target(name, frozenset({*_KNOWN.get(name, ()), *added} - removed), frozenset(removed))
+
+
+def amx_obstacle() -> str:
+    """Why kernels use no AMX; empty if they do."""
+    named = os.environ.get("NUMBA_CPU_NAME")
+    return amx.obstacle((current_target() if named else _host()).features)

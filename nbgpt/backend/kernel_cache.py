@@ -106,7 +106,7 @@ def _shipped_object(dtype: str, target: Target, folder: Path) -> KernelObject:
 
 def _chosen_target() -> Target | None:
     """The CPU of `NUMBA_CPU_NAME`; None: this one, which `described_host` knows without LLVM."""
-    return current_target() if os.environ.get("NUMBA_CPU_NAME") else None
+    return current_target().allowed if os.environ.get("NUMBA_CPU_NAME") else None
 
 
 def _cached_object(dtype: str) -> KernelObject:

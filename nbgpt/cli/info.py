@@ -99,14 +99,16 @@ def _of_machine(dtype: str) -> dict[str, str]:
     """The CPU and threads, the kernels for a dtype, and the versions of packages."""
     import platform
 
-    from ..abi.targets import current_target
+    from ..abi.targets import amx_obstacle, current_target
     from ..backend.kernel_cache import find_object
     from ..backend.topology import default_threads
 
     kernels = find_object(dtype)
+    obstacle = amx_obstacle()
     ours = [f"nbgpt {__version__}", f"Python {platform.python_version()}"]
     return {
         "CPU": current_target().summary,
+        "AMX": f"not used: {obstacle}" if obstacle else "used for prompts and batches, int8 and int4",
         "threads": str(default_threads()),
         "kernels": f"{kernels.state}: {kernels.path}",
         "cache": _cache(),

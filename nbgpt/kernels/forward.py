@@ -18,6 +18,7 @@ from numba import types
 
 from ..abi.layout import LANES
 from ..simd import at, kernel
+from .amx import HEAD_MATMULS, MATMULS
 from .fields import (
     first_part,
     ids,
@@ -38,7 +39,6 @@ from .fields import (
     x,
 )
 from .linear import activate_inner, inner_row, logit_row, make_add_planes, make_linear, make_norm, make_residual_add
-from .matmul import HEAD_MATMULS, MATMULS
 from .multi_head import append_to_cache, attention, merged_heads, n_qkv
 from .next_token import make_sample, make_score
 from .phases import in_order, make_phase

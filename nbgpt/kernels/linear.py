@@ -134,6 +134,7 @@ def _make_multiply_phase(
     pack, packed_tile = _make_pack_row(matmul, count, source, n_inputs), _make_packed_tile(matmul)
     item_sizes = _make_item_sizes(matmul, count, n_inputs, n_outputs)
     multiply, whole, group, planes = matmul.multiply, matmul.height, matmul.group, matmul.planes
+    multiply_whole, begin, end = matmul.multiply_whole, matmul.begin, matmul.end
 
     @kernel
     def n_items(job):
@@ -145,6 +146,11 @@ def _make_multiply_phase(
         if are_few(job, count(job)):
             for row in range(count(job)):
                 pack(job, layer, row, thread)
+        begin(count(job) * planes)
+
+    @kernel
+    def finish(job, layer, thread):
+        end(count(job) * planes)
 
     @kernel
     def multiply_item(job, layer, item, thread, tiles, tiles_an_item, pairs, pairs_an_item, items_across):
@@ -152,8 +158,12 @@ def _make_multiply_phase(
         first_tile, first_pair = item // items_across * tiles_an_item, item % items_across * pairs_an_item
         last_tile, last_pair = min(tiles, first_tile + tiles_an_item), min(pairs, first_pair + pairs_an_item)
         rows, n_in, stride = count(job) * planes, padded(n_inputs(job), group), stride_of(n_outputs(job))
+        n_whole = min(last_tile, rows // whole) - first_tile
         for pair in range(first_pair, last_pair):
-            for tile in range(first_tile, last_tile):
+            corner = at(out(job), first_tile * whole * stride + pair * _COLUMNS)
+            rows_of_tile = packed_tile(job, first_tile + owner, n_in)
+            done = multiply_whole(corner, stride, rows_of_tile, n_whole, weights(job, layer), n_in, pair * PANELS)
+            for tile in range(first_tile + done, last_tile):
                 height = min(whole, rows - tile * whole)
                 corner = at(out(job), tile * whole * stride + pair * _COLUMNS)
                 rows_of_tile = packed_tile(job, tile + owner, n_in)
@@ -161,7 +171,7 @@ def _make_multiply_phase(
         for row in range(first_tile * whole, min(rows, last_tile * whole)):
             then(job, layer, row, first_pair * _COLUMNS, last_pair * _COLUMNS)
 
-    return make_phase(n_items, multiply_item, claim_near, prepare, item_sizes)
+    return make_phase(n_items, multiply_item, claim_near, prepare, finish, item_sizes)
 
 
 # --- Sources of input rows --------------------------------------------------------------------------------------------

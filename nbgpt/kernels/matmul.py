@@ -89,6 +89,16 @@ MakeTile = Callable[[int, int, Any], Any]
 """(rows, panels, read) -> a kernel that computes a tile of outputs; read loads a row of weights: see simd/tiles.py."""
 
 
+@kernel
+def _multiply_none(out, out_stride, x, n_tiles, w, n_in, panel):
+    return 0
+
+
+@kernel
+def _no_registers(n_rows):
+    pass
+
+
 @dataclass(frozen=True)
 class Matmul:
     """The kernels of one type of weights."""
@@ -99,6 +109,10 @@ class Matmul:
     group: int  # inputs are padded to a multiple of this many
     value_bytes: int  # of a packed activation
     planes: int = 1  # rows of a tile that one input row takes
+    multiply_whole: Any = _multiply_none  # (out, out_stride, x, n_tiles, w, n_in, panel): how many of n_tiles whole row
+    # tiles, one behind the other, it has multiplied: all, or none, which are left to `multiply`
+    begin: Any = _no_registers  # (n_rows): what a thread does before its first product of a phase
+    end: Any = _no_registers  # (n_rows): what it does after its last
 
 
 def _over_panels(make_tile: MakeTile, rows: int, panels: int, read: Any) -> Any:
@@ -243,10 +257,11 @@ pack_int4_row = _make_pack_row(GROUP_INT4, _X4, types.float32, _scaled)
 
 
 @kernel
-def pack_int16_row(x, row, height, source, n_in):  # source [n_in], zero beyond the model's inputs
+def pack_int16(x, row, height, source, n_in, next_plane):  # source [n_in], zero beyond the model's inputs
     """Quantize a row to 16 bits in two rows of 8: value / 256, and the remainder. The products of both add up.
 
     Only the LM head does so: it causes most of the error of int8 activations, and prefill computes few logits.
+    next_plane: places from a quad to that of the remainder.
     """
     sums, scales = cast(x[1], types.int32), cast(x[2], types.float32)
     shift, down, half = splat(types.float32(256)), splat(types.float32(1 / 256)), splat(types.float32(0.5))
@@ -260,12 +275,18 @@ def pack_int16_row(x, row, height, source, n_in):  # source [n_in], zero beyond 
             high = floor(fma(numbers, down, half))  # the remainder is in -128..127
             low = numbers - high * shift
             store_quads(values, k * height + 4 * row, 4 * height, high)
-            store_quads(values, k * height + 4 * (row + 1), 4 * height, low)
+            store_quads(values, k * height + 4 * row + next_plane, 4 * height, low)
             high_sums, low_sums = high_sums + high, low_sums + low
         i = g * height + row
         scales[i], scales[i + 1] = amax / types.float32(127), amax / types.float32(32512)
         sums[i] = _minus_added(scales[i], total(high_sums))
         sums[i + 1] = _minus_added(scales[i + 1], total(low_sums))
+
+
+@kernel
+def pack_int16_row(x, row, height, source, n_in):
+    """Quantize a row to 16 bits; its two rows are neighbours in a row tile."""
+    pack_int16(x, row, height, source, n_in, 4)
 
 
 def _int8_tile(rows: int, panels: int, read: Any) -> Any:

@@ -65,13 +65,19 @@ def _no_sizes(job):
 
 
 def make_phase(
-    n_items: Any, work: Any, claim: Any = claim_next, prepare: Any = _nothing, sizes: Any = _no_sizes
+    n_items: Any,
+    work: Any,
+    claim: Any = claim_next,
+    prepare: Any = _nothing,
+    finish: Any = _nothing,
+    sizes: Any = _no_sizes,
 ) -> Any:
     """A kernel (job, layer, phase, thread): one thread's share of a phase.
 
     n_items(job): number of work items; 0 skips the phase.
     work(job, layer, item, thread, *sizes): computes one item.
     prepare(job, layer, thread): runs once in each thread that claims an item, before its first.
+    finish(job, layer, thread): runs once in each such thread, after its last.
     sizes(job): a tuple that is computed once, for every item.
     """
 
@@ -81,13 +87,16 @@ def make_phase(
         if n == 0:
             return
         item = claim(job, phase, n, thread)
-        if item < n:
+        has_work = item < n
+        if has_work:
             prepare(job, layer, thread)
         done = PHASES + COUNTERS_OF_PHASE * phase
         while item < n:
             work(job, layer, item, thread, *sizes_of_job)
             atomic_add(counters(job), done, 1)  # a thread that reads n here also sees what the items wrote
             item = claim(job, phase, n, thread)
+        if has_work:
+            finish(job, layer, thread)
         tries = 0
         while atomic_load(counters(job), done) < n:
             pause(tries)

@@ -34,17 +34,21 @@ from .lanes import (
     store_quads,
     total,
 )
-from .pointers import at, cast, data, pointer_in
+from .pointers import at, cast, data, pointer_in, stack_bytes
 from .tiles import (
+    add_dots,
     ahead_tile,
     dot_bytes,
     dot_nibbles,
     fma_tile,
     high_nibbles,
+    load_dots,
+    load_tile,
     low_nibbles,
     row_tile,
     scale_tile,
     splat_tile,
+    store_bytes,
     store_tile,
     stream_tile,
     zero_dots,
@@ -56,6 +60,7 @@ kernel = njit(error_model="numpy", nogil=True, no_cpython_wrapper=True, no_cfunc
 
 __all__ = [
     "absolute",
+    "add_dots",
     "ahead_tile",
     "at",
     "atomic_add",
@@ -77,6 +82,8 @@ __all__ = [
     "kernel",
     "largest",
     "load",
+    "load_dots",
+    "load_tile",
     "low_nibbles",
     "maximum",
     "minimum",
@@ -90,7 +97,9 @@ __all__ = [
     "splat",
     "splat_tile",
     "square_root",
+    "stack_bytes",
     "store",
+    "store_bytes",
     "store_quads",
     "store_tile",
     "stream_tile",

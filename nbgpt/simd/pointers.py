@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -39,6 +40,20 @@ def pointer_in(typing: Any, counters: Any, index: Any, dtype: Any) -> Any:
         return builder.load(builder.bitcast(builder.gep(args[0], [args[1]]), value_type.as_pointer()))
 
     return result(counters, types.intp, dtype), generate
+
+
+@intrinsic(prefer_literal=True)
+def stack_bytes(typing: Any, n: Any) -> Any:
+    """Pointer to n bytes of the stack, n a constant, aligned to a cache line: the kernel's own until it returns."""
+    result = types.CPointer(types.uint8)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        with builder.goto_entry_block():  # Numba's own way to do this fills them with zeros
+            space = builder.alloca(ir.ArrayType(ir.IntType(8), n.literal_value))
+        space.align = 64
+        return builder.bitcast(space, context.get_value_type(result))
+
+    return result(n), generate
 
 
 @intrinsic

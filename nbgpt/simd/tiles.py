@@ -119,6 +119,31 @@ stream_tile = _row_of_weights(_bytes_ahead, "The same, with a prefetch 4 KB ahea
 ahead_tile = _row_of_weights(_tile_ahead, "The same, with a prefetch of the next row of weights: for several rows.")
 
 
+def _registers_in_memory(register: Any, doc: str) -> Any:
+    @intrinsic(prefer_literal=True)
+    def load(typing: Any, pointer: Any, start: Any, stride: Any, step: Any, rows: Any, columns: Any) -> Any:
+        tile_type = types.UniTuple(register, rows.literal_value * columns.literal_value)
+
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            pointer_value, start, stride, step = args[:4]
+            tile = _undefined(context, tile_type)
+            for place in range(tile_type.count):
+                row, column = divmod(place, columns.literal_value)
+                index = _offset(builder, _offset(builder, start, stride, row), step, column)
+                value = codegen.element_at(builder, pointer_value, index, register.llvm_type, 4)
+                tile = builder.insert_value(tile, value, place)
+            return tile
+
+        return tile_type(pointer, types.intp, types.intp, types.intp, rows, columns), generate
+
+    load.__doc__ = doc
+    return load
+
+
+load_tile = _registers_in_memory(f32x16, "The float32 tile that `store_tile` has written.")
+load_dots = _registers_in_memory(i32x16, "A tile of int32 from pointer + start + row * stride + column * step.")
+
+
 @intrinsic(prefer_literal=True)
 def store_tile(typing: Any, pointer: Any, start: Any, stride: Any, step: Any, tile: Any, columns: Any) -> Any:
     """Write a float32 tile to pointer + start + row * stride + column * step."""
@@ -193,6 +218,20 @@ def scale_tile(typing: Any, tile: Any, dots: Any, x_scale: Any, start: Any, stri
     return tile(tile, dots, x_scale, types.intp, types.intp, w_scale), generate
 
 
+@intrinsic
+def add_dots(typing: Any, tile: Any, other: Any) -> Any:
+    """The sum of two tiles of int32."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        result, registers = args
+        for place in range(tile.count):
+            value = builder.add(builder.extract_value(result, place), builder.extract_value(registers, place))
+            result = builder.insert_value(result, value, place)
+        return result
+
+    return tile(tile, other), generate
+
+
 def _nibbles(name: str, take: Any) -> Any:
     @intrinsic
     def of_tile(typing: Any, tile: Any) -> Any:
@@ -219,3 +258,18 @@ def _low(builder: Any, register: Any) -> Any:
 
 low_nibbles = _nibbles("lower", _low)
 high_nibbles = _nibbles("upper", _high)
+
+
+@intrinsic
+def store_bytes(typing: Any, pointer: Any, start: Any, tile: Any) -> Any:
+    """Write a tile of bytes, one register after the other, from pointer + start on."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer_value, start, registers = args
+        for place in range(tile.count):
+            where = builder.gep(pointer_value, [_offset(builder, start, I64(64), place)])
+            where = builder.bitcast(where, codegen.I8X64.as_pointer())
+            builder.store(builder.extract_value(registers, place), where).align = 1
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, tile), generate

@@ -11,8 +11,16 @@ from unittest.mock import Mock
 import llvmlite.binding as llvm
 import pytest
 
-from nbgpt.abi import targets
-from nbgpt.abi.targets import SHIPPED, SHIPPED_FOR, Target, current_target, described_host, host_target
+from nbgpt.abi import amx, targets
+from nbgpt.abi.targets import (
+    SHIPPED,
+    SHIPPED_FOR,
+    Target,
+    amx_obstacle,
+    current_target,
+    described_host,
+    host_target,
+)
 
 x86_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="the features of this test are those of x86-64")
 
@@ -64,6 +72,27 @@ def test_another_cpu_is_described_in_another_way(tmp_path):
     cpuinfo.write_text("processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd asimddp\nCPU part\t: 0xd0c\n\n")
     assert described_host(cpuinfo) == host_target()
     assert described_host(tmp_path / "nothing") == host_target()
+
+
+AMX_FLAGS = "fma avx512f avx512bw avx512vl avx512dq avx512_vnni amx_bf16 amx_tile amx_int8"
+
+
+@pytest.mark.parametrize(("asked", "refusal"), [("0", ""), ("1", "Operation not permitted"), ("1", "")])
+def test_amx_is_a_feature_only_where_it_may_be_used(tmp_path, monkeypatch, asked, refusal):
+    monkeypatch.setenv("NBGPT_AMX", asked)
+    monkeypatch.setattr(amx, "_refusal", lambda: refusal)
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"vendor_id: GenuineIntel\ncpu family: 6\nmodel: 143\nflags: {AMX_FLAGS}\n\n")
+    host, may_be_used = described_host(cpuinfo), asked == "1" and not refusal
+    assert (host.amx, host.used[-1]) == (may_be_used, "amx" if may_be_used else "vnni")
+    assert ("+amx-int8" in host.llvm_features) == may_be_used
+    assert ("-amx-int8" in host.llvm_features) == (not may_be_used)  # LLVM knows that the CPU has it
+    features = ",".join(f"+{name}" for name in amx.NEEDED)
+    monkeypatch.setenv("NUMBA_CPU_NAME", "sapphirerapids")
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", features)
+    assert current_target().amx  # named features are compiled for, and run only if allowed
+    assert current_target().allowed.amx == may_be_used
+    assert (amx_obstacle() == "") == may_be_used
 
 
 @x86_only

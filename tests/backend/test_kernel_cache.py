@@ -16,6 +16,8 @@ import pytest
 from models import config_of, open_model, random_params, read, write_native
 
 import nbgpt
+from nbgpt.abi import amx
+from nbgpt.abi.amx import FEATURES, NEEDED
 from nbgpt.abi.targets import SHIPPED, Target, current_target, host_target
 from nbgpt.backend import kernel_cache
 from nbgpt.backend.kernel_cache import KernelError, find_object, read_object
@@ -481,6 +483,26 @@ def test_a_cpu_that_no_shipped_object_suits_compiles(wheel):
     ):
         wheel(features)
         assert find_object(DTYPE).state == "to be compiled"
+
+
+def test_kernels_with_amx_are_compiled_and_are_other_kernels(wheel):
+    """Only a host that may use it has the features."""
+    best = SHIPPED[0].features
+    wheel(best | NEEDED)
+    found = find_object(DTYPE)
+    assert found.state == "to be compiled"
+    wheel(best | (NEEDED - FEATURES))
+    assert find_object(DTYPE).state == "shipped"
+    assert kernel_cache._cached_object(DTYPE).path != found.path
+
+
+@pytest.mark.parametrize(("asked", "refusal"), [("0", ""), ("1", "Operation not permitted"), ("1", "")])
+def test_amx_of_a_named_cpu_needs_the_permission_too(monkeypatch, asked, refusal):
+    monkeypatch.setenv("NBGPT_AMX", asked)
+    monkeypatch.setattr(amx, "_refusal", lambda: refusal)
+    monkeypatch.setenv("NUMBA_CPU_NAME", "sapphirerapids")
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", ",".join(f"+{name}" for name in sorted(NEEDED)))
+    assert find_object(DTYPE).target.amx == (asked == "1" and not refusal)
 
 
 def test_another_platform_compiles(wheel, monkeypatch):

@@ -5,6 +5,8 @@ import os
 
 from folders import TOKENIZER, reciter, write_folder, write_text_model
 
+from nbgpt.abi.targets import amx_obstacle
+
 
 def test_info(run, chatter):
     code, out, err = run("info", chatter)
@@ -13,13 +15,15 @@ def test_info(run, chatter):
     assert list(facts) == [
         *["model", "file", "size", "dtype", "config", "variant"],
         *["vocabulary", "bos", "eos", "source"],
-        *["CPU", "threads", "kernels", "cache", "versions"],
+        *["CPU", "AMX", "threads", "kernels", "cache", "versions"],
     ]
     assert (facts["model"], facts["file"], facts["dtype"]) == ("chatter", chatter, "float32")
     assert facts["config"] == f"n_layer 1, n_head 3, n_embd 48, n_inner 192, n_ctx 200, n_vocab {TOKENIZER.n_vocab}"
     assert facts["vocabulary"] == "1000 tokens: of vocab.json and merges.txt"
     assert facts["bos"] == "texts begin with <|endoftext|>"
     assert facts["eos"] == "texts end with <|endoftext|> (2)"
+    obstacle = amx_obstacle()
+    assert facts["AMX"] == (f"not used: {obstacle}" if obstacle else "used for prompts and batches, int8 and int4")
     assert facts["kernels"].startswith(("shipped: ", "cached: ", "to be compiled: "))
     assert facts["cache"] == os.environ["NBGPT_HOME"]
     assert all(name in facts["versions"] for name in ("nbgpt 0.", "Python 3.", "numba 0.", "numpy ", "tiktoken "))

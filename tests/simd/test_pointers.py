@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit, types
 
-from nbgpt.simd import at, cast, data, pointer_in
+from nbgpt.simd import at, cast, data, pointer_in, stack_bytes
 
 
 @njit(error_model="numpy")
@@ -30,3 +30,18 @@ def test_a_write_goes_to_the_array():
     out = np.zeros(5, np.int64)
     write(out, 7)
     assert out.tolist() == [0, 0, 0, 7, 0]
+
+
+@njit(error_model="numpy")
+def reverse(out, x):
+    space, other = stack_bytes(64), stack_bytes(1000)
+    for i in range(64):
+        space[i], other[i] = x[i], 0
+    for i in range(64):
+        out[i] = space[63 - i]
+
+
+def test_the_stack_lends_bytes(rng):
+    x, out = rng.integers(0, 256, 64, np.uint8), np.zeros(64, np.uint8)
+    reverse(out, x)
+    np.testing.assert_array_equal(out, x[::-1])

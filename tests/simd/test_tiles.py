@@ -10,10 +10,15 @@ from numba import njit
 from nbgpt.abi.layout import LANES
 from nbgpt.abi.targets import current_target
 from nbgpt.simd import (
+    add_dots,
     ahead_tile,
     data,
     fma_tile,
+    load_dots,
+    load_tile,
     row_tile,
+    scale_tile,
+    store_bytes,
     store_tile,
     stream_tile,
     zero_tile,
@@ -66,3 +71,41 @@ def test_reads_differ_in_their_prefetches_alone(rng):
         outs.append(np.zeros((2, 2 * LANES + 1), np.float32))
         product(2, 2, read)(outs[-1], x, w)
     assert all(np.array_equal(*pair) for pair in itertools.pairwise(outs))
+
+
+@njit(error_model="numpy")
+def copy(out, x):
+    store_tile(data(out), 1, 70, LANES, load_tile(data(x), 2, 64, LANES, 3, 2), 2)
+
+
+def test_a_tile_is_loaded_as_it_is_stored(rng):
+    x, out = rng.standard_normal((3, 64), np.float32), np.full((3, 70), np.nan, np.float32)
+    copy(out, x)
+    np.testing.assert_array_equal(out[:, 1 : 1 + 2 * LANES], x[:, 2 : 2 + 2 * LANES])
+    assert np.isnan(out[:, 0]).all()
+    assert np.isnan(out[:, 1 + 2 * LANES :]).all()
+
+
+@njit(error_model="numpy")
+def add(out, x, y, ones):
+    dots = add_dots(load_dots(data(x), 3, 40, LANES, 2, 2), load_dots(data(y), 0, LANES, 32, 2, 2))
+    scales = row_tile(data(ones), 0, LANES, 2)
+    store_tile(data(out), 0, 32, LANES, scale_tile(zero_tile(2, 2), dots, data(ones), 0, 1, scales), 2)
+
+
+def test_whole_numbers_are_loaded_and_added(rng):
+    x, y = rng.integers(-(2**22), 2**22, (2, 40), np.int32), rng.integers(-(2**22), 2**22, (2, 2, LANES), np.int32)
+    out = np.zeros((2, 32), np.float32)
+    add(out, x, y, np.ones(32, np.float32))
+    np.testing.assert_array_equal(out, x[:, 3:35] + y.swapaxes(0, 1).reshape(2, 32))  # y [columns, rows, lanes]
+
+
+@njit(error_model="numpy")
+def copy_bytes(out, x):
+    store_bytes(data(out), 3, row_tile(data(x), 1, 70, 2))
+
+
+def test_bytes_are_stored(rng):
+    x, out = rng.integers(0, 256, 200, np.uint8), np.zeros(140, np.uint8)
+    copy_bytes(out, x)
+    np.testing.assert_array_equal(out, [*(3 * [0]), *x[1:65], *x[71:135], *(9 * [0])])

@@ -1,0 +1,114 @@
+"""Tile registers: how they are configured, and the instructions that LLVM emits for them."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tile_unit
+from numba import njit
+
+from nbgpt.abi.amx import NEEDED
+from nbgpt.simd import data
+from nbgpt.simd.amx import _configuration
+
+SHAPES = (*(4 * [(16, 64)]), *(2 * [(16, 32)]), *(2 * [(8, 64)]))
+
+
+def test_the_operand_of_ldtilecfg():
+    """Table 3-10 of the manual's volume 2A: palette, start row, bytes of a row from 16 on, rows from 48 on."""
+    stored = np.frombuffer(_configuration(SHAPES), np.uint8)
+    assert len(stored) == 64
+    assert stored[:16].tolist() == [1] + 15 * [0]
+    assert stored[16:48].view(np.uint16).tolist() == [64, 64, 64, 64, 32, 32, 64, 64] + 8 * [0]
+    assert stored[48:].tolist() == [16, 16, 16, 16, 16, 16, 8, 8] + 8 * [0]
+
+
+INSTRUCTIONS = """
+import re
+import llvmlite.binding as llvm
+from numba import cfunc, types
+from nbgpt.abi.targets import current_target
+from nbgpt.backend import compiler
+from nbgpt.simd.amx import AMX
+
+compiler._only_translate()
+configure, release, zero = AMX.configure(8 * ((16, 64),)), AMX.release, AMX.zero
+load, store, dot = AMX.load, AMX.store, AMX.dot
+
+@cfunc(types.void(*3 * (types.CPointer(types.uint8),)))
+def multiply(out, x, w):
+    configure()
+    load(5, x, 0, 64)
+    load(6, w, 1024, 64)
+    zero(3)
+    dot(3, 5, 6)
+    store(3, out, 0, 256)
+    release()
+
+target = current_target()
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+machine = llvm.Target.from_default_triple().create_target_machine(
+    cpu=target.cpu, features=target.llvm_features, jit=True
+)
+text = machine.emit_assembly(compiler._linked(multiply._library))
+print(re.findall(r"^\\t((?:ldtilecfg|tile|tdp).*)$", text, re.MULTILINE))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="AMX is a part of x86-64")
+def test_instructions_stand_in_their_order():
+    features = ",".join(f"+{name}" for name in sorted(NEEDED))
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path = {sys.path}\n{INSTRUCTIONS}"],
+        env={**os.environ, "NUMBA_CPU_NAME": "sapphirerapids", "NUMBA_CPU_FEATURES": features},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = ast.literal_eval(done.stdout)
+    names = [line.split()[0] for line in found]
+    assert names == ["ldtilecfg", "tileloadd", "tileloadd", "tilezero", "tdpbsud", "tilestored", "tilerelease"]
+    registers = [[int(name) for name in re.findall(r"%tmm(\d)", line)] for line in found]
+    assert registers == [[], [5], [6], [3], [6, 5, 3], [3], []]  # AT&T's order: the last is written
+
+
+# --- The program that stands in for the instructions in tests ---------------------------------------------------------
+
+UNIT = tile_unit.PROGRAM
+configure, release, zero = UNIT.configure(SHAPES), UNIT.release, UNIT.zero
+load, store, dot = UNIT.load, UNIT.store, UNIT.dot
+
+
+@njit(error_model="numpy")
+def multiply(out, x, w, is_configured):  # out int32 [16, 20] as bytes, x int8 [16, 40], w uint8 [8, 64]
+    if is_configured:
+        configure()
+    load(4, data(x), 8, 40)
+    load(7, data(w), 0, 64)
+    zero(2)
+    dot(2, 4, 7)
+    dot(2, 4, 7)
+    store(2, data(out), 16, 80)
+    release()
+
+
+def test_the_program_multiplies_as_numpy_does(rng):
+    x, w = rng.integers(-128, 128, (16, 40), np.int8), rng.integers(0, 256, (8, 16, 4), np.uint8)
+    out = np.full((16, 20), 7, np.int32)
+    tile_unit.COUNTS[:] = 0
+    multiply(out.view(np.uint8).reshape(-1), x.view(np.uint8).reshape(-1), w.reshape(-1), True)
+    by_input = w.swapaxes(1, 2).reshape(32, 16).astype(np.int64)
+    np.testing.assert_array_equal(out[:, 4:], 2 * x[:, 8:].astype(np.int64) @ by_input)
+    assert (out[:, :4] == 7).all()
+    assert tile_unit.COUNTS.tolist() == [0, 2, 0, 1]
+
+
+def test_the_program_notices_registers_without_shapes():
+    tile_unit.COUNTS[:] = 0
+    multiply(*(np.zeros(2000, np.uint8) for _ in range(3)), False)
+    assert tile_unit.COUNTS[tile_unit.REFUSED] > 0
