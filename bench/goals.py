@@ -74,13 +74,13 @@ def speed(model: ModelRunner, test: Test) -> Callable[[], float]:
 
 def decode() -> Iterator[Figure]:
     """Single tokens, as a share of the bandwidth that reading alone reaches."""
-    for dtype, goal in {"float32": 0.9, "float16": None, "int8": 0.85, "int4": 0.75}.items():
+    for dtype, goal in {"float32": 0.9, "float16": None, "bfloat16": None, "int8": 0.85, "int4": 0.75}.items():
         yield share_of_row(ModelRunner(random_weights("124M", dtype), 2), Test(n_gen=128), goal)
 
 
 def prefill() -> Iterator[Figure]:
     """A prompt, as a share of the float32 peak."""
-    for dtype, goal in {"float32": 0.65, "float16": None, "int8": None, "int4": None}.items():
+    for dtype, goal in {"float32": 0.65, "float16": None, "bfloat16": None, "int8": None, "int4": None}.items():
         yield share_of_row(ModelRunner(random_weights("124M", dtype), 2), Test(n_prompt=512), goal, repetitions=5)
 
 

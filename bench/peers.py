@@ -26,7 +26,7 @@ from nbgpt import paths
 
 COLD = "cold"
 STOPS = (signal.SIGINT, signal.SIGTERM)
-LONG = {("float32", TG_BATCH), ("float16", TG_BATCH)}
+LONG = {("float32", TG_BATCH), ("float16", TG_BATCH), ("bfloat16", TG_BATCH)}
 """Run only when the test is asked for: ten minutes more, of what the other rows say already."""
 
 
@@ -68,7 +68,7 @@ def _options() -> argparse.Namespace:
         default=[],
         metavar="WORDS",
         help=f"some of {', '.join(words)}, with commas: these tests, of these types of weights; default: all of them, "
-        f"but {TG_BATCH} of float32 and float16, which take long, only when {TG_BATCH} is asked for",
+        f"but {TG_BATCH} of the float types, which take long, only when {TG_BATCH} is asked for",
     )
     option("--work", type=Path, default=paths.home() / "peers", help="folder for models, 3.5 GB; default: %(default)s")
     option("--results", type=Path, default=models.REPOSITORY / "bench" / "results", help="default: %(default)s")

@@ -48,7 +48,7 @@ THREADS = (1, 2, 4, 8, 16, 32, 64)
 DTYPES = ("float32", "int8")
 BUSY = 0.1  # the share of a machine that others may use
 _CACHED = 400_000  # of kernels/linear.py
-_BYTES = {"float32": 4.0, "float16": 2.0, "int8": 1 + 2 / 64, "int4": 0.5 + 4 / 32}  # of a weight, scales included
+_BYTES = {"float32": 4.0, "float16": 2.0, "bfloat16": 2.0, "int8": 1 + 2 / 64, "int4": 0.5 + 4 / 32}  # of a weight
 
 
 @dataclass(frozen=True)

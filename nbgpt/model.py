@@ -360,7 +360,8 @@ def load(
 
     Args:
         model: a native file, a checkpoint (file or folder) or a name; None: the model that comes with nbgpt.
-        dtype: float32, float16, int8 or int4. A checkpoint is converted to it (default int8), and the result is kept.
+        dtype: float32, float16, bfloat16, int8 or int4. A checkpoint is converted to it (default int8), and the result
+            is kept.
         threads: threads of the kernels; None: one for each physical core that this process may use.
         kv_dtype: type of keys and values in the KV cache; float16 takes half the memory, and rounds.
         kv_memory: limit of the KV cache in bytes; None: a quarter of the memory of the machine or its control group.

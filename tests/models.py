@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import reference
-from reference import Quantized, QuantizedEmbedding, QuantizedHead
+from reference import Bfloat16, Quantized, QuantizedHead, RoundingEmbedding
 
 from nbgpt import weights
 from nbgpt.abi.layout import HEAD_DTYPE
@@ -18,7 +18,7 @@ from nbgpt.formats import Checkpoint, Tensor
 from nbgpt.formats.names import expected_shapes
 from nbgpt.sampling.params import SamplingParams
 
-_DTYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
+_DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, "U8": np.uint8}
 VARIANTS = {
     "plain": {},
     "n_inner": {"n_inner": 100},
@@ -135,8 +135,9 @@ def native_params(native: weights.Weights) -> dict[str, object]:
     for name, shape in shapes.items():
         if name in ("wte.weight", "lm_head.weight"):
             matrix = _matrix(native, name, HEAD_DTYPE[native.dtype], *shape)
-            quantized = isinstance(matrix, Quantized)
-            params[name] = QuantizedEmbedding(QuantizedHead(**vars(matrix))) if quantized else matrix.T
+            if isinstance(matrix, Quantized):
+                matrix = QuantizedHead(**vars(matrix))
+            params[name] = matrix.T if isinstance(matrix, np.ndarray) else RoundingEmbedding(matrix)
         elif name.startswith("h.") and len(shape) == 2:
             params[name] = _matrix(native, name, native.dtype, *reversed(shape))
         else:
@@ -153,6 +154,9 @@ def _matrix(native: weights.Weights, name: str, dtype: str, n_out: int, n_in: in
     values = _tensor(native, name)
     group = reference.GROUP[dtype]
     o, k = np.indices((n_out, reference.padded(n_in, group)))
+    if dtype == "bfloat16":
+        bits = values[reference.place_bfloat16(o, k)].astype(np.uint32) << 16
+        return Bfloat16(bits.view(np.float32)[:, :n_in])
     if dtype in ("float32", "float16"):
         return values[reference.place_float(o, k)].astype(np.float32).T
     if dtype == "int8":

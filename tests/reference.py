@@ -125,12 +125,16 @@ def gpt2(ids, params, config):  # [n_seq] -> [n_seq, n_vocab]
 # A matrix lies in the file as [n_out, n_in], padded with zeros to whole tiles of outputs and groups of inputs. A
 # formula says where the weight of output o and input k is.
 
-GROUP = {"float32": 1, "float16": 1, "int8": 64, "int4": 32}  # inputs that share a scale
+GROUP = {"float32": 1, "float16": 1, "bfloat16": 32, "int8": 64, "int4": 32}  # inputs that share a scale or a sum
 TILE = 32  # outputs are padded to a multiple of this many
 
 
 def place_float(o, k):  # in [n_out / 16, n_in, 16]
     return o // 16, k, o % 16
+
+
+def place_bfloat16(o, k):  # in [n_out / 16, n_in / 2, 16, 2], the upper 16 bits of a float32
+    return o // 16, k // 2, o % 16, k % 2
 
 
 def place_int8(o, k):  # in [n_out / 16, n_in / 4, 16, 4], bytes; a weight is stored plus 128
@@ -154,6 +158,39 @@ def fma(x, y, z):
     return (np.float64(x) * np.float64(y) + np.float64(z)).astype(np.float32)
 
 
+def bfloat16(x, least):
+    """float32 with 8 of its 24 bits, rounded half to even; 0 where the magnitude is below `least`."""
+    mantissa, exponent = np.frexp(x)  # 0.5 <= |mantissa| < 1
+    return np.where(np.abs(x) < least, 0, np.ldexp(np.rint(mantissa * 256), exponent - 8)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Bfloat16:
+    """A matrix [n_in, n_out] of bfloat16.
+
+    x @ matrix is what AMX computes, in its order: of 32 inputs the even ones and the odd ones each in a chain of
+    additions, which are then added to each other and to the sum before. A product has 16 bits, so float32 holds it.
+    """
+
+    values: np.ndarray  # float32 [n_out, n_in]
+
+    __array_ufunc__ = None  # leaves x @ matrix to __rmatmul__
+
+    def __rmatmul__(self, x):  # [n_rows, n_in] -> [n_rows, n_out]
+        x = bfloat16(np.float32(x), LEAST_ACTIVATION)
+        out = np.zeros((len(x), len(self.values)), np.float32)
+        for block in range(0, x.shape[1], GROUP["bfloat16"]):
+            chains = np.zeros((2, *out.shape), np.float32)
+            for k in range(block, min(block + GROUP["bfloat16"], x.shape[1])):
+                chains[k % 2] += x[:, k, None] * self.values[:, k]
+            out += chains[0] + chains[1]
+        return out
+
+    def weights(self):  # -> [n_out, n_in]
+        return self.values
+
+
+LEAST_WEIGHT, LEAST_ACTIVATION = 2.0**-64, 2.0**-48  # smaller numbers of a product count as zeros with bfloat16
 SMALLEST = np.float32(1e-30)  # a group whose largest activation is not above it counts as zeros
 
 
@@ -217,10 +254,10 @@ class QuantizedHead(Quantized):
 
 
 @dataclass(frozen=True)
-class QuantizedEmbedding:
-    """A token matrix [n_vocab, n_embd]: its rows go in, its transpose makes the logits."""
+class RoundingEmbedding:
+    """A token matrix [n_vocab, n_embd]: its rows go in, its transpose makes the logits of rounded activations."""
 
-    T: QuantizedHead
+    T: QuantizedHead | Bfloat16
 
     def __getitem__(self, ids):
         return self.T.weights()[ids]

@@ -27,7 +27,7 @@ from nbgpt.verification.exact import SIZES, exact_weights
 from nbgpt.verification.machine import EXPECTED, KV_DTYPES, exact_logits, file_digest
 from nbgpt.verification.texts import DEFAULTS, STORY, TEXTS
 
-DTYPES = ("float32", "float16", "int8", "int4")
+DTYPES = ("float32", "float16", "bfloat16", "int8", "int4")
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "tall": {"type": "boolean"}}}
 SCHEMA |= {"required": ["name", "tall"], "additionalProperties": False}
 CONSTRAINED = {  # these need the extra `constrain`

@@ -8,9 +8,8 @@ from nbgpt.abi.layout import LANES, PANELS
 from nbgpt.backend.buffers import aligned_zeros
 from nbgpt.kernels.matmul import MATMULS
 from nbgpt.simd import at, data, kernel
-from nbgpt.weights import matrix_shapes
-
-ITEM_BYTES = {"F32": 4, "F16": 2, "U8": 1}
+from nbgpt.weights import NUMPY, matrix_shapes
+from nbgpt.weights.bfloat16 import to_bfloat16
 
 
 def random_matrix(random, dtype, n_in, n_out):
@@ -22,7 +21,8 @@ def random_matrix(random, dtype, n_in, n_out):
             parts.append(random.integers(0, 256, n, np.uint8))
         else:
             numbers = np.full(n, 0.01) if "." in name else random.standard_normal(n)
-            parts.append(numbers.astype(np.float32 if kind == "F32" else np.float16).view(np.uint8))
+            values = to_bfloat16(numbers) if kind == "BF16" else numbers.astype(NUMPY[kind])
+            parts.append(values.view(np.uint8))
     return [aligned(part) for part in parts]
 
 

@@ -51,6 +51,7 @@ CONTESTS = {  # the first runs against each of the others
         Entrant("transformers", "float32"),
     ],
     "float16": [Entrant("nbgpt", "float16"), Entrant("llama_cpp", "F16"), Entrant("transformers", "bfloat16")],
+    "bfloat16": [Entrant("nbgpt", "bfloat16"), Entrant("transformers", "bfloat16")],
     "int8": [
         Entrant("nbgpt", "int8"),
         Entrant("llama_cpp", "Q8_0"),
@@ -71,7 +72,7 @@ BRIEF = 16
 """Steps of a warm-up that generates."""
 PLAIN = {"llama_cpp": "without repacking"}
 """Engines that have a plainer way to run, which is tried when their own fails."""
-FARTHEST = {"float32": 1e-3, "float16": 2e-2, "int8": 0.1, "int4": 0.5}
+FARTHEST = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 2e-2, "int8": 0.1, "int4": 0.5}
 """How far logits may be from float32's, both as root mean squares; those of another random model would be at 1.4."""
 
 

@@ -25,6 +25,7 @@ class Engine(engine.Engine):
         self.settings = {
             "float32": "the defaults",
             "float16": "the defaults: 16-bit weights, float32 activations",
+            "bfloat16": "the defaults: 16-bit weights and activations, float32 sums",
             "int8": "the defaults: weights in groups of 64, 8-bit activations (16-bit for the logits)",
             "int4": "the defaults: weights in groups of 32, an int8 token matrix, 8-bit activations",
         }[dtype] + "; float32 KV cache; logits of the last position"

@@ -12,6 +12,10 @@ GROUP_INT8 = 64
 """Inputs that share a scale, in int8 matrices."""
 GROUP_INT4 = 32
 """Inputs that share a scale and an offset, in int4 matrices."""
+BLOCK_BFLOAT16 = 32
+"""Inputs whose products are summed before they are added to the rest, in bfloat16 matrices: those of an AMX tile."""
+LEAST_WEIGHT, LEAST_ACTIVATION = 2.0**-64, 2.0**-48
+"""In a bfloat16 product smaller magnitudes count as 0, so that none of its sums is denormal: see kernels/matmul.py."""
 STRIDE = 64
 """Rows of activations are padded to a multiple of this many floats: whole groups of every weight type."""
 PAGE = 64
@@ -49,9 +53,11 @@ def attention_floats(rows: int, head_dim: int) -> int:
     return rows * (head_dim + 2 * (padded(head_dim, LANES) + LANES) + SPAN_PAGES * PAGE)
 
 
-HEAD_DTYPE = {"float32": "float32", "float16": "float16", "int8": "int8", "int4": "int8"}
+FLOATS = ("float32", "float16", "bfloat16")
+"""Types of weights that have no scales."""
+HEAD_DTYPE = {**{dtype: dtype for dtype in FLOATS}, "int8": "int8", "int4": "int8"}
 """Type of the embedding and the LM head by the type of the blocks: int4 models keep both in int8."""
-LOGIT_PLANES = {"float32": 1, "float16": 1, "int8": 2}
+LOGIT_PLANES = {**dict.fromkeys(FLOATS, 1), "int8": 2}
 """int8 rows that represent one input row of the LM head, by its type: high and low byte of 16 bits with int8."""
-GROUP = {"float32": 1, "float16": 1, "int8": GROUP_INT8, "int4": GROUP_INT4}
+GROUP = {"float32": 1, "float16": 1, "bfloat16": BLOCK_BFLOAT16, "int8": GROUP_INT8, "int4": GROUP_INT4}
 """The inputs of a matrix are padded with zeros to a multiple of this many, by its type."""

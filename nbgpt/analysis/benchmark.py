@@ -25,7 +25,8 @@ from ..engine.kv_cache import KVDtype, Sequence
 from ..engine.model_runner import MAX_ROWS, MAX_THREADS, ModelRunner
 from ..sampling.params import SamplingParams
 from ..version import __version__
-from ..weights import Weights, in_memory
+from ..weights import NUMPY, Weights, in_memory
+from ..weights.bfloat16 import to_bfloat16
 from .roofline import Roofline, measure_roofline
 
 _GGML_TYPES: dict[KVDtype, str] = {"float32": "f32", "float16": "f16"}
@@ -194,7 +195,7 @@ def random_weights(size: str, dtype: str) -> Weights:
         if name.endswith((".scale", ".offset")):
             return np.full(n, 3e-4, np.float16)
         numbers: np.ndarray = random.standard_normal(n, np.float32) * np.float32(0.02)
-        return numbers.astype(np.float16) if kind == "F16" else numbers
+        return to_bfloat16(numbers) if kind == "BF16" else numbers.astype(NUMPY[kind], copy=False)
 
     return in_memory(OFFICIAL[_SIZES[size]], dtype, f"random {size}", fill)
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from ..abi.layout import HEAD_DTYPE, LANES, PANELS, padded
+from ..abi.layout import FLOATS, HEAD_DTYPE, LANES, PANELS, padded
 from ..config import GPT2Config
 from ..formats import Checkpoint, FormatError, NoVocabularyError, Vocabulary, read_vocabulary
 from ..formats.safetensors import create
@@ -187,7 +187,7 @@ class _Writer:
 
     def _norm(self, prefix: str, norm: str, reader: str) -> _Norm:
         gain, bias = self._read(f"{prefix}{norm}.weight"), self._read(f"{prefix}{norm}.bias")
-        if self.dtype in ("float32", "float16"):
+        if self.dtype in FLOATS:
             return _Norm(gain, bias, np.ones_like(gain))
         return _Norm(gain, bias, quantize.equalize(gain, bias, self._read(prefix + reader).T))
 

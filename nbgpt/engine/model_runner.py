@@ -15,6 +15,7 @@ import numpy as np
 from ..abi.job import MAX_JOBS, Job
 from ..abi.layout import (
     FEW_ROWS,
+    FLOATS,
     GROUP,
     HEAD_DTYPE,
     LANES,
@@ -318,7 +319,7 @@ class ModelRunner:
             "scratch": (n_threads, self._job.scratch_stride),
             "candidates": (n_threads, self._job.candidates_stride),
             "buckets": (n_threads, 2 * SAMPLING_BUCKETS),  # float64
-            "packed": (packed * widest // (1 if finest == 1 else 2),),
+            "packed": (packed * widest // (1 if self.weights.dtype in FLOATS else 2),),
             "packed_sums": (groups,),
             "packed_scales": (groups,),
         }

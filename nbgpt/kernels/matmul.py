@@ -2,11 +2,12 @@
 
 A panel is 16 outputs, one register wide. A tile is some rows of activations by one or two panels. Weights are stored in
 panels, [n_out / 16, n_in, 16]: one load reads the weights of one input for 16 outputs. Activations are stored in row
-tiles, [n_in, height]: the scalars of one input are neighbours. Integer weights take four inputs at a time:
-[n_out / 16, n_in / 4, 16, 4] bytes against [n_in / 4, height, 4] bytes.
+tiles, [n_in, height]: the scalars of one input are neighbours. bfloat16 weights stand in pairs of inputs,
+[n_out / 16, n_in / 2, 16, 2]. Integer weights take four inputs at a time: [n_out / 16, n_in / 4, 16, 4] bytes against
+[n_in / 4, height, 4] bytes.
 
-Each output is one chain of additions over the inputs in their order, in every kind of tile: the bits of a row do not
-depend on the number of rows of the call.
+Each output is one chain of additions over the inputs, blocks or groups in their order, in every kind of tile: the bits
+of a row do not depend on the number of rows of the call.
 
 In the signatures x = (values, sums, scales) is a row tile and w = (values, scales, offsets) are panels, all pointers to
 bytes. A type of weights that has no sums, scales or offsets does not read them.
@@ -21,14 +22,16 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ..abi.layout import GROUP_INT4, GROUP_INT8, LANES, LOGIT_PLANES, PANELS
+from ..abi.layout import BLOCK_BFLOAT16, GROUP_INT4, GROUP_INT8, LANES, LEAST_ACTIVATION, LOGIT_PLANES, PANELS
 from ..simd import (
     absolute,
+    add_tile,
     ahead_tile,
     at,
     cast,
     dot_bytes,
     dot_nibbles,
+    even_bfloats,
     floor,
     fma,
     fma_tile,
@@ -38,15 +41,19 @@ from ..simd import (
     load,
     low_nibbles,
     maximum,
+    odd_bfloats,
+    round_bfloat,
     round_even,
     row_tile,
     scale_tile,
     splat,
     splat_tile,
+    store_apart,
     store_quads,
     store_tile,
     stream_tile,
     total,
+    zero_below,
     zero_dots,
     zero_tile,
 )
@@ -72,6 +79,7 @@ _FLOATS_512 = (8, 2, ahead_tile), (4, 2, ahead_tile), (2, 2, ahead_tile)
 _AVX512 = {
     "float32": Tiles(12, (12, 2), (*_FLOATS_512, (1, 2, stream_tile))),
     "float16": Tiles(16, (16, 1), ((12, 2, ahead_tile), *_FLOATS_512, (1, 2, ahead_tile))),
+    "bfloat16": Tiles(16, (16, 1), ((12, 2, ahead_tile), *_FLOATS_512, (1, 2, ahead_tile))),
     "int8": Tiles(16, (16, 1), ((8, 2, ahead_tile), (4, 2, ahead_tile), (2, 1, stream_tile), (1, 1, stream_tile))),
     "int4": Tiles(16, (16, 1), ((4, 2, ahead_tile), (2, 1, stream_tile), (1, 1, stream_tile))),  # unpacking: registers
 }
@@ -79,6 +87,7 @@ _FLOATS = (6, 1, ahead_tile), (4, 1, ahead_tile), (2, 2, ahead_tile)
 _OTHERS = {
     "float32": Tiles(12, (6, 1), (*_FLOATS, (1, 2, stream_tile))),
     "float16": Tiles(12, (6, 1), (*_FLOATS, (1, 2, ahead_tile))),
+    "bfloat16": Tiles(12, (6, 1), (*_FLOATS, (1, 2, ahead_tile))),
     "int8": Tiles(12, (4, 1), ((4, 1, ahead_tile), (3, 1, ahead_tile), (2, 1, ahead_tile), (1, 2, stream_tile))),
     "int4": Tiles(12, (6, 1), ((6, 1, ahead_tile), (3, 1, ahead_tile), (2, 1, ahead_tile), (1, 2, stream_tile))),
 }
@@ -196,6 +205,49 @@ def _float_tile(dtype: Any) -> MakeTile:
         return tile
 
     return make_tile
+
+
+# --- bfloat16: bfloat16 activations -----------------------------------------------------------------------------------
+#
+# The sums are those that AMX's tdpbf16ps defines: the even and the odd inputs of a block each in a chain of their own.
+# It counts denormal numbers as 0, which other CPUs do in a special mode only, and ARM's before it rounds. So no number
+# is denormal here: weights are 0 or at least 2^-64, activations 0 or at least 2^-48, and both have 8 bits; so their
+# products, and all sums of these, are multiples of 2^-126, the least normal float32. Nor does it matter whether a
+# multiply-add is fused: a product has 16 bits, which float32 holds.
+
+
+@kernel
+def pack_bfloat16_row(x, row, height, source, n_in):  # source [n_in], zero beyond the model's inputs
+    """Round a row to bfloat16, and magnitudes below 2^-48 to 0; a row tile has them as float32, as `fma` takes them."""
+    values, least = cast(x[0], types.float32), splat(types.float32(LEAST_ACTIVATION))
+    for k in range(0, n_in, LANES):
+        numbers = load(source, k)
+        store_apart(values, k * height + row, height, round_bfloat(zero_below(numbers, least)))
+
+
+def _bfloat16_tile(rows: int, panels: int, read: Any) -> Any:
+    """out = sum over blocks of (sum over even inputs of x w + sum over odd inputs of x w).
+
+    One chain of a tile after the other: with both at once a tile would have half the rows, or spill its registers.
+    """
+
+    @kernel
+    def tile(out, out_stride, x, row, height, w, n_in, panel):
+        pairs, values = n_in // 2, at(cast(x[0], types.float32), row)
+        weights = at(cast(w[0], types.uint32), panel * pairs * LANES)
+        result = zero_tile(rows, panels)
+        for block in range(0, pairs, BLOCK_BFLOAT16 // 2):
+            even = odd = zero_tile(rows, panels)
+            for k in range(block, block + BLOCK_BFLOAT16 // 2):
+                weight = even_bfloats(read(weights, k * LANES, pairs * LANES, panels))
+                even = fma_tile(even, values, 2 * k * height, 1, weight)
+            for k in range(block, block + BLOCK_BFLOAT16 // 2):
+                weight = odd_bfloats(row_tile(weights, k * LANES, pairs * LANES, panels))
+                odd = fma_tile(odd, values, (2 * k + 1) * height, 1, weight)
+            result = add_tile(result, add_tile(even, odd))
+        store_tile(out, row * out_stride, out_stride, LANES, result, panels)
+
+    return tile
 
 
 # --- int8, int4: int8 activations, scaled by groups ------------------------------------------------------------------
@@ -339,11 +391,13 @@ def _int4_tile(rows: int, panels: int, read: Any) -> Any:
 
 _float32_multiply = _multiply(_float_tile(types.float32), TILES["float32"])
 _float16_multiply = _multiply(_float_tile(types.uint16), TILES["float16"])
+_bfloat16_multiply = _multiply(_bfloat16_tile, TILES["bfloat16"])
 _int8_multiply, _int4_multiply = _multiply(_int8_tile, TILES["int8"]), _multiply(_int4_tile, TILES["int4"])
 _X8_BYTES, _X4_BYTES = _X8.bitwidth // 8, _X4.bitwidth // 8
 MATMULS = {
     "float32": Matmul(pack_float_row, _float32_multiply, TILES["float32"].height, 1, 4),
     "float16": Matmul(pack_float_row, _float16_multiply, TILES["float16"].height, 1, 4),
+    "bfloat16": Matmul(pack_bfloat16_row, _bfloat16_multiply, TILES["bfloat16"].height, BLOCK_BFLOAT16, 4),
     "int8": Matmul(pack_int8_row, _int8_multiply, TILES["int8"].height, GROUP_INT8, _X8_BYTES),
     "int4": Matmul(pack_int4_row, _int4_multiply, TILES["int4"].height, GROUP_INT4, _X4_BYTES),
 }

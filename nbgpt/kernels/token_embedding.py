@@ -10,7 +10,7 @@ from typing import Any
 from numba import types
 
 from ..abi.layout import GROUP_INT8, LANES
-from ..simd import at, cast, half_at, kernel
+from ..simd import at, bfloat_at, cast, half_at, kernel
 
 
 @kernel
@@ -30,6 +30,14 @@ def embed_float16(out, token, position, w, n_embd, n_in):  # out, position [n_em
 
 
 @kernel
+def embed_bfloat16(out, token, position, w, n_embd, n_in):  # out, position [n_embd]
+    """out = w[token] + position."""
+    weights = at(cast(w[0], types.uint16), (token // LANES) * n_in * LANES + 2 * (token % LANES))
+    for k in range(n_embd):
+        out[k] = bfloat_at(weights, (k // 2) * 2 * LANES + k % 2) + position[k]
+
+
+@kernel
 def embed_int8(out, token, position, w, n_embd, n_in):  # out, position [n_embd]
     """out = scale * (w[token] - 128) + position."""
     panel, lane = token // LANES, token % LANES
@@ -40,5 +48,10 @@ def embed_int8(out, token, position, w, n_embd, n_in):  # out, position [n_embd]
         out[k] = number * half_at(scales, (k // GROUP_INT8) * LANES) + position[k]
 
 
-EMBEDS: dict[str, Any] = {"float32": embed_float32, "float16": embed_float16, "int8": embed_int8}
+EMBEDS: dict[str, Any] = {
+    "float32": embed_float32,
+    "float16": embed_float16,
+    "bfloat16": embed_bfloat16,
+    "int8": embed_int8,
+}
 """The embedding of one row, by the type of the token matrix."""

@@ -45,10 +45,12 @@ i16x32 = Vector("i16x32", I16X32)
 u8x64 = Vector("u8x64", I8X64)
 
 # By the element type of a pointer: the register that `load` returns, the vector in memory, and its alignment in bytes.
-# Numba has no float16 on CPUs: half floats are uint16 in memory and become float32 when loaded.
+# Numba has no float16 on CPUs: half floats are uint16 in memory and become float32 when loaded. Pairs of bfloat16 are
+# uint32, the first in the lower half.
 MEMORY = {
     types.float32: (f32x16, F32X16, 4),
     types.uint16: (f32x16, I16X16, 2),
+    types.uint32: (i32x16, I32X16, 4),
     types.uint8: (u8x64, I8X64, 1),
 }
 
@@ -115,6 +117,16 @@ def widen_halves(builder: Any, halves: Any) -> Any:
     sign = builder.shl(builder.and_(bits, constant(I32X16, 0x8000)), constant(I32X16, 16))
     value = builder.fmul(builder.bitcast(magnitude, F32X16), constant(F32X16, 2.0**112))
     return builder.bitcast(builder.or_(builder.bitcast(value, I32X16), sign), F32X16)
+
+
+def bfloat_of_lower(builder: Any, bits: Any) -> Any:
+    """The bfloat16 in the lower half of each <16 x i32> -> <16 x float>: a bfloat16 is the upper half of a float32."""
+    return builder.bitcast(builder.shl(bits, constant(I32X16, 16)), F32X16)
+
+
+def bfloat_of_upper(builder: Any, bits: Any) -> Any:
+    """The bfloat16 in the upper half of each <16 x i32> -> <16 x float>."""
+    return builder.bitcast(builder.and_(bits, constant(I32X16, 0xFFFF0000)), F32X16)
 
 
 def narrow(builder: Any, value: Any) -> Any:

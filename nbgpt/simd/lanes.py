@@ -16,7 +16,7 @@ from .codegen import F32, F32X16, I8X16, I16X16, I32, I32X16, I64, MEMORY, const
 
 @intrinsic
 def load(typing: Any, pointer: Any, index: Any) -> Any:
-    """16 float32 from pointer + index (from float16 if the pointer is uint16), or 64 bytes if it is uint8."""
+    """16 float32 from pointer + index, from float16 if the pointer is uint16; 16 int32 (uint32); 64 bytes (uint8)."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return codegen.register_at(builder, pointer.dtype, *args)
@@ -56,6 +56,18 @@ def half_at(typing: Any, pointer: Any, index: Any) -> Any:
         pointer_value, index = args
         bits = codegen.element_at(builder, pointer_value, index, codegen.I16, 2)
         return builder.extract_element(codegen.widen_halves(builder, codegen.splat(builder, bits)), I32(0))
+
+    return types.float32(pointer, types.intp), generate
+
+
+@intrinsic
+def bfloat_at(typing: Any, pointer: Any, index: Any) -> Any:
+    """The bfloat16 at a uint16 pointer + index, as float32."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer_value, index = args
+        bits = codegen.element_at(builder, pointer_value, index, codegen.I16, 2)
+        return builder.bitcast(builder.shl(builder.zext(bits, I32), I32(16)), F32)
 
     return types.float32(pointer, types.intp), generate
 
@@ -116,6 +128,17 @@ def absolute(typing: Any, x: Any) -> Any:
     return f32x16(f32x16), lambda context, builder, sig, args: codegen.call(
         builder, "llvm.fabs.v16f32", F32X16, args[0]
     )
+
+
+@intrinsic
+def zero_below(typing: Any, x: Any, least: Any) -> Any:
+    """x, and 0 where |x| < least; NaN stays."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        is_below = builder.fcmp_ordered("<", codegen.call(builder, "llvm.fabs.v16f32", F32X16, args[0]), args[1])
+        return builder.select(is_below, constant(F32X16, 0.0), args[0])
+
+    return f32x16(f32x16, f32x16), generate
 
 
 @intrinsic
@@ -192,6 +215,35 @@ def scale_by_power(typing: Any, x: Any, exponent: Any) -> Any:
         return builder.bitcast(builder.add(builder.bitcast(args[0], I32X16), shift), F32X16)
 
     return f32x16(f32x16, f32x16), generate
+
+
+@intrinsic
+def round_bfloat(typing: Any, x: Any) -> Any:
+    """The nearest bfloat16, ties to even, as float32."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], I32X16)
+        is_odd = builder.and_(builder.lshr(bits, constant(I32X16, 16)), constant(I32X16, 1))
+        half = builder.add(constant(I32X16, 0x7FFF), is_odd)  # carries into the upper half if the lower one is more
+        rounded = codegen.bfloat_of_upper(builder, builder.add(bits, half))
+        is_nan = builder.fcmp_unordered("uno", args[0], args[0])
+        return builder.select(is_nan, args[0], rounded)  # the carry could turn NaN into a number
+
+    return f32x16(f32x16), generate
+
+
+@intrinsic
+def store_apart(typing: Any, pointer: Any, start: Any, stride: Any, value: Any) -> Any:
+    """Write 16 float32, one each to pointer + start, pointer + start + stride, ..."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer_value, start, stride, value = args
+        for lane in range(LANES):
+            index = builder.add(start, builder.mul(stride, I64(lane)))
+            builder.store(builder.extract_element(value, I32(lane)), builder.gep(pointer_value, [index]))
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, types.intp, f32x16), generate
 
 
 @intrinsic

@@ -177,6 +177,41 @@ def fma_tile(typing: Any, tile: Any, x: Any, start: Any, stride: Any, weights: A
     return tile(tile, x, types.intp, types.intp, weights), generate
 
 
+@intrinsic
+def add_tile(typing: Any, tile: Any, other: Any) -> Any:
+    """tile + other, float32."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        result, other_value = args
+        for place in range(tile.count):
+            pair = (builder.extract_value(side, place) for side in (result, other_value))
+            result = builder.insert_value(result, builder.fadd(*pair), place)
+        return result
+
+    return tile(tile, other), generate
+
+
+def _bfloats(which: str, take: Any) -> Any:
+    @intrinsic
+    def of_tile(typing: Any, tile: Any) -> Any:
+        floats = types.UniTuple(f32x16, tile.count)
+
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            result = _undefined(context, floats)
+            for place in range(tile.count):
+                result = builder.insert_value(result, take(builder, builder.extract_value(args[0], place)), place)
+            return result
+
+        return floats(tile), generate
+
+    of_tile.__doc__ = f"The {which} bfloat16 of each pair of a tile, as float32."
+    return of_tile
+
+
+even_bfloats = _bfloats("first", codegen.bfloat_of_lower)
+odd_bfloats = _bfloats("second", codegen.bfloat_of_upper)
+
+
 def _dot_tile(dots: Dots, doc: str) -> Any:
     @intrinsic
     def dot_tile(typing: Any, tile: Any, x: Any, start: Any, stride: Any, weights: Any) -> Any:

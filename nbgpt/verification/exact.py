@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..config import GPT2Config
-from ..weights import Weights, in_memory
+from ..weights import NUMPY, Weights, in_memory
+from ..weights.bfloat16 import to_bfloat16
 
 SIZES = {"n_layer": 2, "n_head": 8, "n_embd": 192, "n_inner": 320, "n_vocab": 96, "n_ctx": 300}
 """Of the small model: matrices without padding."""
-_DTYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
 
 
 def whole_numbers(seed: int | list[int], n: int, most: int) -> np.ndarray:
@@ -35,6 +35,8 @@ def exact_weights(config: GPT2Config, dtype: str) -> Weights:
             values = (1024 + numbers) * step
         elif name.endswith(".offset"):
             values = (1024 + numbers) * -8 * step
-        return np.asarray(values, _DTYPES[kind])
+        elif kind == "BF16":
+            return to_bfloat16(((numbers >> 2) - 128) * 2.0**-9)  # exactly
+        return np.asarray(values, NUMPY[kind])
 
     return in_memory(config, dtype, "exact", fill)

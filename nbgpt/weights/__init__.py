@@ -1,7 +1,8 @@
-"""The native file of weights, and how float32 matrices become float16, int8 and int4.
+"""The native file of weights, and how float32 matrices become float16, bfloat16, int8 and int4.
 
 May import: backend and what is below it.
-Start with `native_file.py`; `quantize.py` defines the types, `packing.py` their layout, `gptq.py` calibrated rounding.
+Start with `native_file.py`; `quantize.py` and `bfloat16.py` define the types, `packing.py` their layout, `gptq.py`
+calibrated rounding.
 """
 
 from .classifier_head import BaseReference, ClassifierHead, Pooling, is_head, read_head, save_head
@@ -11,6 +12,7 @@ from .native_file import (
     CLOSED,
     ITEM_BYTES,
     LAYOUT,
+    NUMPY,
     Weights,
     in_memory,
     is_native,
@@ -25,6 +27,7 @@ __all__ = [
     "DTYPES",
     "ITEM_BYTES",
     "LAYOUT",
+    "NUMPY",
     "BaseReference",
     "ClassifierHead",
     "Pooling",

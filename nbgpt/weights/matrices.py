@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..abi.layout import HEAD_DTYPE, LANES
-from .native_file import Weights
+from .native_file import NUMPY, Weights
 from .packing import decode
 
-_NUMPY = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
 _PANELS_AT_A_TIME = 64
 
 
@@ -58,7 +57,7 @@ def _parts(weights: Weights, name: str) -> tuple[np.ndarray, ...]:
     """The tensors that hold a matrix: values, and scales and offsets where there are some."""
     names = (name, f"{name}.scale", f"{name}.offset")
     return tuple(
-        weights.bytes_of(one).view(_NUMPY[weights.entries[one].dtype]).reshape(weights.entries[one].shape)
+        weights.bytes_of(one).view(NUMPY[weights.entries[one].dtype]).reshape(weights.entries[one].shape)
         for one in names
         if one in weights.entries
     )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..abi.job import LAYER_TENSORS, MODEL_TENSORS
-from ..abi.layout import GROUP, HEAD_DTYPE, LANES, PANELS, padded
+from ..abi.layout import FLOATS, GROUP, HEAD_DTYPE, LANES, PANELS, padded
 from ..backend.buffers import aligned_zeros
 from ..config import GPT2Config
 from ..formats import FormatError
@@ -28,15 +28,19 @@ from .metadata import generation, labels, read_config
 LAYOUT = "1"
 """Version of the layout, in the metadata of every native file."""
 CLOSED = "this model is closed: load it again"
-ITEM_BYTES = {"F32": 4, "F16": 2, "U8": 1}
-"""Bytes of a number, by safetensors dtype, for those that a native file uses."""
+NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16, "U8": np.uint8}
+"""Type in NumPy, by safetensors dtype, for those that a native file uses; of bfloat16 NumPy has the bits."""
+ITEM_BYTES = {kind: np.dtype(numpy).itemsize for kind, numpy in NUMPY.items()}
+"""Bytes of a number, by safetensors dtype."""
 
 
 def matrix_shapes(name: str, dtype: str, n_in: int, n_out: int) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name -> (safetensors dtype, shape) of the tensors that hold a matrix [n_out, n_in]."""
     panels = padded(n_out, LANES * PANELS) // LANES
     inputs = padded(n_in, GROUP[dtype])
-    if dtype in ("float32", "float16"):
+    if dtype == "bfloat16":
+        return {name: ("BF16", (panels, inputs // 2, LANES, 2))}
+    if dtype in FLOATS:
         return {name: ("F32" if dtype == "float32" else "F16", (panels, inputs, LANES))}
     groups = ("F16", (panels, inputs // GROUP[dtype], LANES))
     if dtype == "int8":

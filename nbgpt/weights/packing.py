@@ -4,6 +4,7 @@ A panel is 16 outputs side by side, and a matrix is padded with zeros to whole p
 inputs:
 
     float32, float16   [panels, n_in, 16]
+    bfloat16           [panels, n_in / 2, 16, 2]
     int8               [panels, n_in / 4, 16, 4] bytes, q + 128
     int4               [panels, n_in / 8, 16, 4] bytes, the first four of eight inputs in the lower halves
     scales, offsets    [panels, groups, 16] float16
@@ -13,8 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..abi.layout import GROUP_INT4, GROUP_INT8, LANES, PANELS, padded
+from ..abi.layout import BLOCK_BFLOAT16, FLOATS, GROUP_INT4, GROUP_INT8, LANES, PANELS, padded
 from . import gptq
+from .bfloat16 import BFLOAT16_MAX, from_bfloat16, to_bfloat16
 from .quantize import (
     FLOAT16_MAX,
     check_range,
@@ -36,7 +38,9 @@ def encode(
     been divided, and by which the inputs are multiplied that the moments describe.
     Raises ValueError if weights are not finite or too large for the dtype.
     """
-    if dtype in ("float32", "float16"):
+    if dtype == "bfloat16":
+        return (pack_bfloat16(w),)
+    if dtype in FLOATS:
         return (pack_float(w, dtype),)
     if dtype == "int8":
         return pack_int8(*quantize_int8(w))
@@ -49,7 +53,9 @@ def encode(
 
 def decode(values: tuple[np.ndarray, ...], dtype: str, n_out: int, n_in: int) -> np.ndarray:
     """Undo `encode` -> float32 [n_out, n_in], with the rounding of the dtype."""
-    if dtype in ("float32", "float16"):
+    if dtype == "bfloat16":
+        return unpack_bfloat16(values[0], n_out, n_in)
+    if dtype in FLOATS:
         return unpack_float(values[0], n_out, n_in)
     if dtype == "int8":
         return dequantize_int8(*unpack_int8(values[0], values[1], n_out, n_in))
@@ -72,6 +78,18 @@ def pack_float(w: np.ndarray, dtype: str) -> np.ndarray:
 def unpack_float(values: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
     """[panels, n_in, 16] -> float32 [n_out, n_in]."""
     return _unpack_groups(values, n_out)[:, :n_in].astype(np.float32)
+
+
+def pack_bfloat16(w: np.ndarray) -> np.ndarray:
+    """w [n_out, n_in] -> the bits of bfloat16 [panels, n_in / 2, 16, 2]. Raises ValueError for what it cannot hold."""
+    check_range(w, BFLOAT16_MAX, "bfloat16")
+    values = _padded_outputs(pad_inputs(to_bfloat16(w), BLOCK_BFLOAT16))
+    return np.ascontiguousarray(values.reshape(-1, LANES, values.shape[1] // 2, 2).transpose(0, 2, 1, 3))
+
+
+def unpack_bfloat16(values: np.ndarray, n_out: int, n_in: int) -> np.ndarray:
+    """[panels, n_in / 2, 16, 2] -> float32 [n_out, n_in]."""
+    return from_bfloat16(values.transpose(0, 2, 1, 3).reshape(-1, 2 * values.shape[1])[:n_out, :n_in])
 
 
 def pack_int8(q: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ def test_rounding_up(size):
 
 
 def test_sizes_divide_as_the_kernels_assume():
-    assert layout.STRIDE % layout.GROUP_INT8 == layout.STRIDE % layout.GROUP_INT4 == 0
+    assert all(layout.STRIDE % group == 0 for group in layout.GROUP.values())
     assert layout.STRIDE % (layout.LANES * layout.PANELS) == 0  # rows of outputs hold whole pairs of panels
     assert layout.PAGE % layout.LANES == layout.SAMPLING_BLOCK % layout.LANES == 0
     assert set(layout.HEAD_DTYPE.values()) == set(layout.LOGIT_PLANES)

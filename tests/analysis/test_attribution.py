@@ -65,7 +65,7 @@ def test_shares_are_those_of_the_reference(tmp_path, name):
             np.testing.assert_allclose(shares[m, c, :-1], expected, rtol=0, atol=2e-5 * np.abs(logits).max())
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int8", "int4"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4"])
 def test_with_rounding_shares_still_add_up(tmp_path, dtype):
     config = config_of(n_embd=96)
     _, logits, shares = attributed(tmp_path, config, random_params(config), dtype)

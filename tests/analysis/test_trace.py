@@ -81,7 +81,9 @@ def test_against_the_reference(tmp_path, rng, name):
     check(traced, *traced_by_reference(ids, params, config), tolerance=2e-5)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 1e-4), ("int8", 0.02), ("int4", 0.02)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float16", 1e-4), ("bfloat16", 0.01), ("int8", 0.02), ("int4", 0.02)]
+)
 def test_quantized_weights_against_the_reference(tmp_path, rng, dtype, tolerance):
     """It computes with the numbers of the file too; what is left is how activations round."""
     config = config_of(n_embd=96, n_layer=3)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from folders import FIXTURES, TOKENIZER, checkpoint_of, text_config, write_folder
 from models import config_of, native_params, random_params, write_native
-from reference import Quantized, QuantizedEmbedding
+from reference import RoundingEmbedding
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -27,7 +27,7 @@ from nbgpt.weights import DTYPES
 
 MIB = 1 << 20
 FOLDED = {"attn.c_attn.weight": "ln_1", "mlp.c_fc.weight": "ln_2"}  # conversion may move factors between the two
-CLOSE = {"float32": 0, "float16": 5e-4, "int8": 0.01, "int4": 0.09}  # relative error of a matrix
+CLOSE = {"float32": 0, "float16": 5e-4, "bfloat16": 2**-8, "int8": 0.01, "int4": 0.09}  # relative error of a matrix
 
 
 def gguf_file(folder):
@@ -61,9 +61,9 @@ SOURCES = {
 
 def as_array(value):
     """A parameter as numbers, in the shape that checkpoints have."""
-    if isinstance(value, QuantizedEmbedding):
+    if isinstance(value, RoundingEmbedding):
         return value.T.weights()
-    return value.weights().T if isinstance(value, Quantized) else value
+    return value if isinstance(value, np.ndarray) else value.weights().T
 
 
 def products(params):
@@ -99,7 +99,7 @@ def test_every_format_into_every_dtype(tmp_path, source, dtype):
     for name, values in expected.items():
         if values.ndim == 1 or name == "wpe.weight":
             np.testing.assert_array_equal(found[name], values)
-        elif dtype == "float16":
+        elif dtype in ("float16", "bfloat16"):
             np.testing.assert_allclose(found[name], values, rtol=CLOSE[dtype], atol=1e-7)
         else:
             assert relative_error(found[name], values) <= CLOSE[dtype], name
@@ -241,8 +241,16 @@ def test_weights_too_large_for_float16(tmp_path):
     assert message == "h.0.mlp.c_fc.weight: weights reach 7e+04; float16 holds 6.55e+04 at most: choose float32"
 
 
+def test_a_bfloat16_checkpoint_loses_nothing_as_bfloat16(tmp_path):
+    source = FIXTURES / "pytorch" / "legacy-bfloat16"
+    convert(open_checkpoint(source), "bfloat16", tmp_path / "m.safetensors")
+    found = native_params(weights.load(tmp_path / "m.safetensors"))
+    for name, tensor in open_checkpoint(source).tensors.items():
+        np.testing.assert_array_equal(as_array(found[name]), tensor.read())
+
+
 def test_an_unknown_dtype(tmp_path):
-    with pytest.raises(ValueError, match="dtype is 'int2'; choose one of float32, float16, int8, int4"):
+    with pytest.raises(ValueError, match="dtype is 'int2'; choose one of float32, float16, bfloat16, int8, int4"):
         write_native(tmp_path / "m.safetensors", random_params(config_of()), config_of(), "int2")
 
 

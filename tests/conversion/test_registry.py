@@ -126,7 +126,7 @@ def test_paths_of_nothing_are_no_repositories(name):
 
 
 def test_an_unknown_dtype():
-    with pytest.raises(ValueError, match="dtype is 'int3'; choose one of float32, float16, int8, int4"):
+    with pytest.raises(ValueError, match="dtype is 'int3'; choose one of float32, float16, bfloat16, int8, int4"):
         open_model("gpt2", "int3")
 
 

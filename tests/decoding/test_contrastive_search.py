@@ -103,7 +103,7 @@ def test_pages_are_given_back(model):
     assert model.kv_bytes_in_use == 0
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "int4"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "int4"])
 def test_states_are_those_of_the_rows_that_want_logits(tmp_path, rng, dtype):
     """In their order, and whatever the planes of their logits."""
     config = config_of()

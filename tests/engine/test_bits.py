@@ -276,7 +276,7 @@ def logits_on(cpu, path, folder):
 
 
 @pytest.mark.skipif(not current_target().fma or platform.machine() != "x86_64", reason="needs AVX2 and FMA")
-@pytest.mark.parametrize("path", ["float16", "int4"], indirect=True)
+@pytest.mark.parametrize("path", ["float16", "bfloat16", "int4"], indirect=True)
 def test_any_instruction_set(path, whole, tmp_path):
     """AVX2 has half the registers, of half the size, and no integer dot product: other tiles, the same bits."""
     same(logits_on("haswell", path, tmp_path), whole)

@@ -80,7 +80,7 @@ def test_quantized_weights_are_near_the_originals(tmp_path, rng):
     config = config_of(n_vocab=300)
     params, text = random_params(config), rng.integers(0, 300, 100)
     exact = reference.gpt2(text, params, config)
-    for dtype, bound in (("float32", 1e-5), ("float16", 1e-2), ("int8", 0.1), ("int4", 1.0)):
+    for dtype, bound in (("float32", 1e-5), ("float16", 1e-2), ("bfloat16", 5e-2), ("int8", 0.1), ("int4", 1.0)):
         logits, _ = logits_and_expected(tmp_path, config, dtype, [text])
         assert np.sqrt(np.mean((logits - exact) ** 2)) < bound * exact.std()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 from numba import njit, types
-from reference import Quantized, QuantizedHead, padded
+from reference import Bfloat16, Quantized, QuantizedHead, padded
 
 from nbgpt.abi.layout import LANES, PANELS, ROW_TILE
 from nbgpt.abi.targets import current_target
@@ -67,6 +67,13 @@ def float_matrix(dtype, weights):  # [n_out, n_in] -> native arrays
     return [values]
 
 
+def bfloat16_matrix(weights):  # [n_out, n_in] of bfloat16 -> native arrays
+    n_out, n_in = weights.shape
+    values = np.zeros((padded(n_out, 32) // LANES, padded(n_in, 32) // 2, LANES, 2), np.uint16)
+    values[reference.place_bfloat16(*np.indices(weights.shape))] = weights.view(np.uint32) >> 16
+    return [values]
+
+
 def quantized_matrix(dtype, numbers, scales, offsets):  # [n_out, n_in], [n_out, n_groups] -> native arrays
     n_out, n_in = numbers.shape
     panels, group = padded(n_out, 32) // LANES, reference.GROUP[dtype]
@@ -89,6 +96,9 @@ def random_matrix(rng, kind, n_in, n_out):
     if dtype in ("float32", "float16"):
         weights = rng.standard_normal((n_out, n_in), np.float32).astype(dtype)
         return float_matrix(dtype, weights), weights.astype(np.float32)
+    if dtype == "bfloat16":
+        weights = reference.bfloat16(rng.standard_normal((n_out, n_in), np.float32), reference.LEAST_WEIGHT)
+        return bfloat16_matrix(weights), Bfloat16(weights)
     group = reference.GROUP[dtype]
     size = n_out, padded(n_in, group)
     numbers = rng.integers(-127, 128, size) if dtype == "int8" else rng.integers(0, 16, size)
@@ -103,7 +113,7 @@ def random_matrix(rng, kind, n_in, n_out):
 
 
 def twin_product(x, w):
-    if isinstance(w, Quantized):
+    if not isinstance(w, np.ndarray):
         return x @ w
     out = np.zeros((len(x), len(w)), np.float32)
     for k in range(x.shape[1]):  # one chain of additions, in the order of the inputs
@@ -205,6 +215,28 @@ def test_quantized_activations_are_within_half_a_step(rng, kind):
         parts = stored_activations(values, kind).reshape(-1, planes, 4)
         stored = sum(parts[:, plane].reshape(-1, group) * steps[:, plane, None] for plane in range(planes))
         assert (np.abs(stored - row.reshape(-1, group)) <= 0.501 * steps[:, -1:]).all()
+
+
+def test_no_sum_of_bfloat16_is_denormal():
+    """The smallest numbers with the smallest difference of two products leave the least normal float32."""
+    next_to_1, x, w = 1 + 2.0**-7, np.zeros((1, 32), np.float32), np.zeros((32, 32), np.float32)
+    x[0, :3] = np.array([next_to_1, 0, 1]) * reference.LEAST_ACTIVATION
+    w[:, :3] = np.array([next_to_1, 0, -1 - 2.0**-6]) * reference.LEAST_WEIGHT
+    out, _ = product("bfloat16", x, bfloat16_matrix(w))
+    np.testing.assert_array_equal(out, np.finfo(np.float32).tiny)
+    below = np.nextafter(np.full((1, 32), reference.LEAST_ACTIVATION, np.float32), np.float32(0))
+    out, _ = product("bfloat16", below, bfloat16_matrix(np.ones((32, 32), np.float32)))
+    np.testing.assert_array_equal(out, 0)
+
+
+def test_a_block_of_bfloat16_is_two_chains():
+    """1 + 2^-24 + 2^-24 is 1 one after the other, and more if the small ones come first: each order has its sum."""
+    tiny = 2.0**-24
+    for small, expected in (((2, 4), 1), ((1, 3), 1 + 2 * tiny), ((1, 2), 1), ((33, 35), 1 + 2 * tiny), ((32, 64), 1)):
+        w = np.zeros((32, 96), np.float32)
+        w[:, 0], w[:, list(small)] = 1, tiny
+        out, _ = product("bfloat16", np.ones((1, 96), np.float32), bfloat16_matrix(w))
+        np.testing.assert_array_equal(out, np.float32(expected))
 
 
 def test_every_finite_half_float_is_read_exactly():

@@ -45,6 +45,17 @@ def test_float_embeddings(rng, dtype, n_embd):
         np.testing.assert_array_equal(embedded(dtype, token, position, values), expected)
 
 
+@pytest.mark.parametrize("n_embd", [1, 7, 48, 65])
+def test_bfloat16_embeddings(rng, n_embd):
+    wte = reference.bfloat16(rng.standard_normal((61, n_embd), np.float32), reference.LEAST_WEIGHT)
+    position = rng.standard_normal(n_embd, np.float32)
+    values = np.full((4, padded(n_embd, 32) // 2, 16, 2), 0x7FC0, np.uint16)  # NaN
+    values[reference.place_bfloat16(*np.indices(wte.shape))] = wte.view(np.uint32) >> 16
+    for token in (0, 15, 16, 31, 60):
+        out = embedded("bfloat16", token, position, values, group=32)
+        np.testing.assert_array_equal(out, wte[token] + position)
+
+
 @pytest.mark.parametrize("n_embd", [1, 7, 48, 64, 130])
 def test_int8_embeddings(rng, n_embd):
     n_in, group = padded(n_embd, 64), 64

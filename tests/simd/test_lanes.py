@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import reference
 from numba import njit, types
 
 from nbgpt import simd
 from nbgpt.abi.targets import current_target
 from nbgpt.simd import (
+    bfloat_at,
     data,
     first,
     half_at,
@@ -19,6 +21,7 @@ from nbgpt.simd import (
     splat,
     square_root,
     store,
+    store_apart,
     store_quads,
     total,
 )
@@ -171,6 +174,71 @@ def test_half_floats_are_the_nearest():
     np.testing.assert_array_equal(stored, np.clip(values, -65504, 65504).astype(np.float16).view(np.uint16))
     store_all(stored[:1], np.array([np.nan], np.float32))
     assert np.isnan(stored.view(np.float16)[0])
+
+
+# --- bfloat16 ---------------------------------------------------------------------------------------------------------
+
+_round_bfloat, _zero_below = simd.round_bfloat, simd.zero_below
+
+
+@njit(error_model="numpy")
+def bfloats_at(out, bits):
+    for i in range(len(bits)):
+        out[i] = bfloat_at(data(bits), i)
+
+
+def test_bfloat16_is_the_upper_half_of_a_float32():
+    bits, out = np.arange(1 << 16, dtype=np.uint16), np.zeros(1 << 16, np.float32)
+    bfloats_at(out, bits)
+    np.testing.assert_array_equal(out.view(np.uint32), bits.astype(np.uint32) << 16)
+
+
+@njit(error_model="numpy")
+def round_all(out, x):
+    for i in range(0, len(x), N):
+        store(data(out), i, _round_bfloat(load(data(x), i)))
+
+
+def test_bfloat16_is_the_nearest():
+    """For all of one sign, the halves between them, and their neighbours; beyond the largest comes infinity."""
+    exact = (np.arange(0x80, 0x7F80, dtype=np.uint32) << 16).view(np.float32)
+    half = (exact.view(np.uint32) + 0x8000).view(np.float32)
+    x = np.concatenate([exact, half, np.nextafter(half, np.float32(0)), np.nextafter(half, np.float32(np.inf))])
+    for sign in (1, -1):
+        out = np.zeros_like(x)
+        round_all(out, sign * x)
+        with np.errstate(over="ignore"):
+            np.testing.assert_array_equal(out, reference.bfloat16(sign * x, 0))
+
+
+@pytest.mark.parametrize("bits", [0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFC00000])
+def test_rounding_leaves_nan_and_infinity(bits):
+    x, out = np.full(N, np.inf, np.float32), np.zeros(N, np.float32)
+    x[1::2] = np.array([bits], np.uint32).view(np.float32)
+    round_all(out, x)
+    assert (out[::2] == np.inf).all()
+    assert np.isnan(out[1::2]).all()
+
+
+def test_small_numbers_become_zero():
+    below = njit(lambda x, least, _: _zero_below(x, least))
+    out = apply(below, AWKWARD, np.full(N, 0.5, np.float32), AWKWARD)
+    np.testing.assert_array_equal(out, np.where(np.abs(AWKWARD) < 0.5, 0, AWKWARD))
+    nothing = np.full(N, np.nan, np.float32)
+    assert np.isnan(apply(below, nothing, AWKWARD, nothing)).all()
+
+
+@njit(error_model="numpy")
+def apart(out, start, stride, x):
+    store_apart(data(out), start, stride, load(data(x), 0))
+
+
+def test_lanes_are_written_apart(rng):
+    x, out = rng.standard_normal(N, np.float32), np.full(60, 7, np.float32)
+    apart(out, 2, 3, x)
+    expected = np.full(60, 7, np.float32)
+    expected[2 : 2 + 3 * N : 3] = x
+    np.testing.assert_array_equal(out, expected)
 
 
 # --- Quads ------------------------------------------------------------------------------------------------------------

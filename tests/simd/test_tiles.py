@@ -11,11 +11,14 @@ from nbgpt.abi.layout import LANES
 from nbgpt.abi.targets import current_target
 from nbgpt.simd import (
     add_dots,
+    add_tile,
     ahead_tile,
     data,
+    even_bfloats,
     fma_tile,
     load_dots,
     load_tile,
+    odd_bfloats,
     row_tile,
     scale_tile,
     store_bytes,
@@ -62,6 +65,21 @@ def test_half_floats_widen(rng):
     out = np.zeros((1, LANES + 1), np.float32)
     product(1, 1, row_tile)(out, np.ones((1, N_IN), np.float32), w.view(np.uint16))
     np.testing.assert_allclose(out[0, 1:], w.astype(np.float64).sum(axis=0), atol=1e-6)
+
+
+def test_pairs_of_bfloat16(rng):
+    @njit(error_model="numpy")
+    def run(out, pairs):
+        words = row_tile(data(pairs), 0, LANES, 2)
+        store_tile(data(out), 0, 0, LANES, even_bfloats(words), 2)
+        store_tile(data(out), 2 * LANES, 0, LANES, odd_bfloats(words), 2)
+        store_tile(data(out), 4 * LANES, 0, LANES, add_tile(even_bfloats(words), odd_bfloats(words)), 2)
+
+    pairs = (rng.standard_normal((2 * LANES, 2), np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    out = np.zeros((3, 2 * LANES), np.float32)
+    run(out, pairs.view(np.uint32).reshape(-1))
+    even, odd = (pairs.astype(np.uint32) << 16).view(np.float32).T
+    np.testing.assert_array_equal(out, [even, odd, even + odd])
 
 
 def test_reads_differ_in_their_prefetches_alone(rng):

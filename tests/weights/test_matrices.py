@@ -27,6 +27,6 @@ def test_matrices_are_what_the_file_stores(tmp_path, dtype, tied):
         )
     head = params["wte.weight" if tied else "lm_head.weight"]
     ids = np.array([0, 1099, 17, 17, 512], np.int32)
-    tolerance = {"float32": 0, "float16": 1e-3}.get(dtype, 0.02)
+    tolerance = {"float32": 0, "float16": 1e-3, "bfloat16": 4e-3}.get(dtype, 0.02)
     np.testing.assert_allclose(head_rows(native, ids), head[ids], rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(mean_head_row(native), head.mean(axis=0), atol=1e-6 + 0.1 * tolerance)

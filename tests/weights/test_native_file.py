@@ -63,7 +63,7 @@ def test_a_native_file(tmp_path, dtype):
     assert not native.block.flags.writeable
     assert len(native.block) == path.stat().st_size
     scales = native.entries.get("h.1.mlp.c_fc.weight.scale")
-    assert (scales is None) == (dtype in ("float32", "float16"))
+    assert (scales is None) == (dtype in ("float32", "float16", "bfloat16"))
     assert ("lm_head.weight.scale" in native.entries) == (HEAD_DTYPE[dtype] == "int8")
 
 
@@ -87,7 +87,7 @@ def test_somebody_elses_safetensors(tmp_path):
 
 def test_an_unknown_dtype(file, tmp_path):
     message = refusal(tmp_path / "m", with_metadata(file, dtype="int2"))
-    assert message.endswith("dtype 'int2' is not one of float32, float16, int8, int4: convert it again")
+    assert message.endswith("dtype 'int2' is not one of float32, float16, bfloat16, int8, int4: convert it again")
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,7 @@ DTYPES = tuple(HEAD_DTYPE)
 def test_panels_lie_as_the_native_file_wants_them(dtype, n_out, n_in):
     w = np.random.default_rng(n_in).standard_normal((n_out, n_in), np.float32)
     arrays = packing.encode(w, dtype)
-    kinds = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
-    expected = [(kinds[kind], shape) for kind, shape in weights.matrix_shapes("w", dtype, n_in, n_out).values()]
+    expected = [(weights.NUMPY[kind], shape) for kind, shape in weights.matrix_shapes("w", dtype, n_in, n_out).values()]
     assert [(array.dtype, array.shape) for array in arrays] == expected
     assert all(array.flags.c_contiguous for array in arrays)
 
@@ -33,6 +32,9 @@ def test_every_weight_is_where_the_reference_looks(n_out, n_in):
     o, k = np.indices((n_out, n_in))
     np.testing.assert_array_equal(packing.encode(w, "float32")[0][reference.place_float(o, k)], w)
     np.testing.assert_array_equal(packing.encode(w, "float16")[0][reference.place_float(o, k)], w.astype(np.float16))
+
+    values = packing.encode(w, "bfloat16")[0][reference.place_bfloat16(o, k)].astype(np.uint32) << 16
+    np.testing.assert_array_equal(values.view(np.float32), reference.bfloat16(w, reference.LEAST_WEIGHT))
 
     q, scale = quantize_int8(w)
     values, scales = packing.encode(w, "int8")
@@ -64,6 +66,8 @@ def test_decode_undoes_encode(w, dtype):
     assert decoded.dtype == np.float32
     if dtype in ("float32", "float16"):
         np.testing.assert_array_equal(decoded, w.astype(dtype))
+    elif dtype == "bfloat16":
+        np.testing.assert_array_equal(decoded, reference.bfloat16(w, reference.LEAST_WEIGHT))
     elif dtype == "int8":
         np.testing.assert_array_equal(decoded, dequantize_int8(*quantize_int8(w)))
     else:
@@ -79,7 +83,10 @@ def test_broken_weights_are_refused(dtype, bad):
         packing.encode(w, dtype)
 
 
-@pytest.mark.parametrize(("dtype", "fits", "beyond"), [("float16", 6e4, 7e4), ("int8", 8e6, 9e6), ("int4", 3e4, 4e4)])
+@pytest.mark.parametrize(
+    ("dtype", "fits", "beyond"),
+    [("float16", 6e4, 7e4), ("bfloat16", 3.38e38, 3.4e38), ("int8", 8e6, 9e6), ("int4", 3e4, 4e4)],
+)
 def test_weights_too_large_are_refused(dtype, fits, beyond):
     w = np.linspace(-1, 1, 64, dtype=np.float32)[None]
     decoded = packing.decode(packing.encode(w * np.float32(fits), dtype), dtype, 1, 64)

@@ -18,9 +18,8 @@ from ...tokenizer import Tokenizer
 from ...tokenizer.byte_bpe import ByteBPE
 from ...tokenizer.hugging_face import MARK
 from ...tokenizer.merges import merges_of, spelling
-from ...weights import ClassifierHead, Weights, packing
+from ...weights import NUMPY, ClassifierHead, Weights, packing
 
-_NUMPY = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
 _TOLERANCE = 1e-5
 """Of logits that float32 tensors give, as a share of the largest intercept."""
 
@@ -96,7 +95,7 @@ def _values(weights: Weights, name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def _stored(weights: Weights, name: str) -> np.ndarray:
     entry = weights.entries[name]
-    return weights.bytes_of(name).view(_NUMPY[entry.dtype]).reshape(entry.shape)
+    return weights.bytes_of(name).view(NUMPY[entry.dtype]).reshape(entry.shape)
 
 
 def _config(weights: Weights, tokenizer: Tokenizer, head: ClassifierHead) -> dict[str, Any]:

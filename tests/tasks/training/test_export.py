@@ -28,7 +28,7 @@ def test_a_folder_is_the_same_model(which, request, tmp_path):
         np.testing.assert_allclose(list(one.probabilities.values()), odds, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int8", "int4"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4"])
 def test_weights_are_the_numbers_that_the_types_stand_for(dtype, base, binary, tmp_path):
     from folders import text_config, write_text_model
     from models import random_params
