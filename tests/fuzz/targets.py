@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import json
+import struct
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,15 +104,32 @@ def pytorch(data: bytes) -> None:
 
 @target
 def nanogpt(data: bytes) -> None:
+    """A file of torch.save, or what is pickled in one, which is put into an archive with a storage of 64 numbers."""
     from nbgpt.formats import open_checkpoint
 
-    read_all(open_checkpoint(file_of(data, "ckpt.pt")))
+    read_all(open_checkpoint(file_of(data if data.startswith(b"PK") else _archive(data), "ckpt.pt")))
+
+
+def _archive(pickled: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in {"data.pkl": pickled, "byteorder": b"little", "data/0": bytes(256)}.items():
+            archive.writestr(f"archive/{name}", content)
+    return file.getvalue()
 
 
 @target
 def llm_c(data: bytes) -> None:
+    """The size of a file follows its header, if that asks for a small one, or no other header would come far."""
+    from nbgpt.config import GPT2Config
     from nbgpt.formats.llm_c import open_llm_c
 
+    data = data.ljust(1024, b"\0")
+    _, version, n_ctx, n_vocab, n_layer, n_head, n_embd, n_padded = struct.unpack_from("<8i", data)
+    if all(0 < n < 64 for n in (n_ctx, n_vocab, n_layer, n_head, n_embd, n_padded)) and n_embd % n_head == 0:
+        n_numbers = GPT2Config(n_layer, n_head, n_embd, n_ctx, n_vocab).n_parameters + (n_padded - n_vocab) * n_embd
+        size = 1024 + (2 if version == 5 else 4) * n_numbers
+        data = data[:size].ljust(size, b"\0") if size < 1 << 17 else data
     for tensor in open_llm_c(file_of(data, "model.bin")).tensors.values():
         tensor.read()
 
@@ -123,14 +143,17 @@ def gguf(data: bytes) -> None:
 
 @target
 def tensorflow(data: bytes) -> None:
-    """The index; sizes and contents are fixed."""
-    from nbgpt.formats import open_checkpoint
+    """The index, whose checksums are not looked at, or no input would come far; sizes and contents are fixed."""
+    from nbgpt.formats import leveldb, open_checkpoint
+    from nbgpt.formats import tensorflow as bundle
 
     hparams = {"n_vocab": 7, "n_ctx": 4, "n_embd": 2, "n_head": 1, "n_layer": 1}
     file_of(json.dumps(hparams).encode(), "hparams.json")
     file_of(bytes(4096), "model.ckpt.data-00000-of-00001")
-    for tensor in open_checkpoint(file_of(data, "model.ckpt.index")).tensors.values():
-        tensor.read()
+    right = {"crc32c": lambda data: 0, "unmask": lambda crc: 0}
+    with mock.patch.multiple(leveldb, **right), mock.patch.multiple(bundle, **right):
+        for tensor in open_checkpoint(file_of(data, "model.ckpt.index")).tensors.values():
+            tensor.read()
 
 
 @target
@@ -143,29 +166,49 @@ def tokenizer_json(data: bytes) -> None:
 
 @target
 def vocab_and_merges(data: bytes) -> None:
-    from nbgpt.formats.declared import Declared
+    """Two files, and a tokenizer_config.json if there is a third part."""
+    from nbgpt.formats.declared import read_declared
     from nbgpt.formats.tokenizer_kinds import read_vocab_and_merges
 
-    vocab, _, merges = data.partition(b"\0")
+    vocab, merges, config = [*data.split(b"\0", 2), b"", b""][:3]
     files = {"vocab": file_of(vocab, "vocab.json"), "merges": file_of(merges, "merges.txt")}
-    read_vocab_and_merges(files, Declared(), 1000).encode("a b")
+    declared = read_declared({"tokenizer_config": file_of(config or b"{}", "tokenizer_config.json")})
+    read_vocab_and_merges(files, declared, 1000).encode("a b")
+
+
+@target
+def wordpiece(data: bytes) -> None:
+    """vocab.txt, and a tokenizer_config.json if there is a second part."""
+    from nbgpt.formats.declared import read_declared
+    from nbgpt.formats.tokenizer_kinds import read_wordpiece
+
+    vocab, _, config = data.partition(b"\0")
+    declared = read_declared({"tokenizer_config": file_of(config or b"{}", "tokenizer_config.json")})
+    read_wordpiece({"wordpiece": file_of(vocab, "vocab.txt")}, declared, 1000).encode("a b")
 
 
 @target
 def sentencepiece(data: bytes) -> None:
-    from nbgpt.formats import sentencepiece
+    from nbgpt.formats.declared import Declared
+    from nbgpt.formats.tokenizer_kinds import read_sentencepiece
 
-    sentencepiece.parse(data)[0].spec()
+    read_sentencepiece({"sentencepiece": file_of(data, "spiece.model")}, Declared(), 1000).encode("a b")
 
 
 @target
 def declarations(data: bytes) -> None:
-    """The small files beside a vocabulary, all four of them the same."""
+    """The small files beside a vocabulary, one after the other, and that vocabulary with them."""
     from nbgpt.formats.declared import read_declared
+    from nbgpt.formats.tokenizer_kinds import read_json
 
-    path = file_of(data, "tokenizer_config.json")
-    declared = read_declared(dict.fromkeys(("tokenizer_config", "special", "added", "config"), path))
-    declared.tokens({"a": 0, "</s>": 1}, 10)
+    kinds = ("tokenizer_config", "special", "added", "config")
+    files = {kind: file_of(part, kind) for kind, part in zip(kinds, data.split(b"\0", 3), strict=False)}
+    declared = read_declared(files)
+    vocabulary = file_of(b'{"model": {"type": "BPE", "vocab": {"a": 0, "</s>": 1}, "merges": []}}', "tokenizer.json")
+    tokenizer = read_json({"tokenizer": vocabulary}, declared, 10)
+    for role in declared.roles:
+        declared.ids_of(role, tokenizer)
+    tokenizer.encode_prompt("a</s>b", special=True)
 
 
 @target
@@ -232,11 +275,12 @@ def request(data: bytes) -> None:
     from nbgpt.serve.errors import ApiError
     from nbgpt.serve.generation import options_of
     from nbgpt.serve.limits import Limits
-    from nbgpt.serve.schemas import CompletionRequest
+    from nbgpt.serve.schemas import ChatRequest, CompletionRequest
     from nbgpt.strict_json import parse
 
+    kind = ChatRequest if b'"messages"' in data else CompletionRequest
     with contextlib.suppress(ApiError):
-        options_of(CompletionRequest.model_validate(parse(data, "the body")), Limits())
+        options_of(kind.model_validate(parse(data, "the body")), Limits())
 
 
 def run(name: str, data: bytes) -> None:
