@@ -79,7 +79,7 @@ _FLOATS_512 = (8, 2, ahead_tile), (4, 2, ahead_tile), (2, 2, ahead_tile)
 _AVX512 = {
     "float32": Tiles(12, (12, 2), (*_FLOATS_512, (1, 2, stream_tile))),
     "float16": Tiles(16, (16, 1), ((12, 2, ahead_tile), *_FLOATS_512, (1, 2, ahead_tile))),
-    "bfloat16": Tiles(16, (16, 1), ((12, 2, ahead_tile), *_FLOATS_512, (1, 2, ahead_tile))),
+    "bfloat16": Tiles(12, (12, 1), ((8, 1, ahead_tile), (4, 1, stream_tile), (2, 1, stream_tile), (1, 1, stream_tile))),
     "int8": Tiles(16, (16, 1), ((8, 2, ahead_tile), (4, 2, ahead_tile), (2, 1, stream_tile), (1, 1, stream_tile))),
     "int4": Tiles(16, (16, 1), ((4, 2, ahead_tile), (2, 1, stream_tile), (1, 1, stream_tile))),  # unpacking: registers
 }
@@ -87,7 +87,7 @@ _FLOATS = (6, 1, ahead_tile), (4, 1, ahead_tile), (2, 2, ahead_tile)
 _OTHERS = {
     "float32": Tiles(12, (6, 1), (*_FLOATS, (1, 2, stream_tile))),
     "float16": Tiles(12, (6, 1), (*_FLOATS, (1, 2, ahead_tile))),
-    "bfloat16": Tiles(12, (6, 1), (*_FLOATS, (1, 2, ahead_tile))),
+    "bfloat16": Tiles(12, (6, 1), (*_FLOATS[:2], (2, 1, stream_tile), (1, 1, stream_tile))),
     "int8": Tiles(12, (4, 1), ((4, 1, ahead_tile), (3, 1, ahead_tile), (2, 1, ahead_tile), (1, 2, stream_tile))),
     "int4": Tiles(12, (6, 1), ((6, 1, ahead_tile), (3, 1, ahead_tile), (2, 1, ahead_tile), (1, 2, stream_tile))),
 }
@@ -225,11 +225,15 @@ def pack_bfloat16_row(x, row, height, source, n_in):  # source [n_in], zero beyo
         store_apart(values, k * height + row, height, round_bfloat(zero_below(numbers, least)))
 
 
+_CHAINS = 24 if TARGET.avx512 else 4  # registers of sums that leave room for the rest
+
+
 def _bfloat16_tile(rows: int, panels: int, read: Any) -> Any:
     """out = sum over blocks of (sum over even inputs of x w + sum over odd inputs of x w).
 
-    One chain of a tile after the other: with both at once a tile would have half the rows, or spill its registers.
+    Both chains grow together if their registers suffice; else the odd one after the even one, reading weights again.
     """
+    together = 2 * rows * panels <= _CHAINS
 
     @kernel
     def tile(out, out_stride, x, row, height, w, n_in, panel):
@@ -239,11 +243,14 @@ def _bfloat16_tile(rows: int, panels: int, read: Any) -> Any:
         for block in range(0, pairs, BLOCK_BFLOAT16 // 2):
             even = odd = zero_tile(rows, panels)
             for k in range(block, block + BLOCK_BFLOAT16 // 2):
-                weight = even_bfloats(read(weights, k * LANES, pairs * LANES, panels))
-                even = fma_tile(even, values, 2 * k * height, 1, weight)
-            for k in range(block, block + BLOCK_BFLOAT16 // 2):
-                weight = odd_bfloats(row_tile(weights, k * LANES, pairs * LANES, panels))
-                odd = fma_tile(odd, values, (2 * k + 1) * height, 1, weight)
+                both = read(weights, k * LANES, pairs * LANES, panels)
+                even = fma_tile(even, values, 2 * k * height, 1, even_bfloats(both))
+                if together:
+                    odd = fma_tile(odd, values, (2 * k + 1) * height, 1, odd_bfloats(both))
+            if not together:
+                for k in range(block, block + BLOCK_BFLOAT16 // 2):
+                    both = row_tile(weights, k * LANES, pairs * LANES, panels)
+                    odd = fma_tile(odd, values, (2 * k + 1) * height, 1, odd_bfloats(both))
             result = add_tile(result, add_tile(even, odd))
         store_tile(out, row * out_stride, out_stride, LANES, result, panels)
 
