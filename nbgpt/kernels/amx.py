@@ -44,7 +44,8 @@ from ..simd import (
 from ..simd.amx import AMX, TILE_ROW_BYTES, TILE_ROWS, Shapes, TileUnit
 from ..simd.codegen import TARGET
 from . import matmul
-from .matmul import Matmul, pack_int16
+from .matmul import Matmul
+from .row_tiles import pack_int16
 from .rows import ceil_div
 
 _STEP = 4  # groups
@@ -196,7 +197,7 @@ def _make_multiply_whole(unit: TileUnit, group: int, stored_bits: int, panels: A
 
 @kernel
 def _pack_int16_row(x, row, height, source, n_in):
-    """As `pack_int16_row` of matmul.py, but each plane of a group is a row of a register."""
+    """As `pack_int16_row` of row_tiles.py, but each plane of a group is a row of a register."""
     pack_int16(x, row, height, source, n_in, GROUP_INT8)
 
 

@@ -19,12 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numba import types
 
-from ..abi.layout import BLOCK_BFLOAT16, GROUP_INT4, GROUP_INT8, LANES, LEAST_ACTIVATION, LOGIT_PLANES, PANELS
+from ..abi.layout import BLOCK_BFLOAT16, GROUP_INT4, GROUP_INT8, LANES, LOGIT_PLANES, PANELS
 from ..simd import (
-    absolute,
     add_tile,
     ahead_tile,
     at,
@@ -32,33 +30,21 @@ from ..simd import (
     dot_bytes,
     dot_nibbles,
     even_bfloats,
-    floor,
-    fma,
     fma_tile,
     high_nibbles,
     kernel,
-    largest,
-    load,
     low_nibbles,
-    maximum,
     odd_bfloats,
-    round_bfloat,
-    round_even,
     row_tile,
     scale_tile,
-    splat,
     splat_tile,
-    store_apart,
-    store_quads,
     store_tile,
     stream_tile,
-    total,
-    zero_below,
     zero_dots,
     zero_tile,
 )
 from ..simd.codegen import TARGET
-from ..simd.dots import ADDED, BYTES, NIBBLES
+from .row_tiles import X4, X8, pack_bfloat16_row, pack_float_row, pack_int4_row, pack_int8_row, pack_int16_row
 
 
 @dataclass(frozen=True)
@@ -92,7 +78,6 @@ _OTHERS = {
     "int4": Tiles(12, (6, 1), ((6, 1, ahead_tile), (3, 1, ahead_tile), (2, 1, ahead_tile), (1, 2, stream_tile))),
 }
 TILES = _AVX512 if TARGET.avx512 else _OTHERS
-_X8, _X4 = BYTES.activations, NIBBLES.activations
 
 MakeTile = Callable[[int, int, Any], Any]
 """(rows, panels, read) -> a kernel that computes a tile of outputs; read loads a row of weights: see simd/tiles.py."""
@@ -181,14 +166,6 @@ def _multiply(make_tile: MakeTile, tiles: Tiles) -> Any:
 # --- float32, float16 ------------------------------------------------------------------------------------------------
 
 
-@kernel
-def pack_float_row(x, row, height, source, n_in):  # source [n_in]
-    """Copy a row into a row tile."""
-    values = cast(x[0], types.float32)
-    for k in range(n_in):
-        values[k * height + row] = source[k]
-
-
 def _float_tile(dtype: Any) -> MakeTile:
     """out = x @ w: for each input and row, one broadcast and one fused multiply-add per panel."""
 
@@ -214,15 +191,6 @@ def _float_tile(dtype: Any) -> MakeTile:
 # is denormal here: weights are 0 or at least 2^-64, activations 0 or at least 2^-48, and both have 8 bits; so their
 # products, and all sums of these, are multiples of 2^-126, the least normal float32. Nor does it matter whether a
 # multiply-add is fused: a product has 16 bits, which float32 holds.
-
-
-@kernel
-def pack_bfloat16_row(x, row, height, source, n_in):  # source [n_in], zero beyond the model's inputs
-    """Round a row to bfloat16, and magnitudes below 2^-48 to 0; a row tile has them as float32, as `fma` takes them."""
-    values, least = cast(x[0], types.float32), splat(types.float32(LEAST_ACTIVATION))
-    for k in range(0, n_in, LANES):
-        numbers = load(source, k)
-        store_apart(values, k * height + row, height, round_bfloat(zero_below(numbers, least)))
 
 
 _CHAINS = 24 if TARGET.avx512 else 4  # registers of sums that leave room for the rest
@@ -259,94 +227,6 @@ def _bfloat16_tile(rows: int, panels: int, read: Any) -> Any:
 
 # --- int8, int4: int8 activations, scaled by groups ------------------------------------------------------------------
 
-_SMALLEST = np.float32(1e-30)  # a group with no larger magnitude is packed as zeros: 1 / its scale would overflow
-
-
-@kernel
-def largest_magnitude(x, n):  # x [n], n a multiple of 16
-    """max |x|."""
-    top = splat(types.float32(0))
-    for k in range(0, n, LANES):
-        top = maximum(top, absolute(load(x, k)))
-    return largest(top)
-
-
-@kernel
-def _pack_group(values, row, height, source, group):
-    """Quantize the inputs of one group to -127..127; returns their scale and their sum."""
-    amax = largest_magnitude(source, group)
-    inverse = splat(types.float32(127) / amax if amax > _SMALLEST else types.float32(0))
-    sums = splat(types.float32(0))
-    for k in range(0, group, LANES):
-        numbers = round_even(load(source, k) * inverse)
-        sums = sums + numbers
-        store_quads(values, k * height + 4 * row, 4 * height, numbers)
-    return amax / types.float32(127), total(sums)
-
-
-def _make_pack_row(group: int, value_type: Any, sum_type: Any, stored_sum: Any) -> Any:
-    """Quantize a row; stored_sum(scale, sum) is what the matmul of this type of weights needs of a group's sum."""
-
-    @kernel
-    def pack_row(x, row, height, source, n_in):  # source [n_in], zero beyond the model's inputs
-        values, sums, scales = cast(x[0], value_type), cast(x[1], sum_type), cast(x[2], types.float32)
-        for g in range(n_in // group):
-            start = g * group
-            scale, number = _pack_group(at(values, start * height), row, height, at(source, start), group)
-            scales[g * height + row] = scale
-            sums[g * height + row] = stored_sum(scale, number)
-
-    return pack_row
-
-
-@kernel
-def _minus_added(scale, number):
-    """Undoes the 128 that is added to each int8 weight."""
-    return types.int32(-ADDED) * types.int32(number)
-
-
-@kernel
-def _scaled(scale, number):
-    """The sum in units of the activations: the factor of an int4 group's offset."""
-    return scale * number
-
-
-pack_int8_row = _make_pack_row(GROUP_INT8, _X8, types.int32, _minus_added)
-pack_int4_row = _make_pack_row(GROUP_INT4, _X4, types.float32, _scaled)
-
-
-@kernel
-def pack_int16(x, row, height, source, n_in, next_plane):  # source [n_in], zero beyond the model's inputs
-    """Quantize a row to 16 bits in two rows of 8: value / 256, and the remainder. The products of both add up.
-
-    Only the LM head does so: it causes most of the error of int8 activations, and prefill computes few logits.
-    next_plane: places from a quad to that of the remainder.
-    """
-    sums, scales = cast(x[1], types.int32), cast(x[2], types.float32)
-    shift, down, half = splat(types.float32(256)), splat(types.float32(1 / 256)), splat(types.float32(0.5))
-    for g in range(n_in // GROUP_INT8):
-        group, values = at(source, g * GROUP_INT8), at(cast(x[0], _X8), g * GROUP_INT8 * height)
-        amax = largest_magnitude(group, GROUP_INT8)
-        inverse = splat(types.float32(32512) / amax if amax > _SMALLEST else types.float32(0))
-        high_sums = low_sums = splat(types.float32(0))
-        for k in range(0, GROUP_INT8, LANES):
-            numbers = round_even(load(group, k) * inverse)
-            high = floor(fma(numbers, down, half))  # the remainder is in -128..127
-            low = numbers - high * shift
-            store_quads(values, k * height + 4 * row, 4 * height, high)
-            store_quads(values, k * height + 4 * row + next_plane, 4 * height, low)
-            high_sums, low_sums = high_sums + high, low_sums + low
-        i = g * height + row
-        scales[i], scales[i + 1] = amax / types.float32(127), amax / types.float32(32512)
-        sums[i] = _minus_added(scales[i], total(high_sums))
-        sums[i + 1] = _minus_added(scales[i + 1], total(low_sums))
-
-
-@kernel
-def pack_int16_row(x, row, height, source, n_in):
-    """Quantize a row to 16 bits; its two rows are neighbours in a row tile."""
-    pack_int16(x, row, height, source, n_in, 4)
-
 
 def _int8_tile(rows: int, panels: int, read: Any) -> Any:
     """out = sum over groups of x_scale w_scale (x @ (w + 128) - 128 sum(x)); the bracket is an exact integer."""
@@ -354,7 +234,7 @@ def _int8_tile(rows: int, panels: int, read: Any) -> Any:
     @kernel
     def tile(out, out_stride, x, row, height, w, n_in, panel):
         groups, first = n_in // GROUP_INT8, panel * n_in * LANES
-        values, sums = at(cast(x[0], _X8), 4 * row), at(cast(x[1], types.int32), row)
+        values, sums = at(cast(x[0], X8), 4 * row), at(cast(x[1], types.int32), row)
         x_scales = at(cast(x[2], types.float32), row)
         weights, w_scales = at(w[0], first), at(cast(w[1], types.uint16), first // GROUP_INT8)
         result = zero_tile(rows, panels)
@@ -375,7 +255,7 @@ def _int4_tile(rows: int, panels: int, read: Any) -> Any:
     @kernel
     def tile(out, out_stride, x, row, height, w, n_in, panel):
         groups, first = n_in // GROUP_INT4, panel * n_in * LANES
-        values, sums = at(cast(x[0], _X4), 4 * row), at(cast(x[1], types.float32), row)
+        values, sums = at(cast(x[0], X4), 4 * row), at(cast(x[1], types.float32), row)
         x_scales = at(cast(x[2], types.float32), row)
         weights = at(w[0], first // 2)
         w_scales = at(cast(w[1], types.uint16), first // GROUP_INT4)
@@ -400,7 +280,7 @@ _float32_multiply = _multiply(_float_tile(types.float32), TILES["float32"])
 _float16_multiply = _multiply(_float_tile(types.uint16), TILES["float16"])
 _bfloat16_multiply = _multiply(_bfloat16_tile, TILES["bfloat16"])
 _int8_multiply, _int4_multiply = _multiply(_int8_tile, TILES["int8"]), _multiply(_int4_tile, TILES["int4"])
-_X8_BYTES, _X4_BYTES = _X8.bitwidth // 8, _X4.bitwidth // 8
+_X8_BYTES, _X4_BYTES = X8.bitwidth // 8, X4.bitwidth // 8
 MATMULS = {
     "float32": Matmul(pack_float_row, _float32_multiply, TILES["float32"].height, 1, 4),
     "float16": Matmul(pack_float_row, _float16_multiply, TILES["float16"].height, 1, 4),

@@ -5,14 +5,13 @@ import functools
 import numpy as np
 import pytest
 import reference
-from numba import njit, types
+from numba import njit
 from reference import Bfloat16, Quantized, QuantizedHead, padded
 
 from nbgpt.abi.layout import LANES, PANELS, ROW_TILE
 from nbgpt.abi.targets import current_target
 from nbgpt.kernels.matmul import HEAD_MATMULS, MATMULS, TILES
 from nbgpt.simd import at, data
-from nbgpt.simd.dots import BYTES, NIBBLES
 
 KINDS = {**MATMULS, "int8 head": HEAD_MATMULS["int8"]}
 SHAPES = [(1, 1), (3, 33), (32, 32), (65, 61), (100, 17), (200, 100)]  # n_in, n_out
@@ -183,38 +182,6 @@ def test_whole_numbers_at_their_limits_do_not_overflow(dtype):
     out, _ = product(dtype, x, native)
     weights = numbers + (offsets[0, 0] if dtype == "int4" else 0)
     np.testing.assert_array_equal(out, x.astype(np.int64) @ weights.T)
-
-
-def stored_activations(values, kind):
-    """The whole numbers of a row tile, four a row after row; as words they stand in the order 0, 2, 1, 3."""
-    if (NIBBLES if kind == "int4" else BYTES).activations == types.int16:
-        return values[:-MARGIN].view(np.int16).reshape(-1, 4)[:, [0, 2, 1, 3]].reshape(-1)
-    return values[:-MARGIN].view(np.int8)
-
-
-@pytest.mark.parametrize("dtype", ["int8", "int4"])
-def test_a_row_is_quantized_half_to_even(rng, dtype):
-    group = reference.GROUP[dtype]
-    native, _ = random_matrix(rng, dtype, 2 * group, 32)
-    x = np.concatenate([np.arange(group) - 20.5, np.arange(group) - 11.0])[None].astype(np.float32)
-    x[0, 0], x[0, group] = -127, 127  # so that the scale of a group is 1
-    _, (values, _, scales) = product(dtype, x, native)
-    expected, largest = reference.quantize_rows(x, group)
-    np.testing.assert_array_equal(stored_activations(values, dtype), expected.reshape(-1))
-    np.testing.assert_array_equal(scales[:-MARGIN].view(np.float32), largest.reshape(-1) / 127)
-    assert set(expected[0, 0, 1:] % 2) == {0}
-
-
-@pytest.mark.parametrize("kind", ["int8", "int4", "int8 head"])
-def test_quantized_activations_are_within_half_a_step(rng, kind):
-    group, planes = KINDS[kind].group, KINDS[kind].planes
-    native, _ = random_matrix(rng, kind, 4 * group, 32)
-    for row in awkward_rows(rng, 4 * group)[:3]:
-        _, (values, _, scales) = product(kind, row[None], native)
-        steps = scales[:-MARGIN].view(np.float32).reshape(-1, planes)  # of the high and the low part
-        parts = stored_activations(values, kind).reshape(-1, planes, 4)
-        stored = sum(parts[:, plane].reshape(-1, group) * steps[:, plane, None] for plane in range(planes))
-        assert (np.abs(stored - row.reshape(-1, group)) <= 0.501 * steps[:, -1:]).all()
 
 
 def test_no_sum_of_bfloat16_is_denormal():
