@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -17,6 +19,17 @@ def shipped(name: str) -> Path:
         if (folder / name).exists():
             return folder / name
     raise FileNotFoundError(f"{name} is missing from {package / 'data'}; install nbgpt again")
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Give an OSError of the block the file's name, which one of a read lacks."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def home() -> Path:

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .paths import named
 from .validation import FormatError
 
 CONFIG_BYTES = 1 << 20
@@ -27,7 +28,7 @@ _NO_BRACKETS = bytes({*range(256)} - {*_BRACKETS})
 
 def read_object(path: Path, limit: int = SMALL_BYTES) -> dict[str, Any]:
     """The JSON object in a file of at most `limit` bytes. Raises FormatError, and OSError if it cannot be read."""
-    with path.open("rb") as file:
+    with named(path), path.open("rb") as file:
         return parse_object(file.read(limit + 1), str(path), limit)
 
 

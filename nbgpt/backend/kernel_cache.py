@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import os
+import signal
 import stat
 import sys
 from dataclasses import dataclass
@@ -207,20 +208,25 @@ def _compile(wanted: KernelObject) -> bytes:
         environment |= {"NUMBA_CPU_NAME": wanted.target.cpu, "NUMBA_CPU_FEATURES": wanted.target.llvm_features}
     # sys.path, so that the child imports this copy of nbgpt
     program = f"import sys; sys.path = {sys.path}; from nbgpt.backend.compiler import main_of_child; main_of_child()"
-    ending, alive = os.pipe()  # when this process ends, however it does, the child reads the end of its input
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", program, wanted.dtype, "-o", "-", "--facts", json.dumps(wanted.facts)],
-            env=environment,
-            stdin=ending,
-            capture_output=True,
-            check=False,
-        )
-    finally:
-        os.close(ending)
-        os.close(alive)
+        ending, alive = os.pipe()  # when this process ends, however it does, the child reads the end of its input
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", program, wanted.dtype, "-o", "-", "--facts", json.dumps(wanted.facts)],
+                env=environment,
+                stdin=ending,
+                capture_output=True,
+                check=False,
+            )
+        finally:
+            os.close(ending)
+            os.close(alive)
+    except OSError as error:  # no more processes, or descriptors
+        raise KernelError(f"cannot compile the kernels for {_cpu(wanted)}: {error.strerror or error}") from error
     if done.returncode:
-        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        code = done.returncode
+        how = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
+        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [how]
         raise KernelError(f"cannot compile the kernels for {_cpu(wanted)}: {reason[0]}")
     return done.stdout
 

@@ -17,6 +17,7 @@ from ..abi.layout import FLOATS, HEAD_DTYPE, LANES, PANELS, padded
 from ..config import GPT2Config
 from ..formats import Checkpoint, FormatError, NoVocabularyError, Vocabulary, read_vocabulary
 from ..formats.safetensors import create
+from ..paths import named
 from ..tokenizer import ByteBPE
 from ..weights import DTYPES, ITEM_BYTES, LAYOUT, native_shapes, packing, quantize
 
@@ -109,7 +110,7 @@ def n_bytes(config: GPT2Config, dtype: str) -> int:
 def _digest(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
+        with named(path), path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from .. import paths
 from ..config import GPT2Config
 from ..strict_json import CONFIG_BYTES, LARGE_BYTES, SMALL_BYTES, read_object
 from .transfer import RefusedError, Transfer
@@ -99,11 +100,15 @@ def fetch(name: str) -> Path:
     Raises DownloadError.
     """
     release = _release(name)
-    folder = locate(name)
-    if folder is None or release.sha256 is None:  # the main branch may have moved on
-        folder = _download(release, folder)
-    for file in _weights(folder):
-        _verify(file, release)
+    try:
+        folder = locate(name)
+        if folder is None or release.sha256 is None:  # the main branch may have moved on
+            folder = _download(release, folder)
+        for file in _weights(folder):
+            _verify(file, release)
+    except OSError as error:
+        place = error.filename or _hub_cache()
+        raise DownloadError(f"cannot use {place}: {error.strerror or error}; set HF_HOME to another folder") from error
     return folder
 
 
@@ -144,7 +149,8 @@ def _snapshots(release: Release) -> Iterator[Path]:
     if release.sha256 is None:
         root = _hub_cache() / f"models--{release.repo.replace('/', '--')}"
         ref = root / "refs" / release.revision
-        commit = ref.read_text(errors="replace").strip() if ref.is_file() else ""
+        with paths.named(ref):
+            commit = ref.read_text(errors="replace").strip() if ref.is_file() else ""
         if re.fullmatch("[0-9a-f]{40}", commit):  # it is about to become a path
             yield root / "snapshots" / commit
         return
@@ -309,6 +315,7 @@ def _sha256(file: Path) -> str:
     digest = hashlib.sha256()
     size = file.stat().st_size
     with (
+        paths.named(file),
         file.open("rb") as raw,
         tqdm.wrapattr(raw, "read", total=size, desc=f"checking {file.name}", leave=False, disable=None) as stream,
     ):

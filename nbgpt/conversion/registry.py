@@ -109,7 +109,7 @@ def find_source(source: str) -> Path:
 def _open_path(path: Path, dtype: str | None) -> Weights:
     if is_native(path) or is_head(path):
         return _with_dtype(_open_native(path), dtype)
-    return _converted(path, model_name(path), dtype)
+    return replace(_converted(path, model_name(path), dtype), source=path)
 
 
 def _open_native(path: Path) -> Weights:
@@ -136,28 +136,49 @@ def _open_native(path: Path) -> Weights:
 
 def _base_of(path: Path, base: BaseReference) -> Weights:
     """The base model of a classifier: by its name, where it was in training, beside the classifier, or made again."""
-    named, others = find(base.name, base.dtype), []
-    places = [path.parent / base.path, path.parent / Path(base.path).name]
-    for weights in _candidates(base, [*([named] if named else []), *places]):
+    others = []
+    for place, weights in _candidates(path.parent, base):
         if fingerprint(weights) == base.fingerprint:
             return weights
-        others.append(weights.path)
+        others.append(place)
     wanted = f"{path} is a classifier on {base.name} {base.dtype}"
     if others:
         raise FormatError(f"{wanted}, and {others[0]} is another model: train it again, or put the right one there")
-    raise FormatError(f"{wanted}, which is not at {places[0]}: put it beside the classifier, or train it again")
+    place = _beside(path.parent, base.path)[0]
+    if base.source:
+        source = _beside(path.parent, base.source)[0]
+        gone = f"neither that nor {source}, which it was made from, is there"
+        raise FormatError(f"{wanted}, and {gone}: put one of them back, or train it again")
+    if place.parent.name == _CONVERTED:
+        again = f"`python -m nbgpt info FOLDER --dtype {base.dtype}`"
+        raise FormatError(f"{wanted}, which is not at {place}: {again} of what it was made from makes it again")
+    raise FormatError(f"{wanted}, which is not at {place}: put it beside the classifier, or train it again")
 
 
-def _candidates(base: BaseReference, places: list[Path]) -> Iterator[Weights]:
-    """Models that may be the base model of a classifier; the last is converted from a download of its name."""
-    for place in places:
+def _beside(folder: Path, relative: str) -> list[Path]:
+    """Where something that a classifier names may be: as seen from its folder, or moved into that."""
+    return [*dict.fromkeys([Path(os.path.normpath(folder / relative)), folder / Path(relative).name])]
+
+
+def _candidates(folder: Path, base: BaseReference) -> Iterator[tuple[Path, Weights]]:
+    """Models that may be the base model of a classifier in a folder, and where each was found.
+
+    The last ones are converted, from what the base model was made from in training or from a download of its name.
+    """
+    named = find(base.name, base.dtype)
+    for place in [*([named] if named else []), *_beside(folder, base.path)]:
         if place.is_file() and is_native(place):
-            place = Path(os.path.normpath(place))
             if place.parent.name == _CONVERTED:
                 _note_use(place)
-            yield load(place)
-    if folder := _downloaded(base.name):
-        yield _converted(folder, base.name, base.dtype)
+            yield place, load(place)
+    for source in _beside(folder, base.source) if base.source else []:
+        try:
+            weights = _converted(source, base.name, base.dtype)
+        except FormatError:  # it is not there, or no model any more; another place may have it
+            continue
+        yield source, weights
+    if downloaded := _downloaded(base.name):
+        yield downloaded, _converted(downloaded, base.name, base.dtype)
 
 
 def _with_dtype(weights: Weights, dtype: str | None) -> Weights:

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from ..config import GPT2Config
+from ..paths import named
 from . import names
 from .base import Checkpoint, FormatError, Tensor
 from .stored import READABLE, Stored, open_weights
@@ -277,7 +278,7 @@ class _Decoder:
 
         values = np.empty(prod(shape), np.float32)
         step = max(_DECODED // self.block, 1) * self.block
-        with self.path.open("rb") as file:
+        with named(self.path), self.path.open("rb") as file:
             file.seek(start)
             for first in range(0, values.size, step):
                 part = values[first : first + step]

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..paths import named
 from .base import FormatError, Tensor
 
 READABLE = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}  # the dtypes that weights may have, as they lie
@@ -48,7 +49,7 @@ class Stored:
     def _read_span(self, n: int) -> np.ndarray:
         """The n numbers that follow one another from `start` on."""
         values = np.empty(n, np.float16 if self.dtype == "F16" else np.float32)
-        with self.path.open("rb") as file:
+        with named(self.path), self.path.open("rb") as file:
             file.seek(self.start)
             if self.dtype in ("F32", "F16"):
                 self._fill(values, file)
@@ -74,7 +75,7 @@ class Stored:
 @contextmanager
 def open_weights(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     """An open weight file and its size in bytes. Raises FormatError if it is the pointer that Git LFS leaves."""
-    with path.open("rb") as file:
+    with named(path), path.open("rb") as file:
         if file.read(24) == b"version https://git-lfs.":
             raise FormatError(f"{path} is a Git LFS pointer, not the weights: run `git lfs pull` in its folder")
         size = file.seek(0, 2)

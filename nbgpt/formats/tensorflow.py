@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import GPT2Config
+from ..paths import named
 from ..strict_json import parse_object
 from .base import Checkpoint, FormatError, Tensor
 from .crc32c import crc32c, unmask
@@ -77,7 +78,8 @@ def _read_config(path: Path) -> GPT2Config:
 def _read_small(path: Path) -> bytes:
     if (size := path.stat().st_size) > _SMALL:
         raise FormatError(f"{path}: {size} bytes, a GPT-2's has less than {_SMALL}; is it the right file?")
-    return path.read_bytes()
+    with named(path):
+        return path.read_bytes()
 
 
 def find_index(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..paths import named
 from ..strict_json import LARGE_BYTES, read_object
 from ..tokenizer import AddedToken, Tokenizer
 from ..tokenizer.byte_bpe import ByteBPE
@@ -252,4 +253,5 @@ def _as_json(token: AddedToken, normalized: Any) -> Spec:
 def _read_small(path: Path) -> bytes:
     if (size := path.stat().st_size) > LARGE_BYTES:
         raise ValueError(f"{size} bytes are too many for a vocabulary; nbgpt reads up to {LARGE_BYTES}")
-    return path.read_bytes()
+    with named(path):
+        return path.read_bytes()

@@ -17,6 +17,7 @@ from ..engine.engine import Engine
 from ..engine.kept_text import KeptText
 from ..formats import FormatError
 from ..formats.safetensors import Entry, create, read_header
+from ..paths import named
 from ..tokenizer import Tokenizer
 from .completion import Completion
 from .options import Options, parse
@@ -178,11 +179,14 @@ def _read(path: Path, engine: Engine) -> tuple[list[int], np.ndarray]:
     expected = ("I32", (n,)), (_kind(engine), (-(-n // PAGE), cache.page_size))
     if (ids_at[:2], pages_at[:2]) != expected or n > config.n_ctx:
         raise FormatError(f"{path}: ids {ids_at[:2]} and pages {pages_at[:2]} are not those of a text: save it again")
-    with path.open("rb") as file:
-        file.seek(ids_at.start)
-        ids = np.frombuffer(file.read(ids_at.stop - ids_at.start), "<i4")
-        file.seek(pages_at.start)
-        pages = np.frombuffer(file.read(pages_at.stop - pages_at.start), cache.dtype)
+    octets = []
+    with named(path), path.open("rb") as file:
+        for at in (ids_at, pages_at):
+            file.seek(at.start)
+            octets.append(file.read(at.stop - at.start))
+            if len(octets[-1]) < at.stop - at.start:
+                raise FormatError(f"{path} was cut short while it was read: save it again")
+    ids, pages = np.frombuffer(octets[0], "<i4"), np.frombuffer(octets[1], cache.dtype)
     if _checksum(ids, pages) != metadata.get("sha256"):
         raise FormatError(f"{path}: damaged, its checksum is another: save it again")
     if n and not 0 <= ids.min() <= ids.max() < config.n_vocab:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..formats import FormatError
 from ..formats.safetensors import Entry, create, read_header
+from ..paths import named
 from ..strict_json import parse
 
 Pooling = Literal["last", "mean", "both"]
@@ -61,6 +62,7 @@ class BaseReference:
     fingerprint: str
     bos: bool  # whether texts begin with <|endoftext|>, as they did in training
     about: str  # what the classifier was trained on, a sentence
+    source: str = ""  # the folder or file that it was converted from, relative to the same folder; "": no such one
 
 
 def save_head(path: Path, head: ClassifierHead, base: BaseReference, name: str) -> None:
@@ -124,7 +126,8 @@ def _read(path: Path, entries: dict[str, Entry], n_labels: int) -> dict[str, Any
         raise FormatError(
             f"{path}: tensors {found!r:.120} are not those of a classifier of {n_labels} labels: {_AGAIN}"
         )
-    data = path.read_bytes()
+    with named(path):
+        data = path.read_bytes()
     return {
         name: np.frombuffer(data, "<f8", prod(shape), entries[name].start).reshape(shape)
         for name, shape in shapes.items()
@@ -135,9 +138,10 @@ def _check(head: ClassifierHead, base: BaseReference) -> None:
     """Raise ValueError for values that no training writes."""
     if head.pooling not in get_args(Pooling) or type(head.layer) is not int or type(head.multi_label) is not bool:
         raise ValueError(f"pooling {head.pooling!r:.20}, layer {head.layer!r:.20} cannot be")
-    if not all(isinstance(getattr(base, name), str) for name in ("name", "dtype", "path", "fingerprint", "about")):
+    texts = ("name", "dtype", "path", "fingerprint", "about", "source")
+    if not all(isinstance(getattr(base, name), str) for name in texts):
         raise ValueError("the name of its base model is no text")
-    if type(base.bos) is not bool or "\0" in base.path:
+    if type(base.bos) is not bool or "\0" in base.path + base.source:
         raise ValueError("what it says of its base model cannot be")
     if not all(np.isfinite(array).all() for array in _arrays(head).values()) or not (head.scale > 0).all():
         raise ValueError("its numbers are not finite, or a scale is not above 0")

@@ -90,6 +90,7 @@ class Weights:
     model_offsets: np.ndarray  # int64 [len(MODEL_TENSORS)]
     is_mapped: bool = False  # the block is the file itself
     head: ClassifierHead | None = None  # of a classifier that was trained on this model's hidden states
+    source: Path | None = None  # the folder or file of official weights that was asked for, and converted
 
     @property
     def name(self) -> str:

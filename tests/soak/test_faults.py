@@ -5,18 +5,24 @@ write, flushing, fsync, renaming, closing.
 """
 
 import errno
+import functools
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from folders import checkpoint_of, text_config, write_folder
+from folders import checkpoint_of, text_config, write_folder, write_text_model
 from models import random_params
 from tqdm import tqdm
 
+import nbgpt
 from nbgpt import partial
 from nbgpt.backend import kernel_cache
 from nbgpt.conversion.convert import convert
@@ -43,9 +49,28 @@ def write_kernels(path):
         raise OSError(errno.ENOSPC if "full" in problem[0] else errno.EACCES, problem[0], str(path))
 
 
+@functools.cache
+def model_with_session():
+    with tempfile.TemporaryDirectory() as folder:
+        model = nbgpt.load(write_text_model(Path(folder) / "m.safetensors", CONFIG, PARAMS), threads=1, mmap=False)
+    session = model.session()
+    session.generate("Once", max_tokens=3, seed=1)
+    return model, session
+
+
+def write_session(path):
+    model_with_session()[1].save(path)
+
+
+def read_session(path):
+    model, session = model_with_session()
+    assert len(model.load_session(path)) == len(session) > 0
+
+
 WRITERS = {
     "convert": (write_model, load),
     "save": (write_head, read_head),
+    "session": (write_session, read_session),
     "kernels": (write_kernels, lambda path: path.read_bytes().index(b"elf" * 1 + b"{}")),
 }
 
@@ -175,3 +200,63 @@ def test_a_source_that_is_cut_while_it_is_read(tmp_path, kept):
     with pytest.raises(FormatError, match="ends early; the file was cut short after it was opened"):
         convert(checkpoint, "int8", output)
     assert [(path.name, path.read_bytes()) for path in output.parent.iterdir()] == [("a.safetensors", b"old")]
+
+
+# --- The process that compiles ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def to_be_compiled(tmp_path):
+    """An object that is to be compiled into an empty folder, and what its compiler would make."""
+    model_with_session()  # has compiled it, if it was not there
+    found = kernel_cache.find_object("float32")
+    tmp_path.chmod(0o700)
+    return replace(found, path=tmp_path / found.path.name), found.path.read_bytes()
+
+
+def child_of(program):
+    """Another program instead of the compiler."""
+    run = subprocess.run
+    return lambda command, **options: run([sys.executable, "-c", program], **options)
+
+
+def refuse(code):
+    def refused(*arguments, **options):
+        raise OSError(code, os.strerror(code))
+
+    return refused
+
+
+CHILDREN = {
+    "no pipe": (os, "pipe", refuse(errno.EMFILE), "Too many open files"),
+    "no process": (subprocess, "run", refuse(errno.EAGAIN), "Resource temporarily unavailable"),
+    "no memory": (subprocess, "run", refuse(errno.ENOMEM), "Cannot allocate memory"),
+    "killed": (subprocess, "run", child_of("import os; os.kill(os.getpid(), 9)"), "ended by SIGKILL"),
+    "failed": (subprocess, "run", child_of("import sys; sys.exit('this and that')"), "this and that"),
+    "nothing": (subprocess, "run", child_of(""), "not a kernel object"),
+}
+
+
+@pytest.mark.parametrize("name", CHILDREN)
+def test_a_compiler_that_fails(to_be_compiled, monkeypatch, name):
+    wanted, made = to_be_compiled
+    holder, function, fault, said = CHILDREN[name]
+    monkeypatch.setattr(holder, function, fault)
+    with pytest.raises(kernel_cache.KernelError, match=said) as caught:
+        kernel_cache._compile_and_keep(wanted)
+    assert "\n" not in str(caught.value)
+    assert list(wanted.path.parent.iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.setattr(kernel_cache, "_compile", lambda wanted: made)
+    kernel_cache._compile_and_keep(wanted)
+    assert wanted.path.read_bytes() == made
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.999])
+def test_a_compiler_whose_output_is_cut(to_be_compiled, monkeypatch, kept):
+    wanted, made = to_be_compiled
+    cut = made[: int(kept * len(made))]
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, cut, b""))
+    with pytest.raises(kernel_cache.KernelError, match=r"what the compiler made .*: damaged"):
+        kernel_cache._compile_and_keep(wanted)
+    assert list(wanted.path.parent.iterdir()) == []

@@ -57,6 +57,8 @@ class Classifier:
     def save(self, path: str | Path, name: str | None = None) -> Path:
         """Write a file that `nbgpt.load` reads. It names the base model, which has to stay where it is or beside it.
 
+        If the base model was converted from a folder, it is enough that the folder stays: it is converted again.
+
         Args:
             path: of the file; it must end in .safetensors.
             name: of the classifier; None: that of the file.
@@ -70,9 +72,11 @@ class Classifier:
             raise ValueError(f"{path} is the name of the file; it must end in .safetensors")
         if path.exists() and not is_head(path):
             raise ValueError(f"{path} is no classifier, and would be lost: choose another name")
-        place = relpath(weights.path.absolute(), path.absolute().parent)
+        folder = path.absolute().parent
+        place = relpath(weights.path.absolute(), folder)
+        source = relpath(weights.source.absolute(), folder) if weights.source else ""
         about = f"classifier of {len(self.labels)} labels, trained on {len(self.evaluation.data.training)} texts"
-        base = BaseReference(weights.name, weights.dtype, place, fingerprint(weights), self.bos, about)
+        base = BaseReference(weights.name, weights.dtype, place, fingerprint(weights), self.bos, about, source)
         save_head(path, self.head, base, name or path.stem)
         return path
 

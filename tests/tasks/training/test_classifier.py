@@ -13,9 +13,10 @@ from folders import text_config, write_folder, write_text_model
 from models import random_params
 
 import nbgpt
+from nbgpt.cli.main import main
 from nbgpt.conversion.registry import open_model
 from nbgpt.formats import FormatError
-from nbgpt.weights import BaseReference, fingerprint, save_head
+from nbgpt.weights import BaseReference, fingerprint, read_head, save_head
 
 TEXTS = ["calm sea", "", "a wolf at night", "9" * 500, "dance and sing " * 20]
 
@@ -145,6 +146,64 @@ def test_a_converted_base_that_was_pruned_is_made_again(on_a_download):
     base.unlink()
     assert open_model(path).head is not None
     assert base.exists()
+
+
+@pytest.fixture
+def on_a_folder(labelled, tmp_path, monkeypatch):
+    """A classifier on a conversion of a plain folder, that conversion, and the folder."""
+    monkeypatch.setenv("NBGPT_HOME", str(tmp_path / "home"))
+    config, (texts, labels) = text_config(n_layer=2), labelled
+    folder = write_folder(tmp_path / "mine" / "tiny", config, random_params(config))
+    model = nbgpt.load(folder, dtype="float32", threads=1)
+    found = nbgpt.train_classifier(model, texts[:48], labels[:48], layer=1)
+    return found.save(tmp_path / "mine" / "c.safetensors"), model.weights.path, folder
+
+
+def test_a_base_that_was_pruned_is_made_again_from_its_folder(on_a_folder):
+    path, base, _ = on_a_folder
+    before = nbgpt.load(path).classify(TEXTS)
+    os.utime(base, (0, 0))
+    assert main(["cache", "--prune"]) == 0
+    assert not base.exists()
+    again = nbgpt.load(path).classify(TEXTS)
+    assert [one.probabilities for one in again] == [one.probabilities for one in before]
+    assert base.exists()
+
+
+def test_the_folder_of_a_pruned_base_may_move_along(on_a_folder, tmp_path):
+    path, base, folder = on_a_folder
+    base.unlink()
+    folder.parent.rename(tmp_path / "yours")
+    assert open_model(tmp_path / "yours" / path.name).head is not None
+
+
+def test_the_folder_of_a_pruned_base_has_changed(on_a_folder):
+    path, base, folder = on_a_folder
+    base.unlink()
+    config = text_config(n_layer=2)
+    write_folder(folder, config, random_params(config, seed=1))
+    with pytest.raises(FormatError, match=r"a classifier on tiny float32, and .*/mine/tiny is another model: train it"):
+        open_model(path)
+
+
+def test_the_folder_of_a_pruned_base_is_gone(on_a_folder):
+    path, base, folder = on_a_folder
+    base.unlink()
+    shutil.rmtree(folder)
+    with pytest.raises(FormatError, match=r"tiny float32, and neither that nor .*/mine/tiny, which it was"):
+        open_model(path)
+
+
+def test_a_pruned_base_whose_classifier_does_not_name_its_folder(on_a_folder):
+    """As those that were saved by earlier versions."""
+    path, base, folder = on_a_folder
+    base.unlink()
+    name, head, reference = read_head(path)
+    save_head(path, head, replace(reference, source=""), name)
+    with pytest.raises(FormatError, match=r"`python -m nbgpt info FOLDER --dtype float32` of what it was made from"):
+        open_model(path)
+    assert main(["info", str(folder), "--dtype", "float32"]) == 0
+    assert open_model(path).head is not None
 
 
 def test_another_base(classifier, tmp_path):
