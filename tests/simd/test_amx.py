@@ -29,13 +29,12 @@ def test_the_operand_of_ldtilecfg():
 
 INSTRUCTIONS = """
 import re
-import llvmlite.binding as llvm
 from numba import cfunc, types
-from nbgpt.abi.targets import current_target
 from nbgpt.backend import compiler
 from nbgpt.simd.amx import AMX
 
-compiler._only_translate()
+machine = compiler.target_machine()
+compiler._only_translate(machine)
 configure, release, zero = AMX.configure(8 * ((16, 64),)), AMX.release, AMX.zero
 load, store, dot = AMX.load, AMX.store, AMX.dot
 
@@ -49,12 +48,6 @@ def multiply(out, x, w):
     store(3, out, 0, 256)
     release()
 
-target = current_target()
-llvm.initialize_native_target()
-llvm.initialize_native_asmprinter()
-machine = llvm.Target.from_default_triple().create_target_machine(
-    cpu=target.cpu, features=target.llvm_features, jit=True
-)
 text = machine.emit_assembly(compiler._linked(multiply._library))
 print(re.findall(r"^\\t((?:ldtilecfg|tile|tdp).*)$", text, re.MULTILINE))
 """
