@@ -62,13 +62,13 @@ class Results:
     """What was found on each CPU, and how: targets.json, of which targets.md is made."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._commit = folder, commit()
         file = folder / "targets.json"
         self._of_cpus: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
 
     def add(self, cpu: str, target: str, found: str, seconds: float, versions: str) -> None:
         """Note a target and write the files."""
-        run = {"bits": found, "date": f"{date.today()}", "commit": commit(), "seconds": round(seconds)}
+        run = {"bits": found, "date": f"{date.today()}", "commit": self._commit, "seconds": round(seconds)}
         self._of_cpus.setdefault(cpu, {})[target] = {**run, "versions": versions}
         print(f"{cpu}, {target}: {found} ({seconds:.0f} s)", file=sys.stderr)
         (self._folder / "targets.json").write_text(json.dumps(self._of_cpus, indent=1) + "\n")
