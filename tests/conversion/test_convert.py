@@ -16,7 +16,7 @@ import pytest
 from folders import FIXTURES, TOKENIZER, checkpoint_of, text_config, write_folder
 from models import config_of, native_params, random_params, write_native
 from reference import RoundingEmbedding
-from safetensors import safe_open
+from safetensors import deserialize, safe_open
 from safetensors.numpy import save_file
 
 from nbgpt import paths, weights
@@ -131,12 +131,12 @@ def test_the_file_opens_with_safetensors(tmp_path, dtype):
     native = weights.load(tmp_path / "m.safetensors")
     with safe_open(tmp_path / "m.safetensors", "numpy") as file:
         assert file.metadata() == native.metadata
-        assert set(file.keys()) == set(native.entries)
-        for name, entry in native.entries.items():
-            tensor = file.get_tensor(name)
-            assert tensor.shape == entry.shape
-            assert tensor.tobytes() == native.block[entry.start : entry.stop].tobytes()
-            assert entry.start % 64 == 0
+    tensors = dict(deserialize((tmp_path / "m.safetensors").read_bytes()))  # NumPy has no bfloat16 for `safe_open`
+    assert tensors.keys() == native.entries.keys()
+    for name, entry in native.entries.items():
+        assert (tensors[name]["dtype"], tuple(tensors[name]["shape"])) == (entry.dtype, entry.shape)
+        assert tensors[name]["data"] == native.block[entry.start : entry.stop].tobytes()
+        assert entry.start % 64 == 0
 
 
 def test_progress_reaches_the_size_of_the_tensors(tmp_path):
