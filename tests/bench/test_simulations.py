@@ -1,4 +1,4 @@
-"""The simulations beside closed forms, and that they say the same again; the table of targets."""
+"""The simulations beside closed forms, and that they say the same again."""
 
 import math
 from dataclasses import fields, replace
@@ -145,18 +145,3 @@ def test_the_same_seed_gives_the_same_figures(cluster, rates):
 
 def test_every_input_has_a_source(cluster):
     assert all(one.metadata["source"] for one in fields(cluster.Inputs))
-
-
-# --- Targets ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_table_of_targets(monkeypatch):
-    import targets
-
-    results = {"Zen": {targets.HOST: targets.SAME, "haswell": targets.SAME}, "Old": {"generic": targets.OTHER}}
-    lines = targets.as_table(results).splitlines()
-    assert lines[0] == "| kernels for | Zen | Old |"
-    assert "| haswell | the same bits | cannot run |" in lines
-    assert "| generic | cannot run | **other bits** |" in lines
-    assert not any("cascadelake" in line for line in lines)
-    assert targets.runnable()[0] == targets.HOST
