@@ -47,6 +47,15 @@ def test_integer_logits(tmp_path, rng, dtype, config):
     assert errors.max() <= 0.03
 
 
+def test_bfloat16_logits(tmp_path, rng):
+    """As above, with steps of a 256th: more texts have an activation that is rounded the other way."""
+    texts = rng.integers(0, 61, (24, 8))
+    logits, expected = logits_and_expected(tmp_path, config_of(n_embd=60, n_inner=100), "bfloat16", texts)
+    errors = np.abs(logits - expected).reshape(len(texts), -1).max(axis=1) / np.abs(expected).max()
+    assert errors.min() <= 1e-6
+    assert errors.max() <= 0.03
+
+
 def test_texts_of_several_passes(tmp_path, rng):
     config = config_of(n_ctx=700)
     text = rng.integers(0, config.n_vocab, 700).tolist()
