@@ -1,8 +1,8 @@
 """Build hook: a wheel carries the files of weights/, a man page, and kernels compiled for the CPUs of one platform.
 
 The kernels are an addition: on another CPU the same wheel compiles at first use. The platform is this machine's Linux;
-`NBGPT_WHEEL=aarch64` or `x86_64` chooses Linux on that architecture, for which any machine can compile. `pure` leaves
-the kernels out, so that the wheel is for any platform; so is one that is built on another system. An editable install
+`NBGPT_WHEEL=aarch64` or `x86_64` chooses Linux on that architecture, for which any Linux can compile. `pure` leaves the
+kernels out, so that the wheel is for any platform; so is one that is built on another system. An editable install
 finds weights/ beside the package and carries nothing.
 """
 
@@ -68,6 +68,8 @@ def _architecture() -> str | None:
         return ARCHITECTURE if on_shipped_platform() else None
     if chosen not in ("pure", *SHIPPED_FOR):
         raise ValueError(f"NBGPT_WHEEL is {chosen!r}; choose one of pure, {', '.join(SHIPPED_FOR)}")
+    if chosen != "pure" and sys.platform != "linux":
+        raise ValueError(f"NBGPT_WHEEL is {chosen!r}, and kernels for Linux are compiled on Linux alone: choose pure")
     return None if chosen == "pure" else chosen
 
 

@@ -100,7 +100,8 @@ def main() -> int:
     inside = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "PYTHONPATH": f"/{SITE}"}
     for name in options.only:
         started = time.perf_counter()
-        found = verify(in_debian(options.root, "python3", "-m", "nbgpt", "verify"), {**inside, **RUNS[name]})
+        command = in_debian(options.root, "python3", "-m", "nbgpt", "verify")
+        found = verify(command, {**inside, **RUNS[name]}, are_shipped="NUMBA_CPU_NAME" not in RUNS[name])
         results.add("aarch64 by emulation", name, found, time.perf_counter() - started, versions(options.root))
         is_other |= found == OTHER
     print(results.table(), end="")

@@ -28,6 +28,7 @@ from peer_engines.machine import busy, machine
 
 from nbgpt.abi.layout import (
     FEW_ROWS,
+    FLOATS,
     GROUP,
     HEAD_DTYPE,
     LANES,
@@ -121,7 +122,7 @@ def _linear(dtype: str, planes: int, rows: int, n_in: int, n_out: int, threads: 
     tiles = ceil_div(rows * planes, height)
     if rows > FEW_ROWS:
         yield Phase(tiles, 0, 20.0 * rows * n_in / tiles)  # about 20 operations a number: LayerNorm, rounding
-    value_bytes = 4 if dtype.startswith("float") else 1
+    value_bytes = 4 if dtype in FLOATS else 1
     tiles_an_item = max(1, _CACHED // (height * padded(n_in, GROUP[dtype]) * value_bytes))
     pairs = ceil_div(n_out, LANES * PANELS)
     pairs_an_item = max(1, min(4, pairs // (8 * threads)))

@@ -42,11 +42,13 @@ def runnable() -> list[str]:
     return [HOST, *(name for name, features in _KNOWN.items() if set(features) <= has)]
 
 
-def verify(command: list[str], environment: dict[str, str]) -> str:
-    """What a `nbgpt verify` says of the kernels."""
+def verify(command: list[str], environment: dict[str, str], are_shipped: bool = False) -> str:
+    """What a `nbgpt verify` says of the kernels; are_shipped: they come with the wheel, and none may be compiled."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if "are the same" not in done.stdout:
         raise RuntimeError(f"nbgpt verify ended with exit code {done.returncode}: {done.stderr.strip()}")
+    if are_shipped and "compiling" in done.stderr:
+        raise RuntimeError(f"the wheel has no kernels for this CPU: {done.stderr.strip()}")
     return OTHER if done.returncode else SAME
 
 

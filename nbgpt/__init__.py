@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if sys.platform == "win32":
-    raise ImportError("nbgpt runs on Linux and macOS: on Windows, install it in WSL or in a container")
+    raise ImportError("nbgpt does not run on Windows: install it in WSL or in a container")
 
 if TYPE_CHECKING:
     from .analysis.trace import Trace

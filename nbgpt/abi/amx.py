@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import sys
 
 FEATURES = frozenset({"amx-tile", "amx-int8"})
@@ -35,8 +36,8 @@ def _refusal() -> str:
     """Ask the system, once; what it has against it, or nothing."""
     import ctypes
 
-    if sys.platform != "linux":
-        return "only Linux was tried"
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return "it is asked for on Linux on x86-64 alone"
     process = ctypes.CDLL(None, use_errno=True)
     if process.syscall(*map(ctypes.c_long, (_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA))) == 0:
         return ""

@@ -224,10 +224,12 @@ def _compile(wanted: KernelObject) -> bytes:
     except OSError as error:  # no more processes, or descriptors
         raise KernelError(f"cannot compile the kernels for {_cpu(wanted)}: {error.strerror or error}") from error
     if done.returncode:
-        code = done.returncode
-        how = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
-        reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [how]
-        raise KernelError(f"cannot compile the kernels for {_cpu(wanted)}: {reason[0]}")
+        code, said = done.returncode, done.stderr.decode(errors="replace").strip().splitlines()
+        if code < 0:
+            reason = f"the compiler was ended by signal {-code} ({signal.strsignal(-code)})"
+        else:
+            reason = said[-1] if said else f"exit code {code}"
+        raise KernelError(f"cannot compile the kernels for {_cpu(wanted)}: {reason}")
     return done.stdout
 
 

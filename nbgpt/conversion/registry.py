@@ -109,7 +109,7 @@ def find_source(source: str) -> Path:
 def _open_path(path: Path, dtype: str | None) -> Weights:
     if is_native(path) or is_head(path):
         return _with_dtype(_open_native(path), dtype)
-    return replace(_converted(path, model_name(path), dtype), source=path)
+    return replace(_converted(path, model_name(path), dtype), source=path.absolute())
 
 
 def _open_native(path: Path) -> Weights:
@@ -174,8 +174,10 @@ def _candidates(folder: Path, base: BaseReference) -> Iterator[tuple[Path, Weigh
     for source in _beside(folder, base.source) if base.source else []:
         try:
             weights = _converted(source, base.name, base.dtype)
-        except FormatError:  # it is not there, or no model any more; another place may have it
-            continue
+        except FormatError:
+            if source.exists():
+                raise
+            continue  # another place may have it
         yield source, weights
     if downloaded := _downloaded(base.name):
         yield downloaded, _converted(downloaded, base.name, base.dtype)

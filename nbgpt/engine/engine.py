@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ids
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from .request import Request
 from .scheduler import Scheduler
 from .turns import Turns, takes_turns
 
+_Result = TypeVar("_Result")
 _IDLE = 1e-4
 """Sleep in seconds after a step in which all requests had to wait for others."""
 _GREEDY = DrawParams(temperature=0, top_k=0, top_p=1, uniform=0)
@@ -95,7 +96,8 @@ class Engine(Turns):
 
         update: called before the step and after it. If it returns True before, because a step of another thread has
         already produced what the caller waits for, no step runs.
-        Between two calls nothing changes the requests, so what the caller then reads of them belongs together.
+        Between two calls nothing changes the requests unless another thread advances them too, so what the caller then
+        reads of them belongs together.
         """
         me = object()
         self._asking[me] = requests
@@ -116,6 +118,11 @@ class Engine(Turns):
                 time.sleep(_IDLE)
         finally:
             self._asking.pop(me, None)  # before other threads get their turns
+
+    @takes_turns
+    def between_steps(self, read: Callable[[], _Result]) -> _Result:
+        """read(), while no step of another thread runs."""
+        return read()
 
     def tokens(self, request: Request) -> Iterator[int]:
         """The new ids of a request, as they are made; a generator that is dropped lets the request go."""

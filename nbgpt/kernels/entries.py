@@ -47,7 +47,7 @@ def reset_phases(counters, n_phases):
 def announce(counters):
     """Tell the other threads that there is a call, or that they should quit; wakes those that sleep."""
     atomic_add(counters, CALLS, 1)
-    if atomic_load(counters, SLEEPING) > 0:
+    if atomic_add(counters, SLEEPING, 0) > 0:  # a plain load could be done before the addition above, on ARM
         futex_wake(counters, CALLS)
 
 

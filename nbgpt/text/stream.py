@@ -186,8 +186,11 @@ class Stream(Iterator[str]):
 
     @property
     def completion(self) -> Completion:
-        """What has been written so far, with pieces that nobody has asked for yet."""
+        """What has been written so far, with pieces that nobody has asked for yet.
+
+        Until the text has ended, this waits for the step under way. So a logits processor must not wait for another
+        thread that asks for it.
+        """
         if self._writer.is_closed:  # nothing changes any more
             return self._writer.completion()
-        with self._batch.engine.lock:  # or a thread that iterates might be writing
-            return self._writer.completion()
+        return self._batch.engine.between_steps(self._writer.completion)  # a thread that iterates might be writing

@@ -18,6 +18,7 @@ from ..formats import FormatError
 from ..formats.safetensors import Entry, create, read_header
 from ..paths import named
 from ..strict_json import parse
+from .metadata import DTYPES
 
 Pooling = Literal["last", "mean", "both"]
 """One vector of a text's hidden states: the last token's, the mean of all, or the first of these and then the other."""
@@ -141,7 +142,7 @@ def _check(head: ClassifierHead, base: BaseReference) -> None:
     texts = ("name", "dtype", "path", "fingerprint", "about", "source")
     if not all(isinstance(getattr(base, name), str) for name in texts):
         raise ValueError("the name of its base model is no text")
-    if type(base.bos) is not bool or "\0" in base.path + base.source:
+    if type(base.bos) is not bool or base.dtype not in DTYPES or "\0" in base.name + base.path + base.source:
         raise ValueError("what it says of its base model cannot be")
     if not all(np.isfinite(array).all() for array in _arrays(head).values()) or not (head.scale > 0).all():
         raise ValueError("its numbers are not finite, or a scale is not above 0")

@@ -231,7 +231,7 @@ CHILDREN = {
     "no pipe": (os, "pipe", refuse(errno.EMFILE), "Too many open files"),
     "no process": (subprocess, "run", refuse(errno.EAGAIN), "Resource temporarily unavailable"),
     "no memory": (subprocess, "run", refuse(errno.ENOMEM), "Cannot allocate memory"),
-    "killed": (subprocess, "run", child_of("import os; os.kill(os.getpid(), 9)"), "ended by SIGKILL"),
+    "killed": (subprocess, "run", child_of("import os; os.kill(os.getpid(), 9)"), "ended by signal 9"),
     "failed": (subprocess, "run", child_of("import sys; sys.exit('this and that')"), "this and that"),
     "nothing": (subprocess, "run", child_of(""), "not a kernel object"),
 }
