@@ -84,6 +84,15 @@ class Terminal:
         self.until(lambda: not self._is_ready())
         self.ready()
 
+    def interrupt_line(self):
+        """Ctrl-C at the prompt, again if it is lost, as it can be while readline handles the key before it."""
+        deadline = time.monotonic() + 120
+        while not self._is_ready():
+            assert time.monotonic() < deadline, f"Ctrl-C does not end the line; the screen has:\n{self.text}"
+            self.type("\x03")
+            with contextlib.suppress(AssertionError):
+                self.until(self._is_ready, seconds=3)
+
     def leave(self):
         """Ctrl-D, again if it is lost, as keys can be while readline begins a line -> the exit code."""
         deadline = time.monotonic() + 120

@@ -69,8 +69,7 @@ def test_readline_at_a_terminal(home):
         assert {fg for fg, bg in terminal.color_of("and another")} == {"default"}
         terminal.type("\x1b[A")
         terminal.until(lambda: terminal.text.count("> /text") == 2)  # as typed, and from the history
-        terminal.type("\x03")
-        terminal.ready()
+        terminal.interrupt_line()
         assert terminal.leave() == 0
     assert "one line" in (home / "history").read_text()
 
