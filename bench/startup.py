@@ -43,7 +43,7 @@ MODULES = {
 }
 """Module -> the part that its import belongs to; one that is not named belongs to the part that imports it first."""
 CALLS = {
-    "nbgpt.cli.main": {"_new_parser": "nbgpt: command line"},
+    "nbgpt.cli.main": {"new_parser": "nbgpt: command line"},
     "nbgpt.engine.model_runner": {
         "ModelRunner.forward": "first pass: Python",
         "ModelRunner._reserve": "first pass: buffers",
