@@ -7,6 +7,7 @@ from collections import deque
 from weakref import WeakValueDictionary
 
 from .kv_cache import KVCache, Sequence
+from .turns import alive
 from .window import Window
 
 
@@ -31,14 +32,10 @@ class KeptTexts:
         self._cache = cache
         self._texts: WeakValueDictionary[int, KeptText] = WeakValueDictionary()  # by id()
 
-    def _alive(self) -> list[KeptText]:
-        refs = self._texts.valuerefs()  # copied at once: another thread may drop one at any moment
-        return [kept for one in refs if (kept := one()) is not None]
-
     @property
     def sequences(self) -> list[Sequence]:
         """Of all texts."""
-        return [kept.sequence for kept in self._alive()]
+        return [kept.sequence for kept in alive(self._texts)]
 
     def add(self, kept: KeptText) -> None:
         """Register a text: from now on its pages may be dropped."""
@@ -74,7 +71,7 @@ class KeptTexts:
 
     def drop_oldest(self) -> bool:
         """Give the pages of the text back that was used least recently; False if there are none."""
-        idle = [kept for kept in self._alive() if kept.sequence.pages]
+        idle = [kept for kept in alive(self._texts) if kept.sequence.pages]
         if not idle:
             return False
         self.drop(min(idle, key=lambda kept: kept.last_used))

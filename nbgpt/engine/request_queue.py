@@ -9,6 +9,7 @@ from math import inf
 from weakref import WeakValueDictionary, ref
 
 from .request import Request, State
+from .turns import alive
 
 PAUSE_SECONDS = 0.05
 """A request that no step has been asked for as long is paused: its pages may be taken for one that goes on."""
@@ -25,8 +26,7 @@ class RequestQueue:
 
     def __iter__(self) -> Iterator[Request]:
         """The requests that were welcomed, the oldest first."""
-        refs = self._requests.valuerefs()  # copied at once: another thread may drop one at any moment
-        return iter([request for one in refs if (request := one()) is not None])
+        return iter(alive(self._requests))
 
     def add(self, request: Request) -> None:
         """Let a request be welcomed by the next step; any thread may call this."""

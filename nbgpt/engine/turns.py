@@ -13,6 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 _Self = TypeVar("_Self", bound="Turns")
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
+_Value = TypeVar("_Value")
 _YIELD_SECONDS = 1e-4
 """Sleep after a call while other threads wait for the lock: otherwise this thread would take it again before them."""
 _PATIENCE = 1.0
@@ -83,9 +84,10 @@ _FORK = threading.RLock()
 _HELD: list[Turns] = []
 
 
-def _everybody() -> list[Turns]:
-    refs = _ALL.valuerefs()  # copied at once: another thread may make or drop one at any moment
-    return [turns for one in refs if (turns := one()) is not None]
+def alive(registry: weakref.WeakValueDictionary[int, _Value]) -> list[_Value]:
+    """The values of a registry that somebody holds, though other threads make and drop some meanwhile."""
+    refs = registry.valuerefs()  # copied at once, which iterating over the values is not before Python 3.14
+    return [value for one in refs if (value := one()) is not None]
 
 
 def _before_fork() -> None:
@@ -95,7 +97,7 @@ def _before_fork() -> None:
     to avoid a deadlock, this releases all locks at a timeout and starts again with the lock that it did not get.
     """
     _FORK.acquire()
-    waiting, patience = _everybody(), _PATIENCE
+    waiting, patience = alive(_ALL), _PATIENCE
     while waiting:
         if waiting[0].lock.acquire(timeout=patience if _HELD else -1):
             _HELD.append(waiting.pop(0))
@@ -103,7 +105,7 @@ def _before_fork() -> None:
             waiting += _HELD
             _release()
             patience *= 2
-        waiting += [one for one in _everybody() if one not in waiting and one not in _HELD]  # made meanwhile
+        waiting += [one for one in alive(_ALL) if one not in waiting and one not in _HELD]  # made meanwhile
 
 
 def _release() -> None:

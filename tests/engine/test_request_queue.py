@@ -36,7 +36,7 @@ def kept_texts():
 
 
 def all_turns():
-    return [Turns() for _ in range(N)], lambda: [one for one in turns._everybody() if type(one) is Turns]
+    return [Turns() for _ in range(N)], lambda: [one for one in turns.alive(turns._ALL) if type(one) is Turns]
 
 
 @pytest.mark.parametrize("make", [requests, kept_texts, all_turns])
