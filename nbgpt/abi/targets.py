@@ -74,6 +74,10 @@ class Target:
         return "avx512vnni" in self.features if self.avx512 else {"avx2", "avxvnni"} <= self.features
 
     @property
+    def bf16(self) -> bool:
+        return self.avx512 and "avx512bf16" in self.features
+
+    @property
     def amx(self) -> bool:
         return self.features >= amx.NEEDED
 
@@ -117,7 +121,9 @@ class Target:
     @property
     def used(self) -> tuple[str, ...]:
         """The features that kernels test."""
-        return tuple(name for name in ("fma", "f16c", "avx512", "vnni", "amx", "dotprod") if getattr(self, name))
+        return tuple(
+            name for name in ("fma", "f16c", "avx512", "vnni", "bf16", "amx", "dotprod") if getattr(self, name)
+        )
 
     @property
     def allowed(self) -> Target:

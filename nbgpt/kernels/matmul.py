@@ -29,12 +29,15 @@ from ..simd import (
     cast,
     dot_bytes,
     dot_nibbles,
+    dot_pairs,
     even_bfloats,
+    even_pairs,
     fma_tile,
     high_nibbles,
     kernel,
     low_nibbles,
     odd_bfloats,
+    odd_pairs,
     row_tile,
     scale_tile,
     splat_tile,
@@ -44,7 +47,16 @@ from ..simd import (
     zero_tile,
 )
 from ..simd.codegen import TARGET
-from .row_tiles import X4, X8, pack_bfloat16_row, pack_float_row, pack_int4_row, pack_int8_row, pack_int16_row
+from .row_tiles import (
+    X4,
+    X8,
+    pack_bfloat16_pairs,
+    pack_bfloat16_row,
+    pack_float_row,
+    pack_int4_row,
+    pack_int8_row,
+    pack_int16_row,
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,11 @@ _OTHERS = {
     "int8": Tiles(12, (4, 1), ((4, 1, ahead_tile), (3, 1, ahead_tile), (2, 1, ahead_tile), (1, 2, stream_tile))),
     "int4": Tiles(12, (6, 1), ((6, 1, ahead_tile), (3, 1, ahead_tile), (2, 1, ahead_tile), (1, 2, stream_tile))),
 }
-TILES = _AVX512 if TARGET.avx512 else _OTHERS
+_BF16 = {
+    **_AVX512,
+    "bfloat16": Tiles(12, (12, 2), ((8, 1, ahead_tile), (4, 1, stream_tile), (2, 1, stream_tile), (1, 1, stream_tile))),
+}
+TILES = _BF16 if TARGET.bf16 else _AVX512 if TARGET.avx512 else _OTHERS
 
 MakeTile = Callable[[int, int, Any], Any]
 """(rows, panels, read) -> a kernel that computes a tile of outputs; read loads a row of weights: see simd/tiles.py."""
@@ -190,7 +206,8 @@ def _float_tile(dtype: Any) -> MakeTile:
 # It counts denormal numbers as 0, which other CPUs do in a special mode only, and ARM's before it rounds. So no number
 # is denormal here: weights are 0 or at least 2^-64, activations 0 or at least 2^-48, and both have 8 bits; so their
 # products, and all sums of these, are multiples of 2^-126, the least normal float32. Nor does it matter whether a
-# multiply-add is fused: a product has 16 bits, which float32 holds.
+# multiply-add is fused: a product has 16 bits, which float32 holds. Where a CPU has an instruction for two multiply-adds
+# in turn, a chain takes two inputs at a time.
 
 
 _CHAINS = 24 if TARGET.avx512 else 4  # registers of sums that leave room for the rest
@@ -219,6 +236,34 @@ def _bfloat16_tile(rows: int, panels: int, read: Any) -> Any:
                 for k in range(block, block + BLOCK_BFLOAT16 // 2):
                     both = row_tile(weights, k * LANES, pairs * LANES, panels)
                     odd = fma_tile(odd, values, (2 * k + 1) * height, 1, odd_bfloats(both))
+            result = add_tile(result, add_tile(even, odd))
+        store_tile(out, row * out_stride, out_stride, LANES, result, panels)
+
+    return tile
+
+
+def _bfloat16_pairs_tile(rows: int, panels: int, read: Any) -> Any:
+    """The same, two inputs of a chain at a time."""
+    together = 2 * rows * panels <= _CHAINS
+
+    @kernel
+    def tile(out, out_stride, x, row, height, w, n_in, panel):
+        pairs, values = n_in // 2, at(cast(x[0], types.uint32), row)
+        weights = at(cast(w[0], types.uint32), panel * pairs * LANES)
+        result = zero_tile(rows, panels)
+        for block in range(0, pairs, BLOCK_BFLOAT16 // 2):
+            even = odd = zero_tile(rows, panels)
+            for k in range(block, block + BLOCK_BFLOAT16 // 2, 2):
+                this = read(weights, k * LANES, pairs * LANES, panels)
+                other = read(weights, (k + 1) * LANES, pairs * LANES, panels)
+                even = dot_pairs(even, values, k * height, 1, even_pairs(this, other))
+                if together:
+                    odd = dot_pairs(odd, values, (k + 1) * height, 1, odd_pairs(this, other))
+            if not together:
+                for k in range(block, block + BLOCK_BFLOAT16 // 2, 2):
+                    this = row_tile(weights, k * LANES, pairs * LANES, panels)
+                    other = row_tile(weights, (k + 1) * LANES, pairs * LANES, panels)
+                    odd = dot_pairs(odd, values, (k + 1) * height, 1, odd_pairs(this, other))
             result = add_tile(result, add_tile(even, odd))
         store_tile(out, row * out_stride, out_stride, LANES, result, panels)
 
@@ -278,13 +323,14 @@ def _int4_tile(rows: int, panels: int, read: Any) -> Any:
 
 _float32_multiply = _multiply(_float_tile(types.float32), TILES["float32"])
 _float16_multiply = _multiply(_float_tile(types.uint16), TILES["float16"])
-_bfloat16_multiply = _multiply(_bfloat16_tile, TILES["bfloat16"])
+_bfloat16_multiply = _multiply(_bfloat16_pairs_tile if TARGET.bf16 else _bfloat16_tile, TILES["bfloat16"])
+_pack_bfloat16, _BFLOAT16_BYTES = (pack_bfloat16_pairs, 2) if TARGET.bf16 else (pack_bfloat16_row, 4)
 _int8_multiply, _int4_multiply = _multiply(_int8_tile, TILES["int8"]), _multiply(_int4_tile, TILES["int4"])
 _X8_BYTES, _X4_BYTES = X8.bitwidth // 8, X4.bitwidth // 8
 MATMULS = {
     "float32": Matmul(pack_float_row, _float32_multiply, TILES["float32"].height, 1, 4),
     "float16": Matmul(pack_float_row, _float16_multiply, TILES["float16"].height, 1, 4),
-    "bfloat16": Matmul(pack_bfloat16_row, _bfloat16_multiply, TILES["bfloat16"].height, BLOCK_BFLOAT16, 4),
+    "bfloat16": Matmul(_pack_bfloat16, _bfloat16_multiply, TILES["bfloat16"].height, BLOCK_BFLOAT16, _BFLOAT16_BYTES),
     "int8": Matmul(pack_int8_row, _int8_multiply, TILES["int8"].height, GROUP_INT8, _X8_BYTES),
     "int4": Matmul(pack_int4_row, _int4_multiply, TILES["int4"].height, GROUP_INT4, _X4_BYTES),
 }

@@ -25,6 +25,7 @@ from ..simd import (
     largest,
     load,
     maximum,
+    pair_bfloats,
     round_bfloat,
     round_even,
     splat,
@@ -54,6 +55,16 @@ def pack_bfloat16_row(x, row, height, source, n_in):
     for k in range(0, n_in, LANES):
         numbers = load(source, k)
         store_apart(values, k * height + row, height, round_bfloat(zero_below(numbers, least)))
+
+
+@kernel
+def pack_bfloat16_pairs(x, row, height, source, n_in):
+    """The same as bfloat16, [n_in / 2, height] pairs of two even or two odd inputs, as `dot_pairs` takes them."""
+    pairs, least = cast(x[0], types.uint32), splat(types.float32(LEAST_ACTIVATION))
+    for k in range(0, n_in, 2 * LANES):
+        one = round_bfloat(zero_below(load(source, k), least))
+        other = round_bfloat(zero_below(load(source, k + LANES), least))
+        store_apart(pairs, k // 2 * height + row, height, pair_bfloats(one, other))
 
 
 # --- Whole numbers, scaled by groups ----------------------------------------------------------------------------------

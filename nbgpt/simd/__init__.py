@@ -14,6 +14,7 @@ bits on every instruction set, except on targets without FMA, where `fma` rounds
 from numba import njit
 
 from .atomics import atomic_add, atomic_load, atomic_store, futex_wait, futex_wake, relax, yield_cpu
+from .bfloats import dot_pairs, even_pairs, odd_pairs, pair_bfloats
 from .lanes import (
     absolute,
     bfloat_at,
@@ -79,7 +80,9 @@ __all__ = [
     "data",
     "dot_bytes",
     "dot_nibbles",
+    "dot_pairs",
     "even_bfloats",
+    "even_pairs",
     "first",
     "floor",
     "fma",
@@ -98,6 +101,8 @@ __all__ = [
     "maximum",
     "minimum",
     "odd_bfloats",
+    "odd_pairs",
+    "pair_bfloats",
     "pointer_in",
     "put",
     "relax",

@@ -234,7 +234,7 @@ def round_bfloat(typing: Any, x: Any) -> Any:
 
 @intrinsic
 def store_apart(typing: Any, pointer: Any, start: Any, stride: Any, value: Any) -> Any:
-    """Write 16 float32, one each to pointer + start, pointer + start + stride, ..."""
+    """Write 16 float32 or int32, one each to pointer + start, pointer + start + stride, ..."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer_value, start, stride, value = args
@@ -243,7 +243,7 @@ def store_apart(typing: Any, pointer: Any, start: Any, stride: Any, value: Any) 
             builder.store(builder.extract_element(value, I32(lane)), builder.gep(pointer_value, [index]))
         return context.get_dummy_value()
 
-    return types.void(pointer, types.intp, types.intp, f32x16), generate
+    return types.void(pointer, types.intp, types.intp, value), generate
 
 
 @intrinsic

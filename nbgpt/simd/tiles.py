@@ -18,20 +18,22 @@ from .codegen import F32, F32X16, I32, I64, MEMORY, f32x16, i32x16
 from .dots import BYTES, NIBBLES, Dots, in_32_bits
 
 
-def _offset(builder: Any, start: Any, stride: Any, count: int) -> Any:
+def offset(builder: Any, start: Any, stride: Any, count: int) -> Any:
+    """start + count * stride."""
     return builder.add(start, builder.mul(stride, I64(count)))
 
 
 def _broadcast(builder: Any, x: Any, start: Any, stride: Any, row: int) -> Any:
     """The float32 of a row, in every lane."""
-    return codegen.splat(builder, codegen.element_at(builder, x, _offset(builder, start, stride, row), F32, 4))
+    return codegen.splat(builder, codegen.element_at(builder, x, offset(builder, start, stride, row), F32, 4))
 
 
-def _undefined(context: Any, tile_type: Any) -> Any:
+def undefined(context: Any, tile_type: Any) -> Any:
+    """A tile whose registers are to be inserted."""
     return ir.Constant(context.get_value_type(tile_type), ir.Undefined)
 
 
-def _registers(tile_type: Any, weights_type: Any) -> Iterator[tuple[int, int, int]]:
+def each_register(tile_type: Any, weights_type: Any) -> Iterator[tuple[int, int, int]]:
     """(row, column, index in the tuple) of each register of a tile that is as wide as the weights."""
     for place in range(tile_type.count):
         row, column = divmod(place, weights_type.count)
@@ -66,9 +68,9 @@ def splat_tile(typing: Any, values: Any, start: Any, stride: Any, rows: Any, col
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         values, start, stride = args[:3]
-        tile = _undefined(context, tile_type)
+        tile = undefined(context, tile_type)
         for place in range(tile_type.count):
-            index = _offset(builder, start, stride, place // columns.literal_value)
+            index = offset(builder, start, stride, place // columns.literal_value)
             value = codegen.splat(builder, codegen.element_at(builder, values, index, I32, 4))
             tile = builder.insert_value(tile, value, place)
         return tile
@@ -85,9 +87,9 @@ def _row_of_weights(ahead: Any, doc: str) -> Any:
 
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             pointer_value, start, step = args[:3]
-            tile = _undefined(context, tile_type)
+            tile = undefined(context, tile_type)
             for column in range(tile_type.count):
-                index = _offset(builder, start, step, column)
+                index = offset(builder, start, step, column)
                 if ahead:
                     distance = ahead(builder, pointer.dtype, step, tile_type.count)
                     codegen.prefetch(builder, pointer_value, builder.add(index, distance))
@@ -126,10 +128,10 @@ def _registers_in_memory(register: Any, doc: str) -> Any:
 
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             pointer_value, start, stride, step = args[:4]
-            tile = _undefined(context, tile_type)
+            tile = undefined(context, tile_type)
             for place in range(tile_type.count):
                 row, column = divmod(place, columns.literal_value)
-                index = _offset(builder, _offset(builder, start, stride, row), step, column)
+                index = offset(builder, offset(builder, start, stride, row), step, column)
                 value = codegen.element_at(builder, pointer_value, index, register.llvm_type, 4)
                 tile = builder.insert_value(tile, value, place)
             return tile
@@ -152,7 +154,7 @@ def store_tile(typing: Any, pointer: Any, start: Any, stride: Any, step: Any, ti
         pointer_value, start, stride, step, registers = args[:5]
         for place in range(tile.count):
             row, column = divmod(place, columns.literal_value)
-            index = _offset(builder, _offset(builder, start, stride, row), step, column)
+            index = offset(builder, offset(builder, start, stride, row), step, column)
             where = builder.bitcast(builder.gep(pointer_value, [index]), F32X16.as_pointer())
             builder.store(builder.extract_value(registers, place), where).align = 4
         return context.get_dummy_value()
@@ -166,7 +168,7 @@ def fma_tile(typing: Any, tile: Any, x: Any, start: Any, stride: Any, weights: A
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         result, x_value, start, stride, registers = args
-        for row, column, place in _registers(tile, weights):
+        for row, column, place in each_register(tile, weights):
             if column == 0:
                 broadcast = _broadcast(builder, x_value, start, stride, row)
             weight = builder.extract_value(registers, column)
@@ -197,7 +199,7 @@ def _bfloats(which: str, take: Any) -> Any:
         floats = types.UniTuple(f32x16, tile.count)
 
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            result = _undefined(context, floats)
+            result = undefined(context, floats)
             for place in range(tile.count):
                 result = builder.insert_value(result, take(builder, builder.extract_value(args[0], place)), place)
             return result
@@ -218,9 +220,9 @@ def _dot_tile(dots: Dots, doc: str) -> Any:
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             result, x_value, start, stride, registers = args
             operands = [dots.operands(builder, builder.extract_value(registers, i)) for i in range(weights.count)]
-            for row, column, place in _registers(tile, weights):
+            for row, column, place in each_register(tile, weights):
                 if column == 0:
-                    four = dots.spread(builder, x_value, _offset(builder, start, stride, row))
+                    four = dots.spread(builder, x_value, offset(builder, start, stride, row))
                 value = dots.add(builder, builder.extract_value(result, place), operands[column], four)
                 result = builder.insert_value(result, value, place)
             return result
@@ -241,7 +243,7 @@ def scale_tile(typing: Any, tile: Any, dots: Any, x_scale: Any, start: Any, stri
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         result, sums, x_value, start, stride, registers = args
-        for row, column, place in _registers(tile, w_scale):
+        for row, column, place in each_register(tile, w_scale):
             if column == 0:
                 broadcast = _broadcast(builder, x_value, start, stride, row)
             scale = builder.fmul(broadcast, builder.extract_value(registers, column))
@@ -302,7 +304,7 @@ def store_bytes(typing: Any, pointer: Any, start: Any, tile: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer_value, start, registers = args
         for place in range(tile.count):
-            where = builder.gep(pointer_value, [_offset(builder, start, I64(64), place)])
+            where = builder.gep(pointer_value, [offset(builder, start, I64(64), place)])
             where = builder.bitcast(where, codegen.I8X64.as_pointer())
             builder.store(builder.extract_value(registers, place), where).align = 1
         return context.get_dummy_value()

@@ -67,6 +67,15 @@ def test_bfloat16_is_rounded_and_the_smallest_become_zero(rng):
     assert 0 < kept.sum() < kept.size
 
 
+def test_pairs_of_bfloat16_have_the_values_of_a_row_of_them(rng):
+    rows = rng.standard_normal((HEIGHT, 64)).astype(np.float32)
+    apart, _, _ = packed("pack_bfloat16_row", rows, 32, 4)
+    pairs, _, _ = packed("pack_bfloat16_pairs", rows, 32, 2)
+    words = pairs.view(np.uint32).reshape(-1, 2, HEIGHT)  # of four inputs: (0, 2), (1, 3), the first in the upper half
+    quads = np.stack([words >> 16, words & 0xFFFF], axis=1).reshape(64, HEIGHT)
+    np.testing.assert_array_equal(quads << 16, apart.view(np.uint32).reshape(64, HEIGHT))
+
+
 @pytest.mark.parametrize(("dtype", "value_type"), [("int8", X8), ("int4", X4)])
 def test_whole_numbers_are_rounded_half_to_even(rng, dtype, value_type):
     group = reference.GROUP[dtype]
