@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from folders import text_config, write_text_model
 from models import random_params
+from waiting import wait_until
 
 import nbgpt
 from nbgpt.model import Model
@@ -38,13 +39,6 @@ def texts(path):
     """What the model writes when it is alone."""
     alone = nbgpt.load(path, threads=1)
     return {prompt: alone.generate(prompt, **OPTIONS).text for prompt in PROMPTS}
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # --- Threads ----------------------------------------------------------------------------------------------------------
