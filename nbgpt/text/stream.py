@@ -92,7 +92,7 @@ class Writer:
         """Give the new log-probabilities the text and the bytes of their tokens."""
         texts = self._text_of_prompt + self._text_of_tokens
         for one in self.request.measured[len(self.logprobs) :]:
-            octets = self._tokenizer.tokens[one.token] if one.token in self._tokenizer else b""
+            octets = self._tokenizer.bytes_of(one.token)
             self.logprobs.append(replace(one, text=texts[len(self.logprobs)], bytes=octets))
 
 
