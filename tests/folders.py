@@ -69,6 +69,12 @@ def write_text_model(path: Path, config: GPT2Config, params: dict, dtype: str = 
     return path
 
 
+def write_random_model(path: Path, dtype: str = "float32", bos: bool = False, **changes) -> Path:
+    """A native file with the small vocabulary and random weights; changes: of its config."""
+    config = text_config(**changes)
+    return write_text_model(path, config, random_params(config), dtype, bos)
+
+
 def write_folder(folder: Path, config: GPT2Config, params: dict[str, np.ndarray]) -> Path:
     """A folder as transformers saves it."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from folders import RECITED, TOKENIZER, ballot, checkpoint_of, reciter, text_config, write_text_model
-from models import random_params
+from folders import (
+    RECITED,
+    TOKENIZER,
+    ballot,
+    checkpoint_of,
+    reciter,
+    write_random_model,
+    write_text_model,
+)
 
 import nbgpt
 from nbgpt import model as model_module
@@ -28,8 +35,7 @@ def recital(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def random_file(tmp_path_factory):
-    config = text_config(tied_embeddings=False)
-    return write_text_model(tmp_path_factory.mktemp("models") / "random.safetensors", config, random_params(config))
+    return write_random_model(tmp_path_factory.mktemp("models") / "random.safetensors", tied_embeddings=False)
 
 
 @pytest.fixture
@@ -135,8 +141,7 @@ def test_a_prompt_that_is_too_long(random_model):
 
 @pytest.mark.parametrize("bos", [True, False])
 def test_the_file_says_whether_a_text_has_a_beginning(tmp_path, bos):
-    config = text_config()
-    model = nbgpt.load(write_text_model(tmp_path / "m.safetensors", config, random_params(config), bos=bos))
+    model = nbgpt.load(write_random_model(tmp_path / "m.safetensors", bos=bos))
     ids, eos = TOKENIZER.encode("Once"), TOKENIZER.eos_id
     assert model.encode("Once") == ([eos] if bos else []) + ids
     assert model.encode("Once", bos=True) == [eos, *ids]

@@ -7,8 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from folders import text_config, write_text_model
-from models import random_params
+from folders import write_random_model
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -61,8 +60,7 @@ ON_TEXTS = (
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    config = text_config()
-    return str(write_text_model(tmp_path_factory.mktemp("m") / "small", config, random_params(config)))
+    return str(write_random_model(tmp_path_factory.mktemp("m") / "small"))
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from folders import text_config, write_text_model
-from models import random_params, request_of
+from folders import write_random_model
+from models import request_of
 
 import nbgpt
 from nbgpt.decoding.contrastive_search import contrastive_search
@@ -53,8 +53,7 @@ CALLS = {
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    config = text_config(n_labels=3)
-    return write_text_model(tmp_path_factory.mktemp("models") / "random.safetensors", config, random_params(config))
+    return write_random_model(tmp_path_factory.mktemp("models") / "random.safetensors", n_labels=3)
 
 
 @pytest.fixture(scope="module")

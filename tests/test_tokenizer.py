@@ -109,6 +109,12 @@ def test_an_id_without_a_token(i: int):
         GPT2.decode([464, i])
     with pytest.raises(ValueError, match=f"token id {i} "):
         GPT2.stream().push(i)
+    assert GPT2.bytes_of(i) == b""
+
+
+def test_the_bytes_of_a_token():
+    assert [GPT2.bytes_of(i) for i in (464, 3290, 50256)] == [b"The", b" dog", b"<|endoftext|>"]
+    assert GPT2.bytes_of(*GPT2.encode("é")[:1]) == "é".encode()
 
 
 def test_ids_may_be_numpys():

@@ -7,14 +7,13 @@ imports the harness, which is an extra.
 from __future__ import annotations
 
 import errno
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..engine.engine import Engine
+from ..progress import progress_bar
 from ..text.prompts import Prompt
 from ..tokenizer import Tokenizer
 from ..validation import check
@@ -104,8 +103,8 @@ class HarnessModel(TemplateLM):
         self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **_: Any
     ) -> list[tuple[float, bool]]:
         """Log-likelihood of each continuation, and whether it is what greedy decoding would give."""
-        with _bar(len(requests), disable_tqdm) as progress:
-            found = likelihoods(self._engine, [(context, after) for _, context, after in requests], progress)
+        with progress_bar("requests", "text", len(requests), disable=disable_tqdm or None) as bar:
+            found = likelihoods(self._engine, [(context, after) for _, context, after in requests], bar.update)
         answers = [(one.total, one.is_greedy) for one in found]
         for request, answer in zip(requests, answers, strict=True):
             if request[0] is not None:  # as it is for a part of a rolling text
@@ -118,14 +117,14 @@ class HarnessModel(TemplateLM):
         A context that does not fit beside the new tokens loses its beginning.
         """
         texts: list[str] = []
-        with _bar(len(requests), disable_tqdm) as progress:
+        with progress_bar("requests", "text", len(requests), disable=disable_tqdm or None) as bar:
             for start in range(0, len(requests), _BATCH):
                 part = [request.args for request in requests[start : start + _BATCH]]
                 made = self._model.generate([self._prompt(*one) for one in part], batch_size=_BATCH)
                 texts += map(str, made)
                 for arguments, text in zip(part, texts[start:], strict=True):
                     self.cache_hook.add_partial("generate_until", arguments, text)
-                progress(len(part))
+                bar.update(len(part))
         return texts
 
     def _prompt(self, context: str, asked: Mapping[str, Any]) -> Prompt:
@@ -145,16 +144,6 @@ class HarnessModel(TemplateLM):
         }  # transformers' top_k; the same texts again
         ids = self.tok_encode(context)[-(self.max_length - n_new) :] or [self._bos_id]
         return Prompt(ids, max_tokens=n_new, stop=[term for term in until if term], bos=False, **how)
-
-
-@contextmanager
-def _bar(total: int, is_disabled: bool) -> Iterator[Callable[[int], object]]:
-    """A progress bar on standard error, if that is a terminal -> a function of how many are done."""
-    from tqdm import tqdm
-
-    disable = True if is_disabled else None
-    with tqdm(total=total, desc="requests", unit="text", file=sys.stderr, delay=0.5, disable=disable) as bar:
-        yield bar.update
 
 
 def evaluate(

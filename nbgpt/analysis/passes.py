@@ -5,7 +5,6 @@ The kernels compute every part; without a change the logits have the bits of a w
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ids
 
@@ -15,6 +14,7 @@ from ..config import GPT2Config
 from ..engine.engine import Engine
 from ..engine.kv_cache import Sequence
 from ..engine.model_runner import MAX_LOGIT_ROWS, MAX_ROWS
+from ..progress import progress_bar
 
 Edit = Callable[[int, np.ndarray], np.ndarray]
 """(layer, residual stream float32 [n, n_embd]) -> the stream that the pass goes on with."""
@@ -54,11 +54,7 @@ def each_pass(
 
 def each_layer(config: GPT2Config, label: str) -> Iterator[int]:
     """Numbers of the layers, with a progress bar if they take long."""
-    from tqdm import tqdm
-
-    layers: Iterator[int] = tqdm(
-        range(config.n_layer), label, unit="layer", file=sys.stderr, leave=False, delay=0.5, disable=None
-    )
+    layers: Iterator[int] = progress_bar(label, "layer", iterable=range(config.n_layer), leave=False)
     return layers
 
 

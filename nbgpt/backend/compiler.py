@@ -117,7 +117,7 @@ def optimized(dtype: str) -> tuple[dict[str, Any], Any, Any]:
         if not function.is_declaration and function.name != entry["entry"]:
             function.linkage = "internal"
     passes.getModulePassManager().run(module, passes)
-    return entry, llvm.parse_assembly(_with_one_syscall(_with_frame_pointers(module))), machine
+    return entry, llvm.parse_assembly(_with_frame_pointers(module)), machine
 
 
 def _with_frame_pointers(module: Any) -> str:
@@ -129,15 +129,6 @@ def _with_frame_pointers(module: Any) -> str:
     text, n_changed = re.subn(r"^(define .*) {$", kept, str(module), flags=re.MULTILINE)
     assert n_changed == sum(not function.is_declaration for function in module.functions)
     return text
-
-
-def _with_one_syscall(text: str) -> str:
-    """A module's text in which `syscall` takes seven arguments and not any number.
-
-    On Apple's ARM the two are called in different ways, and what stands in for it there (parking.py) takes seven.
-    """
-    text = text.replace("call i64 (i64, ...) @syscall(", "call i64 @syscall(")
-    return text.replace("@syscall(i64, ...)", "@syscall(i64, ptr, i64, i64, ptr, ptr, i64)")
 
 
 def compile_object(dtype: str, facts: dict[str, Any]) -> bytes:

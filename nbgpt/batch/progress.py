@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..progress import progress_bar
 from .job import Answer
 
 if TYPE_CHECKING:
@@ -57,20 +58,10 @@ class Progress(AbstractContextManager["Progress"]):
 
         Raises OSError if metrics cannot be written now; if they cannot be pushed, or later, one note says so.
         """
-        from tqdm import tqdm
-
         self.summary, self._publish, self._has_noted = summary, publish, False
         self._tell(is_first=True)
         self._start = self._published = time.monotonic()
-        self._bar = tqdm(
-            total=summary.rows,
-            initial=summary.resumed,
-            unit="row",
-            desc="batch",
-            file=sys.stderr,
-            delay=0.5,
-            disable=None,
-        )
+        self._bar = progress_bar("batch", "row", summary.rows, initial=summary.resumed)
 
     def note(self, answer: Answer) -> None:
         """Count an answer."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ..formats import FormatError
 from ..model import Model
 from ..partial import whole_file
+from ..progress import progress_bar
 from .index import CHANGED, Index, Shard, build
 from .job import OPENAI, Asker, Job, is_openai
 from .output import Output
@@ -172,9 +173,7 @@ def _indexed(table: Table, files: Files, job: Job) -> tuple[Index, Job]:
             pass
         return job.id
 
-    from tqdm import tqdm
-
-    with tqdm(desc="reading", unit="row", file=sys.stderr, delay=0.5, disable=None) as bar:
+    with progress_bar("reading", "row") as bar:
         return build(table, files.shard_rows, id_column, bar.update), job
 
 

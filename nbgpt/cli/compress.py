@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from ..progress import counting
 from .parser import add, add_model, load_model
-from .progress import counting
 from .terminal import note
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ..progress import counting
 from .measures import add_json, shown, write_json, write_lines
 from .parser import Parser, add, add_bos, add_model, load_model
-from .progress import counting
 from .terminal import printable, read_text
 
 if TYPE_CHECKING:

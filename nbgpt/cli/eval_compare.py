@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..progress import counting
 from .eval_perplexity import REPLACES_FIRST, first_id
 from .measures import add_json, shown, write_json, write_lines
 from .parser import DTYPES, add, add_bos, add_running
-from .progress import counting
 from .terminal import printable, read_text
 
 if TYPE_CHECKING:

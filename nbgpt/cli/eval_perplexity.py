@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..partial import whole_file
+from ..progress import counting
 from .measures import add_json, write_json, write_lines
 from .parser import add, add_bos, add_model, load_model
-from .progress import counting
 from .terminal import note, printable, read_text
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..progress import counting
 from ..text.options import OPTIONS
 from .generation_options import add_option, given_options
 from .measures import shown
 from .parser import add, add_model, load_model
-from .progress import counting
 from .terminal import note, write
 
 if TYPE_CHECKING:

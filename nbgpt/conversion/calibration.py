@@ -6,7 +6,7 @@ The float model runs layer by layer over all of the text, so that only one layer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ..engine.kv_cache import Sequence
 from ..engine.model_runner import MAX_ROWS
 from ..formats import Checkpoint
 from ..partial import scratch_folder
+from ..progress import progress_bar
 from ..sampling.params import DrawParams
 from ..sampling.rng import uniform
 from ..weights import load, tokenizer_of
@@ -112,13 +113,10 @@ class Observer:
 
 
 @contextmanager
-def observing(
-    checkpoint: Checkpoint, folder: Path, text: str | None, bar: Callable[[str, int], AbstractContextManager[Progress]]
-) -> Iterator[Observer]:
+def observing(checkpoint: Checkpoint, folder: Path, text: str | None) -> Iterator[Observer]:
     """An observer of a checkpoint's float32 model, which reads a text, or one that it writes itself if there is none.
 
-    A float32 copy of the model lies in folder meanwhile. bar(label, tokens): progress of one of the two stages.
-    Raises ValueError for a text of less than two tokens.
+    A float32 copy of the model lies in folder meanwhile. Raises ValueError for a text of less than two tokens.
     """
     with scratch_folder(folder, "calibration") as scratch:
         path = scratch / "float32.safetensors"
@@ -129,11 +127,12 @@ def observing(
             raise ValueError("no token begins this model's texts, so it writes none to calibrate with: give one")
         if text is None:
             n_texts = -(-N_TOKENS // engine.config.n_ctx)
-            with bar("writing a text", n_texts * (engine.config.n_ctx - 1)) as progress:
-                texts = write_text(engine, tokenizer.encode_prompt("")[0], N_TOKENS, progress)
+            with progress_bar("writing a text", "tok", n_texts * (engine.config.n_ctx - 1), unit_scale=True) as bar:
+                texts = write_text(engine, tokenizer.encode_prompt("")[0], N_TOKENS, bar.update)
         else:
             texts = cut(tokenizer.encode(text), engine.config.n_ctx)
             if sum(map(len, texts)) < 2:
                 raise ValueError("the text to calibrate with has less than two tokens: give a longer one")
-        with bar("reading it, and rounding", sum(map(len, texts)) * engine.config.n_layer) as progress:
-            yield Observer(engine, texts, progress)
+        n_read = sum(map(len, texts)) * engine.config.n_layer
+        with progress_bar("reading it, and rounding", "tok", n_read, unit_scale=True) as bar:
+            yield Observer(engine, texts, bar.update)

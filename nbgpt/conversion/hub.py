@@ -19,6 +19,7 @@ from pathlib import Path
 
 from .. import paths
 from ..config import GPT2Config
+from ..progress import progress_bar
 from ..strict_json import CONFIG_BYTES, LARGE_BYTES, SMALL_BYTES, read_object
 from .transfer import RefusedError, Transfer
 
@@ -310,17 +311,16 @@ def _verify(file: Path, release: Release) -> None:
 
 
 def _sha256(file: Path) -> str:
-    from tqdm import tqdm
-
     digest = hashlib.sha256()
     size = file.stat().st_size
     with (
         paths.named(file),
         file.open("rb") as raw,
-        tqdm.wrapattr(raw, "read", total=size, desc=f"checking {file.name}", leave=False, disable=None) as stream,
+        progress_bar(f"checking {file.name}", "B", size, unit_scale=True, leave=False) as bar,
     ):
-        while block := stream.read(1 << 20):
+        while block := raw.read(1 << 20):
             digest.update(block)
+            bar.update(len(block))
     return digest.hexdigest()
 
 

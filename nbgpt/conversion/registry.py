@@ -6,8 +6,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from .. import paths
 from ..config import OFFICIAL
 from ..formats import FormatError
+from ..progress import progress_bar
 from ..validation import check
 from ..weights import DTYPES, BaseReference, Weights, fingerprint, is_head, is_native, load, read_head
 
@@ -286,8 +287,9 @@ def convert_with_progress(
 
     vocabulary = read_vocabulary(checkpoint)
     if not calibrate:
-        with _bar(f"converting {name} to {dtype}", n_bytes(checkpoint.config, dtype), "B") as progress:
-            convert(checkpoint, dtype, output, name=name, bos=bos, vocabulary=vocabulary, progress=progress)
+        size = n_bytes(checkpoint.config, dtype)
+        with progress_bar(f"converting {name} to {dtype}", "B", size, unit_scale=True) as bar:
+            convert(checkpoint, dtype, output, name=name, bos=bos, vocabulary=vocabulary, progress=bar.update)
         _say(name, vocabulary.origin)
         return
     if dtype != "int4":
@@ -295,21 +297,13 @@ def convert_with_progress(
     from .calibration import observing
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    with observing(checkpoint, output.parent, text, lambda label, n: _bar(label, n, "tok")) as inputs:
+    with observing(checkpoint, output.parent, text) as inputs:
         convert(checkpoint, dtype, output, name=name, bos=bos, vocabulary=vocabulary, inputs=inputs)
     _say(name, vocabulary.origin)
 
 
 def _say(name: str, vocabulary: str) -> None:
     print(f"nbgpt: {name} has the vocabulary {vocabulary}", file=sys.stderr)
-
-
-@contextmanager
-def _bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=label, unit=unit, unit_scale=True, file=sys.stderr, delay=0.5, disable=None) as bar:
-        yield bar.update
 
 
 def _advice(name: str) -> str:

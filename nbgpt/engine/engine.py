@@ -120,9 +120,9 @@ class Engine(Turns):
             self._asking.pop(me, None)  # before other threads get their turns
 
     @takes_turns
-    def between_steps(self, read: Callable[[], _Result]) -> _Result:
-        """read(), while no step of another thread runs."""
-        return read()
+    def between_steps(self, call: Callable[[], _Result]) -> _Result:
+        """call(), while no step of another thread runs."""
+        return call()
 
     def tokens(self, request: Request) -> Iterator[int]:
         """The new ids of a request, as they are made; a generator that is dropped lets the request go."""

@@ -151,6 +151,11 @@ class Request:
         self.state = State.WAITING
 
     @property
+    def has_begun(self) -> bool:
+        """True once a pass has read a part of it."""
+        return self.timing.prefill_seconds > 0
+
+    @property
     def is_decoding(self) -> bool:
         """True if one id is to be read next: the prompt was read, or is a single id."""
         return self.window.n_pending == 1

@@ -186,7 +186,7 @@ class Scheduler:
             self._wait_or_fail([request])
             return False
         request.state = State.RUNNING
-        if not request.timing.new_tokens and not request.timing.prefill_seconds:
+        if not request.has_begun:
             self.n_prompt_tokens += request.timing.prompt_tokens
             self.n_cached_tokens += sequence.length
             request.timing.prompt_tokens -= sequence.length

@@ -14,7 +14,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from ..sampling.logprobs import TokenLogprob
-from ..tokenizer import Tokenizer
 from .errors import error_of
 from .generation import Generation, Server
 from .schemas import GenerationFields
@@ -209,9 +208,8 @@ class EventStream(Response):
         return _to_json(fields)
 
 
-def token_text(tokenizer: Tokenizer, token: int) -> str:
+def openai_token(octets: bytes) -> str:
     """A token alone, as OpenAI shows it: bytes that are no character stand in hexadecimal after `bytes:`."""
-    octets = tokenizer.tokens[token] if token in tokenizer else b""
     try:
         return octets.decode()
     except UnicodeDecodeError:

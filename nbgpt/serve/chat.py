@@ -10,7 +10,7 @@ from starlette.responses import Response
 from ..sampling.logprobs import TokenLogprob
 from ..tasks.chat_template import ChatTemplate
 from ..tokenizer import Tokenizer
-from .answers import answer, token_text
+from .answers import answer, openai_token
 from .bodies import StrictRoute
 from .errors import ApiError, responses
 from .generation import Server, begin, check_logprobs, options_of
@@ -53,8 +53,8 @@ class ChatShape:
         return {"content": content, "refusal": None}
 
     def _entry(self, token: int, logprob: float | None) -> dict[str, Any]:
-        octets = self._tokenizer.tokens[token] if token in self._tokenizer else b""
-        return {"token": token_text(self._tokenizer, token), "logprob": logprob, "bytes": list(octets)}
+        octets = self._tokenizer.bytes_of(token)
+        return {"token": openai_token(octets), "logprob": logprob, "bytes": list(octets)}
 
 
 def _prompt(template: ChatTemplate, body: ChatRequest) -> str:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from ..sampling.logprobs import TokenLogprob
 from ..tokenizer import Tokenizer
-from .answers import answer, token_text
+from .answers import answer, openai_token
 from .bodies import StrictRoute
 from .errors import ApiError, responses
 from .generation import Server, begin, check_logprobs, options_of, prompts_of
@@ -39,7 +39,7 @@ class TextShape:
             offsets.append(offset)
             offset += len(one.text)
         tops = [
-            [{"id": i, "text": token_text(self._tokenizer, i), "logprob": p} for i, p in one.top.items()]
+            [{"id": i, "text": openai_token(self._tokenizer.bytes_of(i)), "logprob": p} for i, p in one.top.items()]
             for one in logprobs
         ]
         return {

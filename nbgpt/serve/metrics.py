@@ -11,8 +11,6 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..engine.request import State
-
 if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..engine.request import Request
@@ -59,7 +57,7 @@ class Metrics:
     def observe(self, request: Request, timing: TextTiming) -> None:
         """Note the time of what a step has added to a text."""
         now = time.monotonic()
-        if not timing.started and request.state is not State.WAITING:
+        if not timing.started and request.has_begun:
             timing.started = now
             self._queue_time.observe(now - timing.arrived)
             self._prompt_tokens.inc(len(request.prompt))

@@ -18,6 +18,7 @@ from .metrics import Metrics, TextTiming
 
 _GAP_SECONDS, _GATHER_SECONDS = 0.003, 0.03
 """How long an idle engine thread waits for another request after the last one, and after the first one."""
+_STOPPING = "the server is stopping"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class TextGroup:
         self._deltas: list[Delta] = []
         self._error: BaseException | None = None
         self._has_expired = False
+
+    @property
+    def has_begun(self) -> bool:
+        """True once a pass has read a part of one of the prompts: then there is an answer, whenever it ends."""
+        return any(writer.request.has_begun for writer in self.writers)
 
     def cancel(self) -> None:
         """End all texts before the next step. Any thread may call this."""
@@ -160,7 +166,7 @@ class Worker:
         """
         with self._changed:
             if self._is_stopping:
-                raise ApiError(503, "the server is stopping")
+                raise ApiError(503, _STOPPING)
             places = self._max_batch + self._max_queue - self._n_open()
             if len(group.writers) > places:
                 raise ApiError(429, f"{len(group.writers)} texts are too many now: {max(0, places)} places are free")
@@ -222,8 +228,11 @@ class Worker:
         request = text.writer.request
         if request.error is not None:
             raise request.error
-        if request.is_cancelled and not text.timing.started:
-            raise ApiError(503, "the text had to wait too long for a place, and was given up")
+        if request.is_cancelled and not text.group.has_begun:
+            waited = "the request had to wait too long for a place, and was given up"
+            raise ApiError(503, _STOPPING if self._is_stopping else waited)
+        if request.is_cancelled:
+            request.end_early()  # one that has no place yet takes part in no step, which would do it
         text.writer.update()
         self._metrics.observe(request, text.timing)
         return text.group.collect(text.index)

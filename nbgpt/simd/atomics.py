@@ -71,13 +71,18 @@ _FUTEX_WAIT_PRIVATE, _FUTEX_WAKE_PRIVATE, _ALL_THREADS = 128, 129, 0x7FFFFFFF
 
 
 def _futex(context: Any, builder: Any, address: Any, operation: int, value: Any) -> Any:
-    """futex(2) on the low 32 bits of a counter (little-endian), through the C library's syscall()."""
+    """futex(2) on the low 32 bits of a counter (little-endian), through the C library's syscall().
+
+    That takes any number of arguments, and is declared here with seven. Both are called in the same way on Linux, but
+    not on Apple's ARM, where a function with seven stands in for it (backend/parking.py).
+    """
     architecture = context.codegen()._llvm_module.triple.split("-")[0]
-    signature = ir.FunctionType(I64, [I64], var_arg=True)
+    pointer = address.type
+    signature = ir.FunctionType(I64, [I64, pointer, I64, I64, pointer, pointer, I64])
     syscall = cgutils.get_or_insert_function(builder.module, signature, "syscall")
-    no_timeout = ir.Constant(address.type, None)
+    null = ir.Constant(pointer, None)
     number = I64(_FUTEX_NUMBER[architecture])
-    builder.call(syscall, [number, address, I64(operation), value, no_timeout, no_timeout, I64(0)])
+    builder.call(syscall, [number, address, I64(operation), value, null, null, I64(0)])
     return context.get_dummy_value()
 
 

@@ -92,7 +92,7 @@ class Writer:
         """Give the new log-probabilities the text and the bytes of their tokens."""
         texts = self._text_of_prompt + self._text_of_tokens
         for one in self.request.measured[len(self.logprobs) :]:
-            octets = self._tokenizer.tokens[one.token] if one.token in self._tokenizer else b""
+            octets = self._tokenizer.bytes_of(one.token)
             self.logprobs.append(replace(one, text=texts[len(self.logprobs)], bytes=octets))
 
 
@@ -122,11 +122,14 @@ class Batch:
             self.engine.advance(growing, lambda: self._update(writer))
         except BaseException as error:
             self._error = error if isinstance(error, Exception) else RuntimeError(INTERRUPTED)
-            with self.engine.lock:  # or another thread, in `_update`, would bring back those that it has found open
-                unfinished, self._open = self._open, []
-                self.engine.retire([one.request for one in unfinished])
+            self.engine.between_steps(self._give_up)
             raise
         return True
+
+    def _give_up(self) -> None:
+        """Take all requests out. In the middle of `_update` another thread would put back those that it found open."""
+        unfinished, self._open = self._open, []
+        self.engine.retire([one.request for one in unfinished])
 
     def _update(self, writer: Writer) -> bool:
         """Write the new ids of all requests that grow; True if this writer then has pieces, or has come to its end."""

@@ -50,6 +50,10 @@ class Tokenizer(ABC):
     def tokens(self) -> list[bytes]:
         """The bytes of each token by id, as it stands within a text; nothing for an id without a token."""
 
+    def bytes_of(self, i: int) -> bytes:
+        """The bytes of an id's token, as it stands within a text; none if the id has no token."""
+        return self.tokens[i] if i in self else b""
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 of `to_bytes()`, in hexadecimal."""

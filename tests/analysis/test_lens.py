@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from folders import TOKENIZER, text_config, write_text_model
-from models import random_params
+from folders import TOKENIZER, write_random_model
 
 import nbgpt
 from nbgpt.analysis.lens import logit_lens
@@ -12,9 +11,7 @@ from nbgpt.operations import softmax
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    config = text_config(n_layer=3)
-    path = tmp_path_factory.mktemp("lens") / "random.safetensors"
-    with nbgpt.load(write_text_model(path, config, random_params(config))) as model:
+    with nbgpt.load(write_random_model(tmp_path_factory.mktemp("lens") / "random.safetensors", n_layer=3)) as model:
         yield model
 
 

@@ -14,6 +14,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from models import config_of, open_model, random_params, read, write_native
+from waiting import wait_until
 
 import nbgpt
 from nbgpt.abi import amx
@@ -203,14 +204,11 @@ def children(pid):
 def test_a_killed_process_takes_its_compiler_with_it(path, tmp_path):
     process = start_pass(path, tmp_path / "home")
     assert "compiling" in process.stderr.readline()
-    while not (found := children(process.pid)):
-        time.sleep(0.05)
+    wait_until(lambda: children(process.pid))
+    found = children(process.pid)
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{pid}/exe").exists() for pid in found):  # a zombie has none
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in found))  # a zombie has none
 
 
 def test_the_compilers_output_needs_no_proc(compiled, monkeypatch):

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import config_of, open_model, random_params, read, write_native
+from models import open_model, read
+from waiting import wait_until
 
 from nbgpt.abi.job import SLEEPING
 from nbgpt.backend import kernel_cache, parking
 from nbgpt.engine import model_runner
 
-CONFIG = config_of()
-TEXT = list(range(CONFIG.n_vocab))
 VERIFY = """
 import sys
 sys.path = {path}
@@ -28,18 +27,6 @@ sys.exit(code)
 """
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "float32.safetensors"
-    return write_native(path, random_params(CONFIG), CONFIG, "float32")
-
-
-@pytest.fixture(scope="module")
-def expected(path):
-    """Logits of the usual kernels."""
-    return read(open_model(path, n_threads=1), TEXT)
-
-
 @pytest.fixture
 def model(path, expected, monkeypatch):
     """A model of three threads whose kernels sleep on a condition variable."""
@@ -50,21 +37,14 @@ def model(path, expected, monkeypatch):
     return open_model(path, n_threads=3)
 
 
-def wait_until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def ticks_of(threads):
     """CPU time that threads have taken, in hundredths of a second."""
     fields = [Path(f"/proc/self/task/{one.native_id}/stat").read_text().rpartition(")")[2].split() for one in threads]
     return sum(int(of_one[11]) + int(of_one[12]) for of_one in fields)
 
 
-def test_threads_sleep_and_wake_up(expected, model):
-    np.testing.assert_array_equal(read(model, TEXT), expected)
+def test_threads_sleep_and_wake_up(text, expected, model):
+    np.testing.assert_array_equal(read(model, text), expected)
     counters = model.runner.thread_pool._counters
     wait_until(lambda: counters[SLEEPING] == 2)
     own = [thread for thread in threading.enumerate() if thread.name.startswith("nbgpt-")]
@@ -73,7 +53,7 @@ def test_threads_sleep_and_wake_up(expected, model):
         time.sleep(0.3)
         assert ticks_of(own) - before <= 5
     for _ in range(50):
-        np.testing.assert_array_equal(read(model, TEXT[:3]), expected[:3])
+        np.testing.assert_array_equal(read(model, text[:3]), expected[:3])
         time.sleep(0.001)  # about as long as a thread waits before it sleeps
     wait_until(lambda: counters[SLEEPING] == 2)
     model.runner.thread_pool.dismiss()

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from folders import text_config, write_text_model
-from models import random_params
+from folders import write_random_model
 
 import nbgpt
 
@@ -12,9 +11,7 @@ import nbgpt
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory, home):
     """Int8, as the embedded model, so that its kernels do."""
-    config = text_config()
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    return write_text_model(path, config, random_params(config), "int8")
+    return write_random_model(tmp_path_factory.mktemp("model") / "tiny.safetensors", "int8")
 
 
 @pytest.fixture(scope="session")

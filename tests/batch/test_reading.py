@@ -2,8 +2,7 @@ import math
 
 import pytest
 from batch_rows import WORDS
-from folders import text_config, write_text_model
-from models import random_params
+from folders import write_random_model
 
 import nbgpt
 from nbgpt.batch.job import Question
@@ -36,8 +35,7 @@ def test_embeddings(model):
 
 
 def test_labels(tmp_path):
-    config = text_config(n_labels=3)
-    path = write_text_model(tmp_path / "labels.safetensors", config, random_params(config), "int8")
+    path = write_random_model(tmp_path / "labels.safetensors", "int8", n_labels=3)
     with nbgpt.load(path) as model:
         for text, answer in zip(TEXTS[:5], answers(model, "classify", TEXTS[:5]), strict=True):
             (found,) = model.classify([text])

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from folders import TOKENIZER, ballot, reciter, text_config, write_folder, write_text_model
+from folders import TOKENIZER, ballot, reciter, text_config, write_folder, write_random_model, write_text_model
 from models import random_params
 
 import nbgpt
@@ -96,8 +96,7 @@ def lines():
 
 @pytest.fixture(scope="module")
 def random_file(folder):
-    config = text_config()
-    return write_text_model(folder / "random.safetensors", config, random_params(config))
+    return write_random_model(folder / "random.safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,12 @@ from pathlib import Path
 import pytest
 from batch_rows import prompts, read
 from command_line import start
-from folders import text_config, write_text_model
-from models import random_params
+from folders import write_random_model
 
 
 @pytest.fixture(scope="module")
 def tiny(folder):
-    config = text_config()
-    return write_text_model(folder / "tiny.safetensors", config, random_params(config), "int8")
+    return write_random_model(folder / "tiny.safetensors", "int8")
 
 
 @pytest.fixture

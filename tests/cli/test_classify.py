@@ -3,16 +3,14 @@
 import json
 
 import pytest
-from folders import text_config, write_text_model
-from models import random_params
+from folders import write_random_model
 
 import nbgpt
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["one label", "any number"])
 def fine_tune(request, folder):
-    config = text_config(n_labels=3, multi_label=request.param)
-    return write_text_model(folder / f"{request.param}.safetensors", config, random_params(config))
+    return write_random_model(folder / f"{request.param}.safetensors", n_labels=3, multi_label=request.param)
 
 
 def test_lines(run, fine_tune, lines, tmp_path):

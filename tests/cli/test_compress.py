@@ -5,8 +5,7 @@ import re
 import sys
 
 import pytest
-from folders import text_config, write_text_model
-from models import random_params
+from folders import write_random_model
 
 from nbgpt.cli.compress import SUFFIX
 from nbgpt.cli.main import main
@@ -21,8 +20,7 @@ SUMMARY = r"nbgpt: {} bytes in, {} out, \d+\.\d\d\d bits a byte, \d+\.\d s\n"
 @pytest.fixture(scope="module")
 def plain(folder):
     """A model of random weights."""
-    config = text_config()
-    return write_text_model(folder / "plain.safetensors", config, random_params(config))
+    return write_random_model(folder / "plain.safetensors")
 
 
 @pytest.fixture

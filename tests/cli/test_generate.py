@@ -12,8 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from command_line import start
-from folders import RECITED, TOKENIZER, ballot, reciter, text_config, write_text_model
-from models import random_params
+from folders import RECITED, TOKENIZER, ballot, reciter, write_random_model, write_text_model
 
 import nbgpt
 from nbgpt.backend.kernel_cache import load_kernels
@@ -40,8 +39,7 @@ def recital(folder):
 
 @pytest.fixture(scope="module")
 def random_file(folder):
-    config = text_config(tied_embeddings=False)
-    return write_text_model(folder / "random.safetensors", config, random_params(config))
+    return write_random_model(folder / "random.safetensors", tied_embeddings=False)
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from folders import text_config, write_text_model
-from models import random_params
+from folders import text_config, write_random_model
+from waiting import wait_until
 
 import nbgpt
 from nbgpt.model import Model
@@ -29,8 +29,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="t
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    config = text_config()
-    return write_text_model(tmp_path_factory.mktemp("models") / "random.safetensors", config, random_params(config))
+    return write_random_model(tmp_path_factory.mktemp("models") / "random.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +37,6 @@ def texts(path):
     """What the model writes when it is alone."""
     alone = nbgpt.load(path, threads=1)
     return {prompt: alone.generate(prompt, **OPTIONS).text for prompt in PROMPTS}
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # --- Threads ----------------------------------------------------------------------------------------------------------

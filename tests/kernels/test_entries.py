@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from numba import njit
+from waiting import wait_until
 
 from nbgpt.abi.job import CALLS, CLOSED, COUNTERS_OF_PHASE, PHASES, SLEEPING, WORKING
 from nbgpt.kernels import entries
@@ -31,13 +32,6 @@ def counters():
     counters[:PHASES] = 0
     counters[WORKING] = CLOSED
     return counters
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def started(function, *arguments):

@@ -3,15 +3,12 @@
 import os
 
 import pytest
-from folders import text_config, write_text_model
-from models import random_params
+from folders import write_random_model
 
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory, home):
-    config = text_config()
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    return write_text_model(path, config, random_params(config), "int8")
+    return write_random_model(tmp_path_factory.mktemp("model") / "tiny.safetensors", "int8")
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,9 @@ import weakref
 
 import numpy as np
 import pytest
-from folders import TOKENIZER, text_config, write_text_model
+from folders import TOKENIZER, write_random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import random_params
 
 import nbgpt
 from nbgpt.sampling import structured_output
@@ -30,9 +29,7 @@ def story():
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """With a vocabulary of about 900 tokens, whose ids are not in the order of its merges."""
-    config = text_config()
-    path = tmp_path_factory.mktemp("models") / "random.safetensors"
-    return nbgpt.load(write_text_model(path, config, random_params(config)), threads=1)
+    return nbgpt.load(write_random_model(tmp_path_factory.mktemp("models") / "random.safetensors"), threads=1)
 
 
 # --- What is written --------------------------------------------------------------------------------------------------

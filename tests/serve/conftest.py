@@ -2,8 +2,7 @@
 
 import pytest
 from browser import browser
-from folders import reciter, text_config, write_text_model
-from models import random_params
+from folders import reciter, write_random_model, write_text_model
 from servers import STORY, serving
 
 import nbgpt
@@ -14,8 +13,7 @@ def files(tmp_path_factory):
     """Small random models, by name: int8 as the embedded one, so that its kernels do."""
     folder, made = tmp_path_factory.mktemp("served"), {}
     for name, changes in {"tiny": {}, "labels": {"n_labels": 3}}.items():
-        config = text_config(**changes)
-        made[name] = write_text_model(folder / f"{name}.safetensors", config, random_params(config), "int8")
+        made[name] = write_random_model(folder / f"{name}.safetensors", "int8", **changes)
     return made
 
 

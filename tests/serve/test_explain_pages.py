@@ -5,8 +5,7 @@ import re
 from base64 import b64encode
 
 import pytest
-from folders import text_config, write_text_model
-from models import random_params
+from folders import write_random_model
 from starlette.testclient import TestClient
 
 import nbgpt
@@ -20,9 +19,9 @@ WITH_KEY = {"Authorization": f"Bearer {KEY}"}
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    config = text_config(n_ctx=300)
-    path = tmp_path_factory.mktemp("model") / "random.safetensors"
-    return nbgpt.load(write_text_model(path, config, random_params(config), "int8"), threads=1)
+    return nbgpt.load(
+        write_random_model(tmp_path_factory.mktemp("model") / "random.safetensors", "int8", n_ctx=300), threads=1
+    )
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,7 @@
 
 import threading
 
-from folders import text_config, write_text_model
-from models import random_params
+from folders import write_random_model
 
 import nbgpt
 from nbgpt.engine.kv_cache import Sequence
@@ -19,8 +18,7 @@ def usage(metrics):
 
 def test_metrics_are_read_in_the_middle_of_a_step(tmp_path):
     """They wait for no lock, and free no pages: that is for the thread that has the lock."""
-    config = text_config()
-    model = nbgpt.load(write_text_model(tmp_path / "m.safetensors", config, random_params(config)))
+    model = nbgpt.load(write_random_model(tmp_path / "m.safetensors"))
     metrics, cache, found = Metrics(), model.engine.cache, []
     metrics.watch(lambda: (0, 0), {"m": model.engine})
     sequence = Sequence()

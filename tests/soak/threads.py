@@ -116,15 +116,13 @@ class Soak:
     """Threads that call models until the time is over."""
 
     def __init__(self, folder: Path, seconds: float, seed: int) -> None:
-        from folders import text_config, write_text_model
-        from models import random_params
+        from folders import write_random_model
 
         import nbgpt
         from nbgpt.serve.metrics import Metrics
         from nbgpt.serve.worker import Worker
 
-        config = text_config()
-        self.path = write_text_model(folder / "random.safetensors", config, random_params(config))
+        self.path = write_random_model(folder / "random.safetensors")
         self.load, self.seconds, self.seed = nbgpt.load, seconds, seed
         self.models = [nbgpt.load(self.path, threads=n) for n in (1, 2)]
         self.alone = {name: call(self.models[0]) for name, call in CALLS.items()}

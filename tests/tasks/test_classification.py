@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import reference
-from folders import TOKENIZER, text_config, write_folder, write_text_model
+from folders import TOKENIZER, text_config, write_folder, write_random_model
 from models import random_params
 
 import nbgpt
@@ -108,8 +108,7 @@ def test_other_models_have_no_labels(tmp_path):
 
 
 def test_bad_texts(tmp_path):
-    config = text_config(n_labels=3)
-    model = nbgpt.load(write_text_model(tmp_path / "m.safetensors", config, random_params(config)))
+    model = nbgpt.load(write_random_model(tmp_path / "m.safetensors", n_labels=3))
     with pytest.raises(TypeError, match="texts is the text 'a'; it must be a list of texts"):
         model.classify("a")
     with pytest.raises(ValueError, match="this model's context is 200: shorten it"):

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from folders import TOKENIZER, ballot, reciter, text_config, write_text_model
-from models import random_params
+from folders import TOKENIZER, ballot, reciter, write_random_model, write_text_model
 
 import nbgpt
 from nbgpt.tasks.zero_shot import answer, answer_prompt, summarize, summary_prompt, translate, translation_prompt
@@ -119,8 +118,7 @@ def test_a_summary_is_drawn_from_two_tokens(tmp_path):
 
 
 def test_an_article_that_is_too_long(tmp_path):
-    config = text_config()
-    model = nbgpt.load(write_text_model(tmp_path / "m.safetensors", config, random_params(config)))
+    model = nbgpt.load(write_random_model(tmp_path / "m.safetensors"))
     with pytest.raises(ValueError, match=r"100 new ones need \d+ positions; this model's context is 200"):
         summarize(model, "9" * 300)
     assert isinstance(summarize(model, "9" * 300, overflow="truncate_left"), str)

@@ -8,8 +8,7 @@ from contextlib import aclosing
 
 import numpy as np
 import pytest
-from folders import RECITED, reciter, text_config, write_text_model
-from models import random_params
+from folders import RECITED, reciter, write_random_model, write_text_model
 
 import nbgpt
 
@@ -20,9 +19,9 @@ SAFETY_NET = 20
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    config = text_config(n_ctx=1000)
-    path = tmp_path_factory.mktemp("models") / "random.safetensors"
-    return nbgpt.load(write_text_model(path, config, random_params(config)), threads=1)
+    return nbgpt.load(
+        write_random_model(tmp_path_factory.mktemp("models") / "random.safetensors", n_ctx=1000), threads=1
+    )
 
 
 async def text_of(model, prompt, **options):

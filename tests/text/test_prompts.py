@@ -1,8 +1,7 @@
 """Prompts with options of their own, and what becomes of prompts and options."""
 
 import pytest
-from folders import text_config, write_text_model
-from models import random_params
+from folders import write_random_model
 
 import nbgpt
 from nbgpt.text.prompts import Prompt, as_prompts
@@ -20,8 +19,7 @@ OWN = [
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    config = text_config(tied_embeddings=False)
-    return write_text_model(tmp_path_factory.mktemp("models") / "random.safetensors", config, random_params(config))
+    return write_random_model(tmp_path_factory.mktemp("models") / "random.safetensors", tied_embeddings=False)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])

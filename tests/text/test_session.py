@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 import numpy as np
 import pytest
-from folders import TOKENIZER, text_config, write_text_model
+from folders import TOKENIZER, text_config, write_random_model, write_text_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from models import random_params
@@ -28,8 +28,7 @@ SEEDED = {"seed": 3, "temperature": 2.0, "max_tokens": 20}
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    config = text_config()
-    return write_text_model(tmp_path_factory.mktemp("models") / "random.safetensors", config, random_params(config))
+    return write_random_model(tmp_path_factory.mktemp("models") / "random.safetensors")
 
 
 @pytest.fixture

@@ -7,8 +7,16 @@ import time
 
 import numpy as np
 import pytest
-from folders import RECITED, TOKENIZER, ballot, checkpoint_of, reciter, text_config, write_text_model
-from models import advance, random_params
+from folders import (
+    RECITED,
+    TOKENIZER,
+    ballot,
+    checkpoint_of,
+    reciter,
+    write_random_model,
+    write_text_model,
+)
+from models import advance
 
 import nbgpt
 from nbgpt.conversion.convert import convert
@@ -24,10 +32,7 @@ def recital(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def random_model(tmp_path_factory):
-    config = text_config(tied_embeddings=False)
-    return nbgpt.load(
-        write_text_model(tmp_path_factory.mktemp("models") / "r.safetensors", config, random_params(config))
-    )
+    return nbgpt.load(write_random_model(tmp_path_factory.mktemp("models") / "r.safetensors", tied_embeddings=False))
 
 
 IDS = TOKENIZER.encode(RECITED)

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from folders import text_config, write_text_model
-from models import random_params
+from folders import write_random_model
 
 import nbgpt
 from nbgpt.cli.main import main
@@ -15,8 +14,7 @@ from nbgpt.weights import load
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    config = text_config(n_labels=3)
-    return write_text_model(tmp_path_factory.mktemp("models") / "random.safetensors", config, random_params(config))
+    return write_random_model(tmp_path_factory.mktemp("models") / "random.safetensors", n_labels=3)
 
 
 def with_metadata(path, target, change):

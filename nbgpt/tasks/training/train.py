@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from ...engine.engine import Engine
+from ...progress import progress_bar
 from ...tokenizer import Tokenizer
 from ...validation import check
 from ...weights import Pooling
@@ -99,14 +98,14 @@ def train(
     layers = _layers(engine.config.n_layer, chosen)
     features = _features(model, data, layers, pooling, bos, note)
     training, held_out = np.split(features, [len(data.training)], axis=1)
-    with _bar("fitting", len(layers) + len(curves.SHARES) + 2, "fit") as done:
-        by_layer = curves.over_layers(data, layers, training, held_out, seed, done)
+    with progress_bar("fitting", "fit", len(layers) + len(curves.SHARES) + 2) as bar:
+        by_layer = curves.over_layers(data, layers, training, held_out, seed, bar.update)
         best = _best(by_layer) if chosen is None else layers.index(chosen)
         fit = fit_features(training[best], data.training.targets, seed)
-        done(1)
+        bar.update()
         words = _word_baseline(data, seed, note)
-        done(1)
-        by_examples = curves.over_sizes(data, training[best], held_out[best], fit, words, seed, done)
+        bar.update()
+        by_examples = curves.over_sizes(data, training[best], held_out[best], fit, words, seed, bar.update)
     _note_fit(fit, note)
     head = fit.head(data.labels, layers[best], pooling)
     odds = probabilities(head.logits(held_out[best]), data.multi_label)
@@ -138,8 +137,8 @@ def _features(
     row_of = {ids: row for row, ids in enumerate(distinct)}
 
     def compute() -> np.ndarray:
-        with _bar("reading texts", len(distinct), "text") as done:
-            return pooled(engine, distinct, layers, pooling, tokenizer.bos_id, done)
+        with progress_bar("reading texts", "text", len(distinct)) as bar:
+            return pooled(engine, distinct, layers, pooling, tokenizer.bos_id, bar.update)
 
     features = cached(engine, distinct, layers, pooling, compute)[:, [row_of[tuple(ids)] for ids in batch]]
     if not np.isfinite(features).all():
@@ -175,11 +174,3 @@ def _note_fit(fit: Fit, note: Say) -> None:
         note(f"cross-validation in {fit.n_folds} folds, as many as the smallest label has texts")
     if not fit.converged:
         note("logistic regression did not converge; its figures are those of its last step")
-
-
-@contextmanager
-def _bar(label: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=label, unit=unit, file=sys.stderr, delay=0.5, disable=None) as bar:
-        yield bar.update

@@ -1,16 +1,14 @@
 """A small model that reads text, and a trace of it."""
 
 import pytest
-from folders import RECITED, text_config, write_text_model
-from models import random_params
+from folders import RECITED, write_random_model
 
 import nbgpt
 
 
 @pytest.fixture(scope="session")
 def explained_model(tmp_path_factory, home):
-    config = text_config(n_ctx=400)
-    path = write_text_model(tmp_path_factory.mktemp("explained") / "random.safetensors", config, random_params(config))
+    path = write_random_model(tmp_path_factory.mktemp("explained") / "random.safetensors", n_ctx=400)
     return nbgpt.load(path, threads=1)
 
 

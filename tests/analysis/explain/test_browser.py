@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import reference
 from browser import CHROMIUM, DRIVER, HOSTILE, browser
-from folders import text_config, write_text_model
-from models import random_params
+from folders import write_random_model
 
 import nbgpt
 from nbgpt.analysis.explain import page, switched_off
@@ -26,9 +25,7 @@ def window(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    config = text_config()
-    path = tmp_path_factory.mktemp("model") / "random.safetensors"
-    return nbgpt.load(write_text_model(path, config, random_params(config), bos=True), threads=1)
+    return nbgpt.load(write_random_model(tmp_path_factory.mktemp("model") / "random.safetensors", bos=True), threads=1)
 
 
 @pytest.fixture(scope="module")

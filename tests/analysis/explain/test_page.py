@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import HOSTILE
-from folders import RECITED, text_config, write_text_model
-from models import random_params
+from folders import RECITED, write_random_model
 from packing import unpacked
 
 import nbgpt
@@ -49,8 +48,7 @@ def data_of(html):
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    config = text_config(n_ctx=400)
-    return write_text_model(tmp_path_factory.mktemp("model") / "random.safetensors", config, random_params(config))
+    return write_random_model(tmp_path_factory.mktemp("model") / "random.safetensors", n_ctx=400)
 
 
 @pytest.fixture(scope="module")

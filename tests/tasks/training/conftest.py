@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from folders import text_config, write_text_model
-from models import random_params
+from folders import write_random_model
 
 import nbgpt
 from nbgpt.tasks.training.train import train_classifier
@@ -31,8 +30,7 @@ def labelled():
 @pytest.fixture(scope="session")
 def base(tmp_path_factory):
     """The file of a model."""
-    config = text_config(n_layer=3)
-    return write_text_model(tmp_path_factory.mktemp("base") / "small.safetensors", config, random_params(config))
+    return write_random_model(tmp_path_factory.mktemp("base") / "small.safetensors", n_layer=3)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from folders import TOKENIZER
+from folders import TOKENIZER, write_random_model
 from models import native_params
 
 import nbgpt
@@ -30,12 +30,9 @@ def test_a_folder_is_the_same_model(which, request, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "int4"])
 def test_weights_are_the_numbers_that_the_types_stand_for(dtype, base, binary, tmp_path):
-    from folders import text_config, write_text_model
-    from models import random_params
     from safetensors.numpy import load_file
 
-    config = text_config(n_layer=2, n_inner=100)
-    weights = nbgpt.weights.load(write_text_model(tmp_path / dtype, config, random_params(config), dtype))
+    weights = nbgpt.weights.load(write_random_model(tmp_path / dtype, dtype, n_layer=2, n_inner=100))
     head = replace(binary.head, layer=2)
     export(weights, TOKENIZER, head, True, tmp_path / "f")
     stored = load_file(tmp_path / "f" / "model.safetensors")
