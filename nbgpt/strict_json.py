@@ -24,6 +24,7 @@ MAX_VALUES = 2_000_000
 MAX_DEPTH = 64
 _BRACKETS = b"[]{}"
 _NO_BRACKETS = bytes({*range(256)} - {*_BRACKETS})
+_ALL_SQUARE = bytes.maketrans(b"{}", b"[]")
 
 
 def read_object(path: Path, limit: int = SMALL_BYTES) -> dict[str, Any]:
@@ -80,10 +81,10 @@ def _check_structure(data: bytes, where: str) -> None:
 
 def _depth_is_allowed(structure: bytes) -> bool:
     """Take the innermost brackets away, level by level. What does not close is left to the parser, if it is shallow."""
-    brackets = structure.translate(None, _NO_BRACKETS)
+    brackets = structure.translate(_ALL_SQUARE, _NO_BRACKETS)
     for _ in range(MAX_DEPTH):
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    return len(brackets) <= MAX_DEPTH and b"[]" not in brackets and b"{}" not in brackets
+        brackets = brackets.replace(b"[]", b"")
+    return len(brackets) <= MAX_DEPTH and b"[]" not in brackets
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

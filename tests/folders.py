@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from models import config_of, random_params
-from safetensors.numpy import save_file
 
 from nbgpt.config import GPT2Config
 from nbgpt.conversion.convert import convert
@@ -77,6 +76,8 @@ def write_random_model(path: Path, dtype: str = "float32", bos: bool = False, **
 
 def write_folder(folder: Path, config: GPT2Config, params: dict[str, np.ndarray]) -> Path:
     """A folder as transformers saves it."""
+    from safetensors.numpy import save_file  # a free-threaded Python has no wheel of it, and does not need it elsewhere
+
     folder.mkdir(parents=True, exist_ok=True)
     fields = {
         "model_type": "gpt2",

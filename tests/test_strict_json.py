@@ -25,15 +25,20 @@ def test_the_values_are_those_of_pythons_parser(value, ascii):
 
 
 def deep(levels, kind):
-    return {"list": b"[" * levels + b"]" * levels, "object": b'{"a":' * levels + b"1" + b"}" * levels}[kind]
+    half, is_odd = divmod(levels, 2)
+    return {
+        "list": b"[" * levels + b"]" * levels,
+        "object": b'{"a":' * levels + b"1" + b"}" * levels,
+        "both": b'[{"a":' * half + (b"[]" if is_odd else b"1") + b"}]" * half,
+    }[kind]
 
 
-@pytest.mark.parametrize("kind", ["list", "object"])
+@pytest.mark.parametrize("kind", ["list", "object", "both"])
 def test_depth(kind):
     value = parse(deep(MAX_DEPTH, kind), "here")
     depth = 0
     while value and value != 1:
-        value, depth = next(iter(value.values() if kind == "object" else value)), depth + 1
+        value, depth = next(iter(value.values() if isinstance(value, dict) else value)), depth + 1
     assert depth >= MAX_DEPTH - 1
     for levels in (MAX_DEPTH + 1, 10_000, 400_000):
         with pytest.raises(FormatError, match=f"^here: JSON nested more than {MAX_DEPTH} deep"):

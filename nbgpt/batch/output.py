@@ -133,7 +133,11 @@ class Output:
             raise ValueError(
                 f"{self.path} was begun with {found}: give the same as then, choose another --output, or --overwrite"
             )
-        progress = earlier["progress"]
+        progress = earlier.get("progress")
+        if not isinstance(progress, dict) or type(progress.get("failed")) is not int or "is_complete" not in progress:
+            raise FormatError(
+                f"{self.manifest_path} is damaged: its progress is {progress!r:.80}; --overwrite begins anew"
+            )
         if not progress["is_complete"]:
             return False
         if not self.path.exists():

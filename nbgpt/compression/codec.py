@@ -176,6 +176,7 @@ def _share(counts: np.ndarray, token: int) -> tuple[int, int, int]:
 class _Text:
     """A chunk that is being decoded."""
 
+    number: int  # of the chunk
     decoder: Decoder
     n_tokens: int
     rows: list[int]  # those that are known
@@ -199,7 +200,7 @@ def _decode_batch(
 ) -> list[bytes]:
     """The bytes of the chunks with these numbers."""
     texts = [
-        _Text(Decoder(container.chunks[i].coded), span.stop - span.start, [_begin(tokenizer)])
+        _Text(i, Decoder(container.chunks[i].coded), span.stop - span.start, [_begin(tokenizer)])
         for i in numbers
         for span in [container.spans[i]]
     ]
@@ -224,7 +225,7 @@ def _read_overlap(engine: Engine, texts: list[_Text], start: int, first: int) ->
 
 
 def _decode_row(engine: Engine, texts: list[_Text]) -> int:
-    """Read the last row of each text and decode the token that follows -> how many."""
+    """Read the last row of each text and decode the token that follows -> how many. Raises FormatError."""
     logits = engine.logits_after([text.rows[-1] for text in texts], [text.sequence for text in texts])
     for text, row in zip(texts, logits, strict=True):
         sums = np.cumsum(frequencies(row), dtype=np.int64)
@@ -232,6 +233,8 @@ def _decode_row(engine: Engine, texts: list[_Text]) -> int:
         token = int(np.searchsorted(sums, text.decoder.target(total), side="right"))
         before = int(sums[token - 1]) if token else 0
         text.decoder.take(before, int(sums[token]) - before, total)
+        if text.decoder.is_astray:  # or a forged number of tokens would keep it busy for ever
+            raise _other_bytes(text.number)
         text.rows.append(token)
     return len(texts)
 
@@ -242,7 +245,11 @@ def _checked(tokenizer: Tokenizer, ids: list[int], chunk: Chunk, number: int) ->
         data = tokenizer.decode_bytes(ids)
         if zlib.crc32(data) == chunk.crc:
             return data
-    raise FormatError(
+    raise _other_bytes(number)
+
+
+def _other_bytes(number: int) -> FormatError:
+    return FormatError(
         f"chunk {number} decodes to other bytes than were compressed: this CPU or nbgpt computes other logits than "
         "the compressor's; use the same version, on CPUs that have fused multiply-add (FMA)"
     )

@@ -55,6 +55,11 @@ class Decoder:
         self._data, self._place, self._size = data, _BITS // 8, 1 << _BITS
         self._offset = int.from_bytes(data[: self._place].ljust(self._place, b"\0"), "big")  # from the interval's low
 
+    @property
+    def is_astray(self) -> bool:
+        """True if no `Encoder` has written what was read: its bytes have long ended, or no symbol's share has it."""
+        return self._place >= len(self._data) + _BITS // 8 or self._offset >= self._size
+
     def target(self, total: int) -> int:
         """A number below total: the next symbol is the last one with start <= it."""
         return min(self._offset // (self._size // total), total - 1)

@@ -227,8 +227,9 @@ def _vocabulary(tokenizer: Tokenizer) -> LLTokenizer:
 
     key = id(tokenizer)
     if key not in _VOCABULARIES:
-        _VOCABULARIES[key] = LLTokenizer(TokenizerWrapper(_Vocabulary(tokenizer)))
-        weakref.finalize(tokenizer, _VOCABULARIES.pop, key)
+        made = LLTokenizer(TokenizerWrapper(_Vocabulary(tokenizer)))
+        if _VOCABULARIES.setdefault(key, made) is made:  # no other thread was quicker
+            weakref.finalize(tokenizer, _VOCABULARIES.pop, key)
     return _VOCABULARIES[key]
 
 

@@ -9,6 +9,7 @@ from nbgpt import paths
 from nbgpt.batch import output as module
 from nbgpt.batch.output import Output
 from nbgpt.batch.worker import Finished
+from nbgpt.formats import FormatError
 
 IDENTITY = {"job": {"task": "generate", "seed": 0}, "model": {"name": "a", "dtype": "int8"}}
 
@@ -248,3 +249,14 @@ def test_a_run_that_ends_while_shards_are_joined(output, tmp_path, monkeypatch, 
     assert (tmp_path / "out.jsonl").read_bytes() == b"0\n1\n"
     assert (tmp_path / "out.errors.jsonl").read_bytes() == b"bad\n"
     assert not (tmp_path / "out.parts").exists()
+
+
+@pytest.mark.parametrize("progress", [None, [], {}, {"is_complete": True}, {"is_complete": True, "failed": "1"}])
+def test_a_manifest_without_its_progress(output, tmp_path, progress):
+    one = output()
+    with one.locked():
+        one.begin(IDENTITY, range(3))
+    manifest = json.loads((tmp_path / "out.manifest.json").read_text())
+    (tmp_path / "out.manifest.json").write_text(json.dumps({**manifest, "progress": progress}))
+    with one.locked(), pytest.raises(FormatError, match=r"out.manifest.json is damaged: .* --overwrite begins anew"):
+        one.begin(IDENTITY, range(3))

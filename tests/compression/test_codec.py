@@ -162,6 +162,14 @@ def test_a_header_that_lies_about_length_or_window(model, packed):
         model.decompress(replace(whole, window=N_CTX + 1).to_bytes())
 
 
+def test_a_header_that_claims_endless_text(model, packed):
+    """It ends with the coded bytes, and does not decode zeros for ever."""
+    forged = replace(Container.from_bytes(packed), n_tokens=1 << 60, n_bytes=1 << 60)
+    with pytest.raises(FormatError, match=r"chunk \d decodes to other bytes"):
+        model.decompress(forged.to_bytes())
+    assert n_used(model) == 0
+
+
 def test_a_call_that_is_cut_short_gives_its_pages_back(model, packed, monkeypatch):
     def fail(logits):
         raise KeyboardInterrupt

@@ -1,13 +1,19 @@
 """The targets of fuzzing are alive: their seeds are read, and one that fails is noticed."""
 
 import importlib.util
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from nbgpt.formats.safetensors import read_header
+
+sys.path.append(str(Path(__file__).parent))  # as for a script
 _spec = importlib.util.spec_from_file_location("fuzz_targets", Path(__file__).with_name("targets.py"))
 targets = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(targets)
+harness = sys.modules["harness"]
 
 
 def test_every_target_has_seeds_and_they_are_small():
@@ -35,3 +41,26 @@ def test_another_error_is_noticed(monkeypatch):
     monkeypatch.setitem(targets.TARGETS, "json_reader", stumble)
     with pytest.raises(KeyError):
         targets.run("json_reader", b"")
+
+
+def test_json_stays_json_when_it_is_mutated():
+    data = b'a\0{"a": [1, "b", {"c": null}], "d": 2.5}\0[[], "e"]'
+    changed = [targets.mutated(data, seed) for seed in range(300)]
+    assert len({*changed}) > 200
+    for one in changed:
+        first, *documents = one.split(b"\0")
+        assert first == b"a"
+        assert [type(json.loads(document)) for document in documents] == [dict, list]
+    assert targets.mutated(b"no JSON", 1) is None
+    assert targets.mutated(b"{no JSON", 1) is None
+
+
+def test_tensors_follow_their_header():
+    header = b'{"__metadata__": {"a": "b"}, "x": {"dtype": "F16", "shape": [2, 3]}, "y": {"dtype": "U8", "shape": [5]}}'
+    file = harness.with_tensors(header + b"\0end")
+    path = harness.file_of(file, "test.safetensors")
+    entries, metadata = read_header(path)
+    assert metadata == {"a": "b"}
+    assert [(entry.shape, entry.stop - entry.start) for entry in entries.values()] == [((2, 3), 12), ((5,), 5)]
+    assert file.endswith(bytes(14) + b"end")
+    assert json.loads(harness.header_of(file)) == json.loads(header)

@@ -4,7 +4,9 @@ import gc
 import json
 import re
 import sys
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -442,3 +444,18 @@ def test_vocabularies_go_with_their_tokenizers():
     gc.collect()
     assert gone() is None
     assert len(structured_output._VOCABULARIES) == before
+
+
+def test_two_threads_that_need_a_vocabulary_at_once(monkeypatch):
+    both, made, said = threading.Barrier(2, timeout=30), structured_output._Vocabulary, []
+    monkeypatch.setattr(structured_output, "_Vocabulary", lambda tokenizer: (both.wait(), made(tokenizer))[1])
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    tokenizer = ByteBPE.from_merges("")
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(structured_output._vocabulary, [tokenizer] * 2)
+    assert first is second
+    gone = weakref.ref(tokenizer)
+    del tokenizer
+    gc.collect()
+    assert gone() is None
+    assert said == []
