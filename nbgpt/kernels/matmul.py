@@ -206,8 +206,9 @@ def _float_tile(dtype: Any) -> MakeTile:
 # It counts denormal numbers as 0, which other CPUs do in a special mode only, and ARM's before it rounds. So no number
 # is denormal here: weights are 0 or at least 2^-64, activations 0 or at least 2^-48, and both have 8 bits; so their
 # products, and all sums of these, are multiples of 2^-126, the least normal float32. Nor does it matter whether a
-# multiply-add is fused: a product has 16 bits, which float32 holds. Where a CPU has an instruction for two multiply-adds
-# in turn, a chain takes two inputs at a time.
+# multiply-add is fused: a product has 16 bits, which float32 holds.
+#
+# Where one instruction does two multiply-adds, one after the other, a chain takes two inputs at a time.
 
 
 _CHAINS = 24 if TARGET.avx512 else 4  # registers of sums that leave room for the rest
