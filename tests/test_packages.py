@@ -28,7 +28,6 @@ ELSEWHERE = {
     "formats/protobuf.py": "tests/formats/test_tensorflow.py, tests/parity/test_vocabularies.py",
     "formats/sentencepiece.py": "tests/parity/test_vocabularies.py",
     "formats/stored.py": "tests/formats/test_pytorch.py, test_safetensors.py",
-    "formats/tokenizer_kinds.py": "tests/parity/test_vocabularies.py",
     "formats/vocabulary.py": "tests/conversion/test_registry.py, tests/parity/test_vocabularies.py",
     "conversion/transfer.py": "tests/conversion/test_hub.py",
     "serve/bodies.py": "tests/serve/test_guard.py",

@@ -6,7 +6,8 @@ Face's `tokenizers`, as a tokenizer.json.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,18 @@ PARTNER = {"vocab": "merges"}
 _GGUF_PATTERNS = (None, "default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "roberta-bpe")  # cut text as GPT-2 does
 
 
+@contextmanager
+def _refusing_other_types() -> Iterator[None]:
+    """Raise ValueError for a value of another type than it must have: JSON and GGUF may have any in its place."""
+    try:
+        yield
+    except (TypeError, AttributeError, LookupError) as error:
+        raise ValueError(
+            f"a value has another type than it must have ({error!s:.80}); is the file complete?"
+        ) from error
+
+
+@_refusing_other_types()
 def read_json(files: Files, declared: Declared, n_vocab: int) -> Tokenizer:
     """tokenizer.json."""
     return _from_spec(read_object(files["tokenizer"], LARGE_BYTES), declared, n_vocab)
@@ -93,6 +106,7 @@ def read_sentencepiece(files: Files, declared: Declared, n_vocab: int) -> Tokeni
     return _from_spec(pieces.spec(), declared, n_vocab)
 
 
+@_refusing_other_types()
 def read_gguf(files: Files, declared: Declared, n_vocab: int) -> Tokenizer | None:
     """The token list of a GGUF file; None if it has none."""
     from .gguf import read_tokenizer_metadata

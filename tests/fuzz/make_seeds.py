@@ -53,7 +53,14 @@ def texts() -> None:
     save("declarations", "tokenizer_config", json.dumps(config).encode())
     tokens_map = {"unk_token": "</s>", "additional_special_tokens": {"x": flags, "y": "<y>"}, "pad_token": "<pad>"}
     save("declarations", "all files", parts(config, tokens_map, {"<z>": 2, "<pad>": 3}, {"tokenizer_class": "T5"}))
-    for number, name in ((0, "of gpt2"), (1, "small"), (2, "words"), (130, "special words")):
+    for number, name in (
+        (0, "of gpt2"),
+        (1, "small"),
+        (2, "words"),
+        (128, "special words"),
+        (66, "first of gpt2"),
+        (65, "first words"),
+    ):
         text = "Naïve café 😀 日本語:\r\n\t it's 12345 <|endoftext|>   abc é! a aa  "
         save("tokenizer", name, bytes([number]) + text.encode())
     save("tokenizer", "no text", bytes(range(0, 256, 5)))

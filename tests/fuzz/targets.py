@@ -27,7 +27,7 @@ def main() -> None:
         return atheris.Mutate(data, max_size) if changed is None else changed[:max_size]
 
     name = sys.argv.pop(1)
-    with atheris.instrument_imports(include=["nbgpt", "pickletools"]):
+    with atheris.instrument_imports(include=["nbgpt", "pickletools", "jinja2"]):
         for path in sorted((SEEDS / name).iterdir()):  # imports what the target imports
             run(name, path.read_bytes())
     atheris.Setup(sys.argv, functools.partial(run, name), custom_mutator=mutate)

@@ -92,14 +92,18 @@ def _vocabularies() -> list[Any]:
         AddedToken(n + 4, "  ", special=False, rstrip=True),
     ]
     pairs = read_merges(VOCABULARY["merges"].read_bytes())
-    return [ByteBPE.shipped(), TOKENIZER, ByteBPE.from_spellings(spelled, pairs, words, prefix_space=True)]
+    known = [ByteBPE.shipped(), TOKENIZER, ByteBPE.from_spellings(spelled, pairs, words, prefix_space=True)]
+    for one in known:
+        one.encode("a " * 2000)  # now it has read all ranks, and is quick
+    return known
 
 
 @target
 def tokenizer(data: bytes) -> None:
     """Texts come back as they were, but for spaces that belong to words; and token by token, from any token on.
 
-    The first byte chooses the vocabulary, and whether special tokens are read by their names.
+    The first byte chooses the vocabulary, whether special tokens are read by their names, and whether the ids are also
+    found as for a program's first text, which takes long.
     """
     number, text = (data or b"\0")[0], data[1:].decode(errors="replace")
     known, special = _vocabularies()[number % 3], number >= 128
@@ -113,6 +117,7 @@ def tokenizer(data: bytes) -> None:
     before = known.decode(ids[:cut])
     if not before.endswith("\ufffd"):
         assert before + known.decode_after(ids[:cut], ids[cut:]) == known.decode(ids)
-    first = copy.copy(known)  # one that has not read all ranks yet
-    first._n_encoded, first._whole = 0, None
-    assert first.encode(text, special) == ids
+    if number & 64:
+        first = copy.copy(known)
+        first._n_encoded, first._whole = 0, None
+        assert first.encode(text, special) == ids
