@@ -159,6 +159,18 @@ def test_texts_that_begin(random_models, tasks):
     assert answers(results[0], "last_word") != answers(evaluated(theirs, tasks, ["last_word"]), "last_word")
 
 
+def test_the_same_ids_divided_otherwise(random_models, monkeypatch):
+    """With its cache of logits, `hf` 0.4.13 gives the shorter continuation another sum than alone."""
+    theirs, ours = random_models
+    ids = TOKENIZER.encode("It was a dark and stormy night.")
+    requests = [(None, ids[:n], ids[n:]) for n in (len(ids) - 5, len(ids) - 1)]
+    alone = [theirs._loglikelihood_tokens([request], disable_tqdm=True)[0][0] for request in requests]
+    monkeypatch.setattr(theirs, "logits_cache", False)
+    for model in (theirs, HarnessModel(ours)):
+        together = model._loglikelihood_tokens(requests, disable_tqdm=True)
+        assert [total for total, _ in together] == pytest.approx(alone, rel=1e-5, abs=1e-3)
+
+
 @pytest.mark.parametrize("text", ["", "a <|endoftext|>b", "Naïve café 😀", "<|endoftext|>a"])
 @pytest.mark.parametrize("flag", [None, True, False])
 def test_encoding(random_models, text, flag):
@@ -184,8 +196,7 @@ def story_tokenizer(tmp_path_factory):
 def story(story_tokenizer, tasks):
     """Results of story-34m in float32, by task: (hf's, ours).
 
-    A task at a time: of requests that have the same ids, divided otherwise into context and continuation, as two tasks
-    on the same texts have, `hf` answers one with the other's sum (its cache of logits, lm-eval 0.4.13).
+    A task at a time, for what two tasks on the same texts would do to `hf`: test_the_same_ids_divided_otherwise.
     """
     peer = transformers.GPT2LMHeadModel.from_pretrained(STORY, dtype=torch.float32).eval()
     theirs = HFLM(pretrained=peer, tokenizer=story_tokenizer, batch_size=8)
