@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from math import prod
+from operator import index
 from pathlib import Path
 
 SEEDS = Path(__file__).parent / "seeds"
@@ -71,7 +72,7 @@ def with_tensors(data: bytes) -> bytes:
     with suppress(KeyError, TypeError, AttributeError, OverflowError):
         for name, entry in fields.items():
             if name != "__metadata__":
-                start, size = size, size + prod(entry["shape"]) * _ITEM_BYTES[entry["dtype"]]
+                start, size = size, size + prod(map(index, entry["shape"])) * _ITEM_BYTES[entry["dtype"]]
                 entry["data_offsets"] = [start, size]
         header = json.dumps(fields).encode()
     header += b" " * (-(8 + len(header)) % 64)
