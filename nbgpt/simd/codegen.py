@@ -73,11 +73,11 @@ def element_at(builder: Any, pointer: Any, index: Any, kind: Any, align: int) ->
     return value
 
 
-def prefetch(builder: Any, pointer: Any, index: Any) -> None:
-    """Prefetch the cache line at pointer + index elements; an invalid address is allowed."""
+def prefetch(builder: Any, pointer: Any, index: Any, cache: int) -> None:
+    """Prefetch the cache line at pointer + index elements into cache 1 or 2; an invalid address is allowed."""
     where = builder.bitcast(builder.gep(pointer, [index]), I8.as_pointer())
-    for_reading, keep, of_data = I32(0), I32(3), I32(1)
-    call(builder, "llvm.prefetch.p0", ir.VoidType(), where, for_reading, keep, of_data)
+    for_reading, locality, of_data = I32(0), I32(4 - cache), I32(1)
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), where, for_reading, locality, of_data)
 
 
 def register_at(builder: Any, dtype: Any, pointer: Any, index: Any) -> Any:

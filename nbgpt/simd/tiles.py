@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import codegen
-from .codegen import F32, F32X16, I32, I64, MEMORY, f32x16, i32x16
+from .codegen import F32, F32X16, I32, I64, MEMORY, f32x16, i32x16, u8x64
 from .dots import BYTES, NIBBLES, Dots, in_32_bits
 
 
@@ -78,7 +78,7 @@ def splat_tile(typing: Any, values: Any, start: Any, stride: Any, rows: Any, col
     return tile_type(values, types.intp, types.intp, rows, columns), generate
 
 
-def _row_of_weights(ahead: Any, doc: str) -> Any:
+def _row_of_weights(ahead: Any, cache: int, doc: str) -> Any:
     """ahead(builder, type of an element, step, columns): prefetch distance in elements; None: no prefetch."""
 
     @intrinsic(prefer_literal=True)
@@ -92,7 +92,7 @@ def _row_of_weights(ahead: Any, doc: str) -> Any:
                 index = offset(builder, start, step, column)
                 if ahead:
                     distance = ahead(builder, pointer.dtype, step, tile_type.count)
-                    codegen.prefetch(builder, pointer_value, builder.add(index, distance))
+                    codegen.prefetch(builder, pointer_value, builder.add(index, distance), cache)
                 register = codegen.register_at(builder, pointer.dtype, pointer_value, index)
                 tile = builder.insert_value(tile, register, column)
             return tile
@@ -115,10 +115,11 @@ def _tile_ahead(builder: Any, dtype: Any, step: Any, columns: int) -> Any:
 
 
 # Hardware prefetchers stop at the end of each panel, some kilobytes long. The distances were measured, see
-# bench/NOTES.md: one row reads panels at memory bandwidth; several rows take long enough for one tile ahead.
-row_tile = _row_of_weights(None, "The registers at pointer + start + column * step: a row of weights.")
-stream_tile = _row_of_weights(_bytes_ahead, "The same, with a prefetch 4 KB ahead: for one row.")
-ahead_tile = _row_of_weights(_tile_ahead, "The same, with a prefetch of the next row of weights: for several rows.")
+# bench/NOTES.md: one row reads panels at memory bandwidth; several rows take long enough for one tile ahead, for which
+# the L1 cache has no room.
+row_tile = _row_of_weights(None, 0, "The registers at pointer + start + column * step: a row of weights.")
+stream_tile = _row_of_weights(_bytes_ahead, 1, "The same, with a prefetch 4 KB ahead: for one row.")
+ahead_tile = _row_of_weights(_tile_ahead, 2, "The same, with a prefetch of the next row of weights: for several rows.")
 
 
 def _registers_in_memory(register: Any, doc: str) -> Any:
@@ -193,25 +194,27 @@ def add_tile(typing: Any, tile: Any, other: Any) -> Any:
     return tile(tile, other), generate
 
 
-def _bfloats(which: str, take: Any) -> Any:
+def _map_registers(result_register: Any, take: Any, doc: str) -> Any:
+    """take(builder, register) of each register of a tile: a tile of registers of the type `result_register`."""
+
     @intrinsic
     def of_tile(typing: Any, tile: Any) -> Any:
-        floats = types.UniTuple(f32x16, tile.count)
+        result_type = types.UniTuple(result_register, tile.count)
 
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            result = undefined(context, floats)
+            result = undefined(context, result_type)
             for place in range(tile.count):
                 result = builder.insert_value(result, take(builder, builder.extract_value(args[0], place)), place)
             return result
 
-        return floats(tile), generate
+        return result_type(tile), generate
 
-    of_tile.__doc__ = f"The {which} bfloat16 of each pair of a tile, as float32."
+    of_tile.__doc__ = doc
     return of_tile
 
 
-even_bfloats = _bfloats("first", codegen.bfloat_of_lower)
-odd_bfloats = _bfloats("second", codegen.bfloat_of_upper)
+even_bfloats = _map_registers(f32x16, codegen.bfloat_of_lower, "The first bfloat16 of each pair, as float32.")
+odd_bfloats = _map_registers(f32x16, codegen.bfloat_of_upper, "The second bfloat16 of each pair, as float32.")
 
 
 def _dot_tile(dots: Dots, doc: str) -> Any:
@@ -269,21 +272,6 @@ def add_dots(typing: Any, tile: Any, other: Any) -> Any:
     return tile(tile, other), generate
 
 
-def _nibbles(name: str, take: Any) -> Any:
-    @intrinsic
-    def of_tile(typing: Any, tile: Any) -> Any:
-        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            result = args[0]
-            for place in range(tile.count):
-                result = builder.insert_value(result, take(builder, builder.extract_value(args[0], place)), place)
-            return result
-
-        return tile(tile), generate
-
-    of_tile.__doc__ = f"The {name} four bits of each byte of a tile."
-    return of_tile
-
-
 def _high(builder: Any, register: Any) -> Any:
     words = builder.lshr(builder.bitcast(register, codegen.I16X32), codegen.constant(codegen.I16X32, 4))
     return _low(builder, builder.bitcast(words, codegen.I8X64))  # x86 shifts words, not bytes
@@ -293,8 +281,8 @@ def _low(builder: Any, register: Any) -> Any:
     return builder.and_(register, codegen.constant(codegen.I8X64, 15))
 
 
-low_nibbles = _nibbles("lower", _low)
-high_nibbles = _nibbles("upper", _high)
+low_nibbles = _map_registers(u8x64, _low, "The lower four bits of each byte.")
+high_nibbles = _map_registers(u8x64, _high, "The upper four bits of each byte.")
 
 
 @intrinsic
