@@ -152,7 +152,7 @@ SHIPPED_FOR = {
 
 
 def shipped_targets(dtype: str, architecture: str) -> list[Target]:
-    """Those whose kernels for one type of weights differ, best first: many types make no use of AMX."""
+    """Targets of a wheel's objects for one type of weights, best first: one with AMX only if the kernels use it."""
     return [target for target in SHIPPED_FOR[architecture] if target.used_by(dtype) == target.used]
 
 
