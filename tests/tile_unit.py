@@ -33,7 +33,13 @@ def pointer_to(array):
     return pointer
 
 
-_bytes, _sums, _shapes, _counts = map(pointer_to, (REGISTERS, REGISTERS.view(np.int32), SHAPES, COUNTS))
+_bytes, _shapes, _counts = map(pointer_to, (REGISTERS, SHAPES, COUNTS))
+_sums, _float_sums, _halves = (pointer_to(REGISTERS.view(dtype)) for dtype in (np.int32, np.float32, np.uint16))
+LEAST_NORMAL = 2.0**-126
+with np.errstate(invalid="ignore"):  # signalling NaN
+    BFLOATS = (np.arange(1 << 16, dtype=np.uint32) << 16).view(np.float32).astype(np.float64)  # by their bits
+BFLOATS[np.abs(BFLOATS) < LEAST_NORMAL] = 0
+_bfloats = pointer_to(BFLOATS)
 _ROW, _TILE = TILE_ROW_BYTES, TILE_ROWS * TILE_ROW_BYTES
 
 
@@ -97,10 +103,15 @@ def store(tile, pointer, index, stride):
 
 
 @njit
-def dot(sums, x, w):
+def _expect_product(sums, x, w):
     _expect(sums != x and sums != w and x != w)
     _expect(_rows(sums) == _rows(x) and _row_bytes(sums) == _row_bytes(w) and _row_bytes(x) == 4 * _rows(w))
     _counts()[DOTS] += 1
+
+
+@njit
+def dot(sums, x, w):
+    _expect_product(sums, x, w)
     for row in range(_rows(sums)):
         for column in range(_row_bytes(sums) // 4):
             total = types.int64(_sums()[(sums * _TILE + row * _ROW) // 4 + column])
@@ -110,4 +121,34 @@ def dot(sums, x, w):
             _sums()[(sums * _TILE + row * _ROW) // 4 + column] = total
 
 
-PROGRAM = TileUnit(make_configure, release, zero, load, store, dot)
+# --- bfloat16: "FP32 FMA with DAZ=FTZ=1, RNE rounding", in the manual's order of operations ---------------------------
+
+
+@njit
+def _number(tile, row, place):
+    """A bfloat16 of a register, as float64; 0 if it is denormal."""
+    return _bfloats()[_halves()[(tile * _TILE + row * _ROW) // 2 + place]]
+
+
+@njit
+def _rounded(value):
+    """float64 -> float32, 0 if that is denormal. A sum of two numbers of 24 bits may be rounded to 53 bits before."""
+    single = types.float32(value)
+    return single if abs(single) >= LEAST_NORMAL else single * types.float32(0)
+
+
+@njit
+def dot_bfloats(sums, x, w):
+    _expect_product(sums, x, w)
+    for row in range(_rows(sums)):
+        for column in range(_row_bytes(sums) // 4):
+            even = odd = types.float32(0)
+            for k in range(_row_bytes(x) // 4):
+                even = _rounded(even + _number(x, row, 2 * k) * _number(w, k, 2 * column))
+                odd = _rounded(odd + _number(x, row, 2 * k + 1) * _number(w, k, 2 * column + 1))
+            place = (sums * _TILE + row * _ROW) // 4 + column
+            both = _rounded(types.float64(even) + types.float64(odd))
+            _float_sums()[place] = _rounded(types.float64(_rounded(_float_sums()[place])) + both)
+
+
+PROGRAM = TileUnit(make_configure, release, zero, load, store, dot, dot_bfloats)

@@ -15,6 +15,7 @@ import time
 import numpy as np
 from test_matmul import product
 
+from nbgpt.abi.amx import DTYPES
 from nbgpt.abi.targets import amx_obstacle
 from nbgpt.kernels import amx, matmul
 
@@ -47,7 +48,7 @@ def main() -> int:
     if obstacle := amx_obstacle():
         print(f"no AMX here: {obstacle}", file=sys.stderr)
         return 1
-    are_same = [compare(dtype, sizes, options.rounds) for dtype in ("int8", "int4") for sizes in SIZES]
+    are_same = [compare(dtype, sizes, options.rounds) for dtype in DTYPES for sizes in SIZES]
     return int(not all(are_same))
 
 

@@ -14,10 +14,15 @@ import os
 import platform
 import sys
 
-FEATURES = frozenset({"amx-tile", "amx-int8"})
-"""LLVM's names of the features that the kernels use beside those of the vector kernels."""
+FEATURES = frozenset({"amx-tile", "amx-int8", "amx-bf16"})
+"""LLVM's names of the features that the kernels use beside those of the vector kernels.
+
+There is one answer for all types of weights: every CPU known to have one of the three has the others too.
+"""
 NEEDED = FEATURES | {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"}
 """All that a CPU must have: rows that fill no tile go to the vector kernels of AVX-512 with VNNI."""
+DTYPES = ("bfloat16", "int8", "int4")
+"""Types of weights that have kernels with AMX."""
 _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA = 158, 0x1023, 18
 
 

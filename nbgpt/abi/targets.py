@@ -45,7 +45,7 @@ _KNOWN = {
     "cortex-a72": _ARM_V8,
     "neoverse-n1": tuple(_ARM_BITS),
 }
-_LINUX_NAMES = {"abm": "lzcnt", "bmi1": "bmi", "amx_tile": "amx-tile", "amx_int8": "amx-int8"}
+_LINUX_NAMES = {"abm": "lzcnt", "bmi1": "bmi", **{name.replace("-", "_"): name for name in amx.FEATURES}}
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,10 @@ class Target:
             name for name in ("fma", "f16c", "avx512", "vnni", "bf16", "amx", "dotprod") if getattr(self, name)
         )
 
+    def used_by(self, dtype: str) -> tuple[str, ...]:
+        """The features that the kernels for one type of weights test."""
+        return tuple(name for name in self.used if name != "amx" or dtype in amx.DTYPES)
+
     @property
     def allowed(self) -> Target:
         """The same CPU without AMX, unless kernels may use that."""
@@ -139,8 +143,10 @@ class Target:
         return f"{self.cpu} ({', '.join(self.used) or 'no SIMD extensions used'})"
 
 
+_V4_VNNI = frozenset((*_V4, "avx512vnni"))
 SHIPPED = (
-    Target("x86-64-v4", frozenset((*_V4, "avx512vnni"))),
+    Target("x86-64-v4", _V4_VNNI | amx.FEATURES),
+    Target("x86-64-v4", _V4_VNNI),
     Target("x86-64-v3", frozenset(_V3)),
 )
 """Targets whose objects a wheel for x86-64 carries, best first."""
@@ -149,6 +155,11 @@ SHIPPED_FOR = {
     "aarch64": tuple(Target(name, frozenset(_KNOWN[name])) for name in ("neoverse-n1", "cortex-a72")),
 }
 """The same for every architecture that has wheels with objects."""
+
+
+def shipped_targets(dtype: str, architecture: str) -> list[Target]:
+    """Targets of a wheel's objects for one type of weights, best first: one with AMX only if the kernels use it."""
+    return [target for target in SHIPPED_FOR[architecture] if target.used_by(dtype) == target.used]
 
 
 def host_target() -> Target:

@@ -21,7 +21,15 @@ from typing import Any, Literal
 
 from ..abi.job import SLOT
 from ..abi.layout import HEAD_DTYPE
-from ..abi.targets import ARCHITECTURE, SHIPPED_FOR, Target, current_target, described_host, host_target
+from ..abi.targets import (
+    ARCHITECTURE,
+    SHIPPED_FOR,
+    Target,
+    current_target,
+    described_host,
+    host_target,
+    shipped_targets,
+)
 from ..partial import whole_file
 from ..paths import home
 from ..strict_json import parse_object
@@ -151,9 +159,10 @@ def find_object(dtype: str) -> KernelObject:
     """The object for this CPU: a shipped one if it uses every feature that kernels use here, else a compiled one."""
     if not os.environ.get("NUMBA_CPU_NAME") and on_shipped_platform():
         host = described_host()
-        for candidate in SHIPPED_FOR[ARCHITECTURE]:
+        for candidate in shipped_targets(dtype, ARCHITECTURE):
             shipped = _shipped_object(dtype, candidate, _PACKAGE / "objects")
-            if candidate.features <= host.features and candidate.used == host.used and shipped.path.exists():
+            fits = candidate.features <= host.features and candidate.used_by(dtype) == host.used_by(dtype)
+            if fits and shipped.path.exists():
                 return shipped
     return _cached_object(dtype)
 
@@ -269,7 +278,11 @@ def build_shipped(folder: Path, architecture: str) -> list[Path]:
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    wanted = [_shipped_object(dtype, target, folder) for target in SHIPPED_FOR[architecture] for dtype in HEAD_DTYPE]
+    wanted = [
+        _shipped_object(dtype, target, folder)
+        for dtype in HEAD_DTYPE
+        for target in shipped_targets(dtype, architecture)
+    ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for one, made in zip(wanted, pool.map(_compile, wanted), strict=True):
             one.path.write_bytes(made)

@@ -103,14 +103,14 @@ def _of_machine(dtype: str) -> dict[str, str]:
     from ..backend.kernel_cache import find_object
     from ..backend.topology import default_threads
 
-    kernels = find_object(dtype)
+    target, kernels = current_target(), find_object(dtype)
     obstacle = amx_obstacle()
     ours = [f"nbgpt {__version__}", f"Python {platform.python_version()}"]
     return {
-        "CPU": current_target().summary,
-        "AMX": f"not used: {obstacle}" if obstacle else "used for prompts and batches, int8 and int4",
+        "CPU": target.summary,
+        "AMX": f"not used: {obstacle}" if obstacle else "used for prompts and batches with bfloat16, int8 and int4",
         "threads": str(default_threads()),
-        "kernels": f"{kernels.state}: {kernels.path}",
+        "kernels": f"{kernels.state}: {kernels.path}, for {(kernels.target or target).summary}",
         "cache": _cache(),
         "versions": ", ".join([*ours, *map(_version, _PACKAGES)]),
     }

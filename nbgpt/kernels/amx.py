@@ -1,16 +1,16 @@
-"""int8 and int4 products by AMX, for whole row tiles, with the bits of the vector kernels.
+"""int8, int4 and bfloat16 products by AMX, for whole row tiles, with the bits of the vector kernels.
 
 A tile register holds the 16 rows of a row tile and a group of their inputs, or a panel's weights for these inputs, or
-the products of both, 16 x 16 sums. The sums are exact whole numbers, as the vector kernels' are, and are scaled by the
-same operations in the same order. Rows that fill no row tile are the vector kernels'.
+the products of both, 16 x 16 sums. Rows that fill no row tile are the vector kernels'.
 
-A step is a row tile, two panels and STEP groups of inputs: their sums go to memory, and are scaled and added to the
+Sums of whole numbers are exact, as the vector kernels' are, and are scaled by the same operations in the same order. A
+step is a row tile, two panels and STEP groups of inputs: their sums go to memory, and are scaled and added to the
 output while the next step is multiplied. All row tiles take their turn with the same groups of weights, so that these
-stay in the cache.
+stay in the cache. Sums of bfloat16 stay in their registers from the first block of 32 inputs to the last.
 
-int8 weights are tiles as they lie in the file, [16, 16, 4] bytes for a group and panel. int4 weights are unpacked to
-such tiles, of 8 rows, once for all row tiles. The values of a whole row tile are laid out for the registers, [n_groups,
-16 rows, group].
+int8 weights are tiles as they lie in the file, [16, 16, 4] bytes for a group and panel; so are bfloat16 weights, [16,
+16, 2] for a block and panel. int4 weights are unpacked to tiles of 8 rows, once for all row tiles. The values of a
+whole row tile are laid out for the registers, [n_groups, 16 rows, group].
 
 Off by default (NBGPT_AMX=1), because no CPU with AMX was at hand: the speed was not measured.
 """
@@ -22,7 +22,7 @@ from typing import Any
 
 from numba import types
 
-from ..abi.layout import GROUP_INT4, GROUP_INT8, LANES, PANELS
+from ..abi.layout import BLOCK_BFLOAT16, GROUP_INT4, GROUP_INT8, LANES, PANELS
 from ..simd import (
     add_dots,
     at,
@@ -37,6 +37,7 @@ from ..simd import (
     scale_tile,
     splat_tile,
     stack_bytes,
+    store_bfloats,
     store_bytes,
     store_tile,
     zero_tile,
@@ -45,8 +46,20 @@ from ..simd.amx import AMX, TILE_ROW_BYTES, TILE_ROWS, Shapes, TileUnit
 from ..simd.codegen import TARGET
 from . import matmul
 from .matmul import Matmul
-from .row_tiles import pack_int16
+from .row_tiles import bfloats, pack_int16
 from .rows import ceil_div
+
+
+def _shapes(row_bytes: int) -> Shapes:
+    """Registers 0 to 3 are for sums, 4 and 5 for activations, 6 and 7 for weights.
+
+    row_bytes: of a row's inputs in a group.
+    """
+    sums, x, w = (TILE_ROWS, TILE_ROW_BYTES), (TILE_ROWS, row_bytes), (row_bytes // 4, TILE_ROW_BYTES)
+    return (*(4 * [sums]), *(2 * [x]), *(2 * [w]))
+
+
+# --- int8, int4: multiply ---------------------------------------------------------------------------------------------
 
 _STEP = 4  # groups
 _HALF = TILE_ROWS // 2  # rows whose results, of two panels, stay in registers while the groups of a step are scaled
@@ -55,18 +68,9 @@ _SUM_BYTES = 4 * _SUMS
 _STEP_BYTES = _STEP * PANELS * _SUM_BYTES
 _TWO_STEPS_BYTES = 2 * _STEP_BYTES
 
-# Registers: results of two panels, of one group and of the next, so that no product waits until the one before it is
-# stored; the activations of both groups; the weights of two panels.
+# Registers for one group and for the next, so that no product waits until the one before it is stored: sums of two
+# panels, activations, weights of two panels.
 _EVEN, _ODD = (0, 1, 4, 6, 7), (2, 3, 5, 6, 7)
-
-
-def _shapes(group: int) -> Shapes:
-    """The shapes of the registers for groups of so many inputs."""
-    results, activations, weights = (TILE_ROWS, TILE_ROW_BYTES), (TILE_ROWS, group), (group // 4, TILE_ROW_BYTES)
-    return (*(4 * [results]), *(2 * [activations]), *(2 * [weights]))
-
-
-# --- Multiply ---------------------------------------------------------------------------------------------------------
 
 
 def _make_multiply_group(unit: TileUnit, group: int, numbers: tuple[int, ...]) -> Any:
@@ -125,7 +129,7 @@ def _int4_panels(space, w, n_in, first, n, is_first):
     return space, _STEP * GROUP_INT4 * LANES
 
 
-# --- Scale ------------------------------------------------------------------------------------------------------------
+# --- int8, int4: scale ------------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -164,10 +168,10 @@ def _make_scale_groups(add_group: Any) -> Any:
     return scale_groups
 
 
-# --- Both -------------------------------------------------------------------------------------------------------------
+# --- int8, int4: both -------------------------------------------------------------------------------------------------
 
 
-def _make_multiply_whole(unit: TileUnit, group: int, stored_bits: int, panels: Any, add_group: Any) -> Any:
+def _make_multiply_integers(unit: TileUnit, group: int, stored_bits: int, panels: Any, add_group: Any) -> Any:
     multiply_groups, scale_groups = _make_multiply_groups(unit, group), _make_scale_groups(add_group)
     unpacked_bytes = PANELS * _STEP * group * LANES if stored_bits == 4 else TILE_ROW_BYTES
 
@@ -195,13 +199,74 @@ def _make_multiply_whole(unit: TileUnit, group: int, stored_bits: int, panels: A
     return multiply_whole
 
 
+# --- bfloat16 ---------------------------------------------------------------------------------------------------------
+
+_BLOCK_BYTES = TILE_ROWS * TILE_ROW_BYTES  # of a row tile, and of a panel
+_PANEL, _ROW_TILE = 2 * LANES, 4 * TILE_ROWS  # bytes an input; an incomplete row tile, of float32, needs as many
+
+
+def _make_multiply_tiles(unit: TileUnit) -> Any:
+    """A product waits for the one before it in the same register: so two row tiles by two panels take turns."""
+    zero, load, dot, store = unit.zero, unit.load, unit.dot_bfloats, unit.store
+
+    @kernel
+    def multiply_tiles(out, out_stride, x, are_two, w, n_in):
+        """out [16 or 32, 32] = one row tile or two @ two panels; out and its stride in bytes."""
+        zero(0)
+        zero(1)
+        zero(2)
+        zero(3)
+        for start in range(0, n_in * _PANEL, _BLOCK_BYTES):
+            load(4, x, start, TILE_ROW_BYTES)
+            load(6, w, start, TILE_ROW_BYTES)
+            load(7, w, start + n_in * _PANEL, TILE_ROW_BYTES)
+            dot(0, 4, 6)
+            dot(1, 4, 7)
+            if are_two:
+                load(5, x, start + n_in * _ROW_TILE, TILE_ROW_BYTES)
+                dot(2, 5, 6)
+                dot(3, 5, 7)
+        store(0, out, 0, out_stride)
+        store(1, out, TILE_ROW_BYTES, out_stride)
+        if are_two:
+            store(2, out, TILE_ROWS * out_stride, out_stride)
+            store(3, out, TILE_ROWS * out_stride + TILE_ROW_BYTES, out_stride)
+
+    return multiply_tiles
+
+
+def _make_multiply_bfloats(unit: TileUnit) -> Any:
+    multiply_tiles = _make_multiply_tiles(unit)
+
+    @kernel
+    def multiply_whole(out, out_stride, x, n_tiles, w, n_in, panel):
+        """out [16 n_tiles, 32] = whole row tiles, one behind the other, @ the panels `panel` and `panel + 1`."""
+        weights = at(w[0], panel * n_in * _PANEL)
+        for tile in range(0, n_tiles, 2):
+            corner, rows = at(out, tile * TILE_ROWS * out_stride), at(x[0], tile * n_in * _ROW_TILE)
+            multiply_tiles(cast(corner, types.uint8), 4 * out_stride, rows, tile + 1 < n_tiles, weights, n_in)
+        return n_tiles
+
+    return multiply_whole
+
+
+# --- Pack -------------------------------------------------------------------------------------------------------------
+
+
 @kernel
 def _pack_int16_row(x, row, height, source, n_in):
     """As `pack_int16_row` of row_tiles.py, but each plane of a group is a row of a register."""
     pack_int16(x, row, height, source, n_in, GROUP_INT8)
 
 
-def _make_pack_row(vector: Matmul, pack_row: Any) -> Any:
+@kernel
+def _pack_bfloat16_row(x, row, height, source, n_in):
+    """As `pack_bfloat16_row` of row_tiles.py, but in 16 bits, a row of a register."""
+    for k in range(0, n_in, LANES):
+        store_bfloats(cast(x[0], types.uint16), k, bfloats(source, k))
+
+
+def _make_pack_row(vector: Matmul, row_bytes: int, pack_row: Any) -> Any:
     """Pack a row of a whole row tile for the registers: each group is a row tile of its own, as high as the planes."""
     pack_row_of_vectors, group = vector.pack_row, vector.group
 
@@ -212,14 +277,18 @@ def _make_pack_row(vector: Matmul, pack_row: Any) -> Any:
         else:
             for g in range(n_in // group):
                 place = g * TILE_ROWS + row
-                of_group = at(x[0], place * group), at(x[1], 4 * place), at(x[2], 4 * place)
+                of_group = at(x[0], place * row_bytes), at(x[1], 4 * place), at(x[2], 4 * place)
                 pack_row(of_group, types.int64(0), types.int64(1), at(source, g * group), types.int64(group))
 
     return pack
 
 
-def _with_amx(vector: Matmul, unit: TileUnit, stored_bits: int, panels: Any, add_group: Any, pack_row: Any) -> Matmul:
-    configure, release = unit.configure(_shapes(vector.group)), unit.release
+# --- The matmuls ------------------------------------------------------------------------------------------------------
+
+
+def _with_amx(vector: Matmul, unit: TileUnit, row_bytes: int, multiply_whole: Any, pack_row: Any) -> Matmul:
+    """A matmul whose whole row tiles have 16 rows and are multiplied by `multiply_whole`."""
+    configure, release = unit.configure(_shapes(row_bytes)), unit.release
 
     @kernel
     def begin(n_rows):
@@ -231,20 +300,23 @@ def _with_amx(vector: Matmul, unit: TileUnit, stored_bits: int, panels: Any, add
         if n_rows >= TILE_ROWS:
             release()
 
-    multiply_whole = _make_multiply_whole(unit, vector.group, stored_bits, panels, add_group)
-    pack = _make_pack_row(vector, pack_row)
-    return replace(vector, pack_row=pack, multiply_whole=multiply_whole, begin=begin, end=end)
+    pack = _make_pack_row(vector, row_bytes, pack_row)
+    return replace(vector, pack_row=pack, height=TILE_ROWS, multiply_whole=multiply_whole, begin=begin, end=end)
 
 
 def make_matmuls(unit: TileUnit) -> tuple[dict[str, Matmul], dict[str, Matmul]]:
     """The matmuls of the blocks and of the LM head, by the type of the weights, with those that use the unit."""
     int8, int4, head = matmul.MATMULS["int8"], matmul.MATMULS["int4"], matmul.HEAD_MATMULS["int8"]
-    of_int8 = unit, 8, _int8_panels, _add_int8_group
+    by_int8 = _make_multiply_integers(unit, GROUP_INT8, 8, _int8_panels, _add_int8_group)
+    by_int4 = _make_multiply_integers(unit, GROUP_INT4, 4, _int4_panels, _add_int4_group)
+    by_bfloat16 = _make_multiply_bfloats(unit)
+    bfloat16 = _with_amx(matmul.MATMULS["bfloat16"], unit, 2 * BLOCK_BFLOAT16, by_bfloat16, _pack_bfloat16_row)
     blocks = {
-        "int8": _with_amx(int8, *of_int8, int8.pack_row),
-        "int4": _with_amx(int4, unit, 4, _int4_panels, _add_int4_group, int4.pack_row),
+        "bfloat16": bfloat16,
+        "int8": _with_amx(int8, unit, GROUP_INT8, by_int8, int8.pack_row),
+        "int4": _with_amx(int4, unit, GROUP_INT4, by_int4, int4.pack_row),
     }
-    heads = {"int8": _with_amx(head, *of_int8, _pack_int16_row)}
+    heads = {"bfloat16": bfloat16, "int8": _with_amx(head, unit, GROUP_INT8, by_int8, _pack_int16_row)}
     return {**matmul.MATMULS, **blocks}, {**matmul.HEAD_MATMULS, **heads}
 
 

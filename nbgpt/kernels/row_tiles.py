@@ -49,12 +49,17 @@ def pack_float_row(x, row, height, source, n_in):
 
 
 @kernel
+def bfloats(source, k):
+    """16 inputs from source + k, rounded to bfloat16, and magnitudes below 2^-48 to 0."""
+    return round_bfloat(zero_below(load(source, k), splat(types.float32(LEAST_ACTIVATION))))
+
+
+@kernel
 def pack_bfloat16_row(x, row, height, source, n_in):
-    """Round a row to bfloat16, and magnitudes below 2^-48 to 0; a row tile has them as float32, as `fma` takes them."""
-    values, least = cast(x[0], types.float32), splat(types.float32(LEAST_ACTIVATION))
+    """Round a row to bfloat16; a row tile has them as float32, as `fma` takes them."""
+    values = cast(x[0], types.float32)
     for k in range(0, n_in, LANES):
-        numbers = load(source, k)
-        store_apart(values, k * height + row, height, round_bfloat(zero_below(numbers, least)))
+        store_apart(values, k * height + row, height, bfloats(source, k))
 
 
 @kernel

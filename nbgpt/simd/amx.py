@@ -1,4 +1,4 @@
-"""AMX: eight tile registers of 16 rows by 64 bytes, and the instruction that multiplies two of them.
+"""AMX: eight tile registers of 16 rows by 64 bytes, and the instructions that multiply two of them.
 
 Registers go by number, a constant from 0 to 7; LLVM does not assign them. A thread gives them their shapes before it
 uses them, and releases them afterwards: then the system need not save 8 KB for it at each switch of threads. In between
@@ -6,7 +6,8 @@ they are part of the thread's state as all registers are: a signal, another thre
 
 Pointers are to bytes, and so are indices and strides.
 
-Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18.
+Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18, and volume 2 (TDPBSSD,
+TDPBF16PS).
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class TileUnit:
     load: Any  # (tile, pointer, index, stride): a row of the tile from every stride bytes
     store: Any  # (tile, pointer, index, stride)
     dot: Any  # (sums, x, w): int32 sums[i, j] += sum over k, q of x[i, 4 k + q] * w[k, 4 j + q], x signed, w unsigned
+    dot_bfloats: Any  # (sums, x, w): float32 sums[i, j] += (sum over k of x[i, 2 k] * w[k, 2 j]) + (sum over k of
+    # x[i, 2 k + 1] * w[k, 2 j + 1]), each sum in the order of k from 0 on, x and w bfloat16; denormals count as 0
 
 
 def _configuration(shapes: Shapes) -> bytes:
@@ -95,14 +98,25 @@ def _mover(name: str) -> Any:
     return move
 
 
-@intrinsic(prefer_literal=True)
-def _dot(typing: Any, sums: Any, x: Any, w: Any) -> Any:
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        call(builder, "llvm.x86.tdpbsud", _NOTHING, *(I8(tile.literal_value) for tile in (sums, x, w)))
-        return context.get_dummy_value()
+def _multiplier(name: str) -> Any:
+    @intrinsic(prefer_literal=True)
+    def multiply(typing: Any, sums: Any, x: Any, w: Any) -> Any:
+        def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            call(builder, name, _NOTHING, *(I8(tile.literal_value) for tile in (sums, x, w)))
+            return context.get_dummy_value()
 
-    return types.void(sums, x, w), generate
+        return types.void(sums, x, w), generate
+
+    return multiply
 
 
-AMX = TileUnit(_configure, _release, _zero, _mover("llvm.x86.tileloadd64"), _mover("llvm.x86.tilestored64"), _dot)
+AMX = TileUnit(
+    _configure,
+    _release,
+    _zero,
+    load=_mover("llvm.x86.tileloadd64"),
+    store=_mover("llvm.x86.tilestored64"),
+    dot=_multiplier("llvm.x86.tdpbsud"),
+    dot_bfloats=_multiplier("llvm.x86.tdpbf16ps"),
+)
 """The CPU's instructions."""

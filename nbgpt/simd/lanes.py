@@ -233,6 +233,20 @@ def round_bfloat(typing: Any, x: Any) -> Any:
 
 
 @intrinsic
+def store_bfloats(typing: Any, pointer: Any, index: Any, value: Any) -> Any:
+    """Write 16 float32 that are bfloat16 to a uint16 pointer + index, each in 16 bits."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer_value, index, value = args
+        upper = builder.lshr(builder.bitcast(value, I32X16), constant(I32X16, 16))
+        where = builder.bitcast(builder.gep(pointer_value, [index]), I16X16.as_pointer())
+        builder.store(builder.trunc(upper, I16X16), where).align = 2
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.intp, f32x16), generate
+
+
+@intrinsic
 def store_apart(typing: Any, pointer: Any, start: Any, stride: Any, value: Any) -> Any:
     """Write 16 float32 or int32, one each to pointer + start, pointer + start + stride, ..."""
 

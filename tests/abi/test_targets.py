@@ -20,6 +20,7 @@ from nbgpt.abi.targets import (
     current_target,
     described_host,
     host_target,
+    shipped_targets,
 )
 
 x86_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="the features of this test are those of x86-64")
@@ -85,6 +86,7 @@ def test_amx_is_a_feature_only_where_it_may_be_used(tmp_path, monkeypatch, asked
     cpuinfo.write_text(f"vendor_id: GenuineIntel\ncpu family: 6\nmodel: 143\nflags: {AMX_FLAGS}\n\n")
     host, may_be_used = described_host(cpuinfo), asked == "1" and not refusal
     assert (host.amx, host.used[-1]) == (may_be_used, "amx" if may_be_used else "vnni")
+    assert [host.used_by(dtype)[-1] for dtype in ("float32", "int8")] == ["vnni", host.used[-1]]
     assert ("+amx-int8" in host.llvm_features) == may_be_used
     assert ("-amx-int8" in host.llvm_features) == (not may_be_used)  # LLVM knows that the CPU has it
     features = ",".join(f"+{name}" for name in amx.NEEDED)
@@ -156,7 +158,10 @@ def test_the_environment_carries_a_target_to_the_compiler(monkeypatch, target):
 
 @x86_only
 def test_shipped_targets_come_best_first():
-    assert [target.used for target in SHIPPED] == [("fma", "f16c", "avx512", "vnni"), ("fma", "f16c")]
+    plain, vectors = ("fma", "f16c"), ("fma", "f16c", "avx512", "vnni")
+    assert [target.used for target in SHIPPED] == [(*vectors, "amx"), vectors, plain]
+    assert [target.used for target in shipped_targets("int8", "x86_64")] == [(*vectors, "amx"), vectors, plain]
+    assert [target.used for target in shipped_targets("float32", "x86_64")] == [vectors, plain]
     for better, worse in itertools.pairwise(SHIPPED):
         assert better.features > worse.features
     assert SHIPPED[0].features <= frozenset(llvm.get_host_cpu_features())  # names that LLVM knows

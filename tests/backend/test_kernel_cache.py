@@ -17,9 +17,10 @@ from models import config_of, open_model, random_params, read, write_native
 from waiting import wait_until
 
 import nbgpt
-from nbgpt.abi import amx
-from nbgpt.abi.amx import FEATURES, NEEDED
-from nbgpt.abi.targets import SHIPPED, Target, current_target, host_target
+from nbgpt.abi import amx, targets
+from nbgpt.abi.amx import NEEDED
+from nbgpt.abi.layout import HEAD_DTYPE
+from nbgpt.abi.targets import SHIPPED, Target, current_target, host_target, shipped_targets
 from nbgpt.backend import kernel_cache
 from nbgpt.backend.kernel_cache import KernelError, find_object, read_object
 from nbgpt.engine import model_runner
@@ -453,19 +454,21 @@ def wheel(tmp_path, monkeypatch):
     monkeypatch.delenv("NUMBA_CPU_NAME", raising=False)
     monkeypatch.setattr(kernel_cache, "_PACKAGE", tmp_path)
     monkeypatch.setattr(kernel_cache, "on_shipped_platform", lambda: True)
+    monkeypatch.setattr(kernel_cache, "_compile", lambda wanted: b"")
     (tmp_path / "objects").mkdir()
-    for target in SHIPPED:
-        kernel_cache._shipped_object(DTYPE, target, tmp_path / "objects").path.touch()
+    kernel_cache.build_shipped(tmp_path / "objects", "x86_64")
     return lambda features: monkeypatch.setattr(kernel_cache, "described_host", lambda: Target("some-cpu", features))
 
 
+WITH_AMX, BEST, PLAIN = SHIPPED
+
+
 def test_the_best_shipped_object_is_used(wheel):
-    best, plain = SHIPPED
     for features, expected in [
-        (best.features, best),
-        (best.features | {"avx512fp16"}, best),
-        (plain.features, plain),
-        (plain.features | {"sse4a"}, plain),
+        (BEST.features, BEST),
+        (BEST.features | {"avx512fp16"}, BEST),
+        (PLAIN.features, PLAIN),
+        (PLAIN.features | {"sse4a"}, PLAIN),
     ]:
         wheel(features)
         found = find_object(DTYPE)
@@ -473,25 +476,40 @@ def test_the_best_shipped_object_is_used(wheel):
 
 
 def test_a_cpu_that_no_shipped_object_suits_compiles(wheel):
-    best, plain = SHIPPED
     for features in (
-        plain.features - {"bmi2"},  # could not run it
-        best.features - {"avx512vnni"},  # can do more than the second best asks for
+        PLAIN.features - {"bmi2"},  # could not run it
+        BEST.features - {"avx512vnni"},  # can do more than the second best asks for
         frozenset(),
     ):
         wheel(features)
         assert find_object(DTYPE).state == "to be compiled"
 
 
-def test_kernels_with_amx_are_compiled_and_are_other_kernels(wheel):
+def test_a_wheel_carries_an_object_with_amx_for_each_type_that_uses_it(wheel):
+    assert {dtype for dtype in HEAD_DTYPE if WITH_AMX in shipped_targets(dtype, "x86_64")} == set(amx.DTYPES)
+    n_objects = len(HEAD_DTYPE) * 2 + len(amx.DTYPES)
+    assert len(list((kernel_cache._PACKAGE / "objects").iterdir())) == n_objects
+
+
+@pytest.mark.parametrize(("asked", "refusal"), [("0", ""), ("1", "Operation not permitted"), ("1", "")])
+def test_the_shipped_object_with_amx_has_to_be_asked_for_and_allowed(wheel, monkeypatch, tmp_path, asked, refusal):
+    monkeypatch.setenv("NBGPT_AMX", asked)
+    monkeypatch.setattr(amx, "_refusal", lambda: refusal)
+    flags = " ".join(name.replace("-", "_") for name in WITH_AMX.features | {"amx-fp16"})
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"vendor_id: GenuineIntel\ncpu family: 6\nmodel: 143\nflags: {flags}\n\n")
+    monkeypatch.setattr(kernel_cache, "described_host", lambda: targets.described_host(cpuinfo))
+    for dtype in HEAD_DTYPE:
+        found, is_used = find_object(dtype), asked == "1" and not refusal and dtype in amx.DTYPES
+        assert (found.state, found.target) == ("shipped", WITH_AMX if is_used else BEST)
+
+
+def test_compiled_kernels_with_amx_are_other_kernels(wheel):
     """Only a host that may use it has the features."""
-    best = SHIPPED[0].features
-    wheel(best | NEEDED)
-    found = find_object(DTYPE)
-    assert found.state == "to be compiled"
-    wheel(best | (NEEDED - FEATURES))
-    assert find_object(DTYPE).state == "shipped"
-    assert kernel_cache._cached_object(DTYPE).path != found.path
+    wheel(WITH_AMX.features)
+    path = kernel_cache._cached_object("int8").path
+    wheel(BEST.features)
+    assert kernel_cache._cached_object("int8").path != path
 
 
 @pytest.mark.parametrize(("asked", "refusal"), [("0", ""), ("1", "Operation not permitted"), ("1", "")])
@@ -504,19 +522,19 @@ def test_amx_of_a_named_cpu_needs_the_permission_too(monkeypatch, asked, refusal
 
 
 def test_another_platform_compiles(wheel, monkeypatch):
-    wheel(SHIPPED[0].features)
+    wheel(BEST.features)
     monkeypatch.setattr(kernel_cache, "on_shipped_platform", lambda: False)
     assert find_object(DTYPE).state == "to be compiled"
 
 
 def test_a_chosen_cpu_compiles(wheel, monkeypatch):
-    wheel(SHIPPED[0].features)
+    wheel(BEST.features)
     monkeypatch.setenv("NUMBA_CPU_NAME", "haswell")
     assert find_object(DTYPE).state == "to be compiled"
 
 
 def test_an_installation_without_objects_compiles(wheel):
-    wheel(SHIPPED[0].features)
+    wheel(BEST.features)
     shutil.rmtree(kernel_cache._PACKAGE / "objects")
     assert find_object(DTYPE).state == "to be compiled"
 

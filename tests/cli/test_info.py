@@ -23,8 +23,11 @@ def test_info(run, chatter):
     assert facts["bos"] == "texts begin with <|endoftext|>"
     assert facts["eos"] == "texts end with <|endoftext|> (2)"
     obstacle = amx_obstacle()
-    assert facts["AMX"] == (f"not used: {obstacle}" if obstacle else "used for prompts and batches, int8 and int4")
+    assert facts["AMX"] == (
+        f"not used: {obstacle}" if obstacle else "used for prompts and batches with bfloat16, int8 and int4"
+    )
     assert facts["kernels"].startswith(("shipped: ", "cached: ", "to be compiled: "))
+    assert facts["kernels"].endswith(f".o, for {facts['CPU']}")
     assert facts["cache"] == os.environ["NBGPT_HOME"]
     assert all(name in facts["versions"] for name in ("nbgpt 0.", "Python 3.", "numba 0.", "numpy ", "tiktoken "))
 

@@ -18,9 +18,9 @@ from guarded import guarded_zeros
 from jobs import new_job
 from numba import njit, types
 
-from nbgpt.abi.amx import NEEDED
+from nbgpt.abi.amx import DTYPES, NEEDED
 from nbgpt.abi.job import MODEL_TENSORS
-from nbgpt.abi.layout import LANES, ROW_TILE, padded
+from nbgpt.abi.layout import LANES, LEAST_ACTIVATION, LEAST_WEIGHT, ROW_TILE, padded
 from nbgpt.abi.targets import amx_obstacle
 from nbgpt.kernels import matmul
 from nbgpt.kernels.amx import make_matmuls
@@ -30,10 +30,11 @@ from nbgpt.kernels.phases import in_order
 from nbgpt.simd import data
 from nbgpt.simd.amx import AMX
 from nbgpt.simd.codegen import TARGET
+from nbgpt.weights.bfloat16 import to_bfloat16
 
 MOST_ROWS = 70
 SHAPES = [(40, 17), (130, 61), (256, 96), (320, 100), (640, 33)]  # n_in, n_out: parts of groups, steps and panels
-KINDS = ("int8", "int4", "int8 head")
+KINDS = (*DTYPES, "int8 head")
 UNITS = {"vectors": None, "program": tile_unit.PROGRAM, "AMX": AMX}
 pytestmark = pytest.mark.skipif(
     not (TARGET.avx512 and TARGET.vnni), reason="AMX has the row tiles of AVX-512 with VNNI: 16 rows of bytes"
@@ -50,6 +51,15 @@ def matmul_of(kind, unit):
     return heads["int8"] if kind == "int8 head" else blocks[kind]
 
 
+def test_the_types_that_have_kernels():
+    blocks, heads = make_matmuls(tile_unit.PROGRAM)
+    assert {dtype for dtype, kernels in blocks.items() if kernels is not matmul.MATMULS[dtype]} == set(DTYPES)
+    assert {dtype for dtype, kernels in heads.items() if kernels is not matmul.HEAD_MATMULS[dtype]} == {
+        "bfloat16",
+        "int8",
+    }
+
+
 @functools.cache
 def compiled(kind, unit):
     """The phases of a linear layer: packing and product."""
@@ -64,13 +74,20 @@ def compiled(kind, unit):
     return run
 
 
+def random_values(rng, kind, n):
+    """n weights as bytes: any whole numbers; bfloat16 of all magnitudes from the least on."""
+    if kind == "bfloat16":
+        return to_bfloat16(rng.standard_normal(n) * np.exp2(rng.integers(-64, 1, n))).view(np.uint8)
+    return rng.integers(0, 256, n // 2 if kind == "int4" else n, np.uint8)
+
+
 class Matrix:
-    """Random weights in the native file's layout: any bytes, and scales and offsets of all signs."""
+    """Random weights in the native file's layout, and scales and offsets of all signs."""
 
     def __init__(self, rng, kind, n_in, n_out):
         self.n_in, self.n_out, self.kernels = n_in, n_out, matmul_of(kind, "vectors")
         self.padded_in, outputs = padded(n_in, self.kernels.group), padded(n_out, 2 * LANES)
-        values = rng.integers(0, 256, outputs * self.padded_in // (2 if kind == "int4" else 1), np.uint8)
+        values = random_values(rng, kind, outputs * self.padded_in)
         parts = (rng.standard_normal((2, outputs * self.padded_in // self.kernels.group)) / 50).astype(np.float16)
         tensors = [values, *(part.view(np.uint8) for part in parts)]
         self.file = guarded_zeros(sum(part.nbytes for part in tensors), "uint8")
@@ -91,7 +108,7 @@ def product(kind, unit, x, matrix, n_threads=3):
     buffers = {
         "inner": source,
         "logits": out,
-        "packed": guarded_zeros(rows * matrix.padded_in, "uint8"),
+        "packed": guarded_zeros(rows * matrix.padded_in * matrix.kernels.value_bytes, "uint8"),
         "packed_sums": guarded_zeros(rows * matrix.padded_in // group, "int32"),
         "packed_scales": guarded_zeros(rows * matrix.padded_in // group, "float32"),
         "weights": matrix.file,
@@ -109,6 +126,7 @@ def rows_of(rng, n_in):
     x[5, 5] = 3e3  # an outlier channel of a trained GPT-2
     x[6] *= 1e30
     x[7] = np.where(np.arange(n_in) % 2, 127, -127)
+    x[8] *= LEAST_ACTIVATION
     return x
 
 
@@ -151,11 +169,23 @@ def test_whole_numbers_at_their_limits_do_not_overflow(rng, kind, unit):
         np.testing.assert_array_equal(found.view(np.int32), expected.view(np.int32))
 
 
+@of_units
+def test_the_least_magnitudes_of_bfloat16_make_no_denormal_number(rng, unit):
+    """AMX would count it as 0, the vector kernels would not."""
+    matrix, n_values = Matrix(rng, "bfloat16", 256, 32), 32 * 256
+    matrix.file[: 2 * n_values] = to_bfloat16(rng.uniform(1, 2, n_values) * LEAST_WEIGHT).view(np.uint8)
+    x = (rng.uniform(1, 2, (32, 256)) * rng.choice([-1, 1], (32, 256)) * LEAST_ACTIVATION).astype(np.float32)
+    found, expected = (product("bfloat16", by, x, matrix) for by in (unit, "vectors"))
+    np.testing.assert_array_equal(found.view(np.int32), expected.view(np.int32))
+    assert expected.any()
+
+
 @pytest.mark.parametrize("n_threads", [1, 8])
-def test_work_items_of_any_size(rng, n_threads):
+@pytest.mark.parametrize("kind", ["int8", "bfloat16"])
+def test_work_items_of_any_size(rng, kind, n_threads):
     """One thread of few takes several pairs of panels at a time; with long rows an item has few row tiles."""
-    matrix, x = Matrix(rng, "int8", 3072, 1000), rng.standard_normal((200, 3072), np.float32)
-    found, expected = (product("int8", unit, x, matrix, n_threads) for unit in ("program", "vectors"))
+    matrix, x = Matrix(rng, kind, 3072, 1000), rng.standard_normal((200, 3072), np.float32)
+    found, expected = (product(kind, unit, x, matrix, n_threads) for unit in ("program", "vectors"))
     np.testing.assert_array_equal(found.view(np.int32), expected.view(np.int32))
 
 
@@ -183,13 +213,18 @@ def assembly(dtype, features):
     return done.stdout
 
 
-def test_the_assembly_configures_multiplies_and_releases():
+GROUP = "tilezero tdpbsud tilezero tdpbsud tilestored tilestored"
+BLOCK = "tileloadd tileloadd tileloadd tdpbf16ps tdpbf16ps tileloadd tdpbf16ps tdpbf16ps"
+
+
+@pytest.mark.parametrize(("dtype", "product", "part"), [("int4", "tdpbsud", GROUP), ("bfloat16", "tdpbf16ps", BLOCK)])
+def test_the_assembly_configures_multiplies_and_releases(dtype, product, part):
     """As far as LLVM can tell on another machine."""
     features = ",".join(f"+{name}" for name in sorted(NEEDED | {"fma", "f16c", "avx2", "bmi", "bmi2", "popcnt"}))
-    found = re.findall(TILE_INSTRUCTION, assembly("int4", features))
-    assert set(found) == {"ldtilecfg", "tilerelease", "tilezero", "tileloadd", "tilestored", "tdpbsud"}
+    found = re.findall(TILE_INSTRUCTION, assembly(dtype, features))
+    assert set(found) == {"ldtilecfg", "tilerelease", "tilezero", "tileloadd", "tilestored", product}
     assert found.count("ldtilecfg") == found.count("tilerelease")
-    assert found.count("tdpbsud") == found.count("tilezero") == found.count("tilestored")
+    assert " ".join(found).count(part) >= found.count("ldtilecfg")
 
 
 @pytest.mark.skipif(" amx_int8" not in CPUINFO, reason="this CPU has no AMX (amx_int8 in /proc/cpuinfo)")

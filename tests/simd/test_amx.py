@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import reference
 import tile_unit
 from numba import njit
 
@@ -36,7 +37,7 @@ from nbgpt.simd.amx import AMX
 machine = compiler.target_machine()
 compiler._only_translate(machine)
 configure, release, zero = AMX.configure(8 * ((16, 64),)), AMX.release, AMX.zero
-load, store, dot = AMX.load, AMX.store, AMX.dot
+load, store, dot, dot_bfloats = AMX.load, AMX.store, AMX.dot, AMX.dot_bfloats
 
 @cfunc(types.void(*3 * (types.CPointer(types.uint8),)))
 def multiply(out, x, w):
@@ -45,6 +46,7 @@ def multiply(out, x, w):
     load(6, w, 1024, 64)
     zero(3)
     dot(3, 5, 6)
+    dot_bfloats(2, 6, 5)
     store(3, out, 0, 256)
     release()
 
@@ -64,17 +66,17 @@ def test_instructions_stand_in_their_order():
         check=True,
     )
     found = ast.literal_eval(done.stdout)
-    names = [line.split()[0] for line in found]
-    assert names == ["ldtilecfg", "tileloadd", "tileloadd", "tilezero", "tdpbsud", "tilestored", "tilerelease"]
+    names = " ".join(line.split()[0] for line in found)
+    assert names == "ldtilecfg tileloadd tileloadd tilezero tdpbsud tdpbf16ps tilestored tilerelease"
     registers = [[int(name) for name in re.findall(r"%tmm(\d)", line)] for line in found]
-    assert registers == [[], [5], [6], [3], [6, 5, 3], [3], []]  # AT&T's order: the last is written
+    assert registers == [[], [5], [6], [3], [6, 5, 3], [5, 6, 2], [3], []]  # AT&T's order: the last is written
 
 
 # --- The program that stands in for the instructions in tests ---------------------------------------------------------
 
 UNIT = tile_unit.PROGRAM
 configure, release, zero = UNIT.configure(SHAPES), UNIT.release, UNIT.zero
-load, store, dot = UNIT.load, UNIT.store, UNIT.dot
+load, store, dot, dot_bfloats = UNIT.load, UNIT.store, UNIT.dot, UNIT.dot_bfloats
 
 
 @njit(error_model="numpy")
@@ -99,6 +101,57 @@ def test_the_program_multiplies_as_numpy_does(rng):
     np.testing.assert_array_equal(out[:, 4:], 2 * x[:, 8:].astype(np.int64) @ by_input)
     assert (out[:, :4] == 7).all()
     assert tile_unit.COUNTS.tolist() == [0, 2, 0, 1]
+
+
+@njit(error_model="numpy")
+def multiply_bfloats(out, x, w):  # out float32 [16, 16] as bytes, x bfloat16 [16, 16], w bfloat16 [8, 32]
+    configure()
+    load(4, data(x), 0, 32)
+    load(7, data(w), 0, 64)
+    load(2, data(out), 0, 64)
+    dot_bfloats(2, 4, 7)
+    dot_bfloats(2, 4, 7)
+    store(2, data(out), 0, 64)
+    release()
+
+
+def bfloat16_product(x, w, out):  # float32 [16, 16], [16, 16], [16, 16]
+    """out + x @ w, as the manual says it: even inputs, odd inputs, their sum, the sum of that and out."""
+    even = odd = np.zeros((16, 16), np.float32)
+    for k in range(0, 16, 2):
+        even, odd = (reference.fma(x[:, i, None], w[i], chain) for i, chain in ((k, even), (k + 1, odd)))
+    return out + (even + odd)
+
+
+def test_the_program_multiplies_bfloat16_in_the_order_of_the_manual(rng):
+    x, w, start = (reference.bfloat16(rng.standard_normal((16, 16)), 0) for _ in range(3))
+    out = start.copy()
+    as_bytes = [(part.view(np.uint32) >> 16).astype(np.uint16) for part in (x, w.reshape(8, 2, 16).swapaxes(1, 2))]
+    multiply_bfloats(out.view(np.uint8).reshape(-1), *(part.reshape(-1).view(np.uint8) for part in as_bytes))
+    np.testing.assert_array_equal(out, bfloat16_product(x, w, bfloat16_product(x, w, start)))
+    assert not np.array_equal(out, start + 2 * (x @ w))  # other orders have other bits
+
+
+DENORMAL, LEAST = 2.0**-127, 2.0**-126
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "start", "expected"),
+    [
+        (2.0**-64, 2.0**-62, 0, 2 * LEAST),  # twice, since there are two products
+        (2.0**-64, 2.0**-63, 0, 0),  # the product is denormal
+        (DENORMAL, 2.0**100, 0, 0),  # so is the input
+        (1, 0, DENORMAL, 0),  # so is what the register held
+        (-1, 1.5 * LEAST, 2 * LEAST, -1.5 * LEAST),  # so is the first sum, LEAST / 2: the second product is left
+    ],
+)
+def test_the_program_counts_denormal_numbers_as_zero(x, w, start, expected):
+    out = np.full((16, 16), start, np.float32)
+    inputs = [np.zeros((16, 16), np.float32), np.zeros((8, 16, 2), np.float32)]
+    inputs[0][:, 3], inputs[1][1, :, 1] = x, w
+    as_bytes = [(part.view(np.uint32) >> 16).astype(np.uint16).reshape(-1).view(np.uint8) for part in inputs]
+    multiply_bfloats(out.view(np.uint8).reshape(-1), *as_bytes)
+    np.testing.assert_array_equal(out, np.float32(expected))
 
 
 def test_the_program_notices_registers_without_shapes():

@@ -22,6 +22,7 @@ from nbgpt.simd import (
     square_root,
     store,
     store_apart,
+    store_bfloats,
     store_quads,
     total,
 )
@@ -239,6 +240,18 @@ def test_lanes_are_written_apart(rng):
     expected = np.full(60, 7, np.float32)
     expected[2 : 2 + 3 * N : 3] = x
     np.testing.assert_array_equal(out, expected)
+
+
+@njit(error_model="numpy")
+def halves(out, i, x):
+    store_bfloats(data(out), i, load(data(x), 0))
+
+
+def test_bfloat16_is_written_in_16_bits(rng):
+    x, out = reference.bfloat16(rng.standard_normal(N), 0), np.full(N + 5, 7, np.uint16)
+    halves(out, 3, x)
+    np.testing.assert_array_equal(out[3 : 3 + N], x.view(np.uint32) >> 16)
+    assert (out[[0, 1, 2, -2, -1]] == 7).all()
 
 
 # --- Quads ------------------------------------------------------------------------------------------------------------
