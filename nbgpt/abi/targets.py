@@ -45,6 +45,8 @@ _KNOWN = {
     "cortex-a72": _ARM_V8,
     "neoverse-n1": tuple(_ARM_BITS),
 }
+_USERS = {"amx": amx.DTYPES, "bf16": ("bfloat16",)}
+"""Types of weights whose kernels test a feature, if not all do."""
 _LINUX_NAMES = {"abm": "lzcnt", "bmi1": "bmi", **{name.replace("-", "_"): name for name in amx.FEATURES}}
 
 
@@ -127,7 +129,7 @@ class Target:
 
     def used_by(self, dtype: str) -> tuple[str, ...]:
         """The features that the kernels for one type of weights test."""
-        return tuple(name for name in self.used if name != "amx" or dtype in amx.DTYPES)
+        return tuple(name for name in self.used if dtype in _USERS.get(name, (dtype,)))
 
     @property
     def allowed(self) -> Target:
@@ -143,10 +145,12 @@ class Target:
         return f"{self.cpu} ({', '.join(self.used) or 'no SIMD extensions used'})"
 
 
-_V4_VNNI = frozenset((*_V4, "avx512vnni"))
+_VNNI = frozenset((*_V4, "avx512vnni"))
+_BF16 = _VNNI | {"avx512bf16"}
 SHIPPED = (
-    Target("x86-64-v4", _V4_VNNI | amx.FEATURES),
-    Target("x86-64-v4", _V4_VNNI),
+    Target("x86-64-v4", _BF16 | amx.FEATURES),
+    Target("x86-64-v4", _BF16),
+    Target("x86-64-v4", _VNNI),
     Target("x86-64-v3", frozenset(_V3)),
 )
 """Targets whose objects a wheel for x86-64 carries, best first."""
@@ -158,8 +162,11 @@ SHIPPED_FOR = {
 
 
 def shipped_targets(dtype: str, architecture: str) -> list[Target]:
-    """Targets of a wheel's objects for one type of weights, best first: one with AMX only if the kernels use it."""
-    return [target for target in SHIPPED_FOR[architecture] if target.used_by(dtype) == target.used]
+    """Targets of a wheel's objects for one type of weights, best first.
+
+    Of those whose kernels for this type are the same, the one that asks for least.
+    """
+    return list({target.used_by(dtype): target for target in SHIPPED_FOR[architecture]}.values())
 
 
 def host_target() -> Target:

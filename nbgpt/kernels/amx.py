@@ -202,10 +202,10 @@ def _make_multiply_integers(unit: TileUnit, group: int, stored_bits: int, panels
 # --- bfloat16 ---------------------------------------------------------------------------------------------------------
 
 _BLOCK_BYTES = TILE_ROWS * TILE_ROW_BYTES  # of a row tile, and of a panel
-_PANEL, _ROW_TILE = 2 * LANES, 4 * TILE_ROWS  # bytes an input; an incomplete row tile, of float32, needs as many
+_PANEL_BYTES = 2 * LANES  # an input
 
 
-def _make_multiply_tiles(unit: TileUnit) -> Any:
+def _make_multiply_tiles(unit: TileUnit, row_tile_bytes: int) -> Any:
     """A product waits for the one before it in the same register: so two row tiles by two panels take turns."""
     zero, load, dot, store = unit.zero, unit.load, unit.dot_bfloats, unit.store
 
@@ -216,14 +216,14 @@ def _make_multiply_tiles(unit: TileUnit) -> Any:
         zero(1)
         zero(2)
         zero(3)
-        for start in range(0, n_in * _PANEL, _BLOCK_BYTES):
+        for start in range(0, n_in * _PANEL_BYTES, _BLOCK_BYTES):
             load(4, x, start, TILE_ROW_BYTES)
             load(6, w, start, TILE_ROW_BYTES)
-            load(7, w, start + n_in * _PANEL, TILE_ROW_BYTES)
+            load(7, w, start + n_in * _PANEL_BYTES, TILE_ROW_BYTES)
             dot(0, 4, 6)
             dot(1, 4, 7)
             if are_two:
-                load(5, x, start + n_in * _ROW_TILE, TILE_ROW_BYTES)
+                load(5, x, start + n_in * row_tile_bytes, TILE_ROW_BYTES)
                 dot(2, 5, 6)
                 dot(3, 5, 7)
         store(0, out, 0, out_stride)
@@ -235,15 +235,17 @@ def _make_multiply_tiles(unit: TileUnit) -> Any:
     return multiply_tiles
 
 
-def _make_multiply_bfloats(unit: TileUnit) -> Any:
-    multiply_tiles = _make_multiply_tiles(unit)
+def _make_multiply_bfloats(unit: TileUnit, value_bytes: int) -> Any:
+    """value_bytes: of an input in an incomplete row tile, for which whole ones leave as much room."""
+    row_tile_bytes = value_bytes * TILE_ROWS  # an input
+    multiply_tiles = _make_multiply_tiles(unit, row_tile_bytes)
 
     @kernel
     def multiply_whole(out, out_stride, x, n_tiles, w, n_in, panel):
         """out [16 n_tiles, 32] = whole row tiles, one behind the other, @ the panels `panel` and `panel + 1`."""
-        weights = at(w[0], panel * n_in * _PANEL)
+        weights = at(w[0], panel * n_in * _PANEL_BYTES)
         for tile in range(0, n_tiles, 2):
-            corner, rows = at(out, tile * TILE_ROWS * out_stride), at(x[0], tile * n_in * _ROW_TILE)
+            corner, rows = at(out, tile * TILE_ROWS * out_stride), at(x[0], tile * n_in * row_tile_bytes)
             multiply_tiles(cast(corner, types.uint8), 4 * out_stride, rows, tile + 1 < n_tiles, weights, n_in)
         return n_tiles
 
@@ -309,8 +311,9 @@ def make_matmuls(unit: TileUnit) -> tuple[dict[str, Matmul], dict[str, Matmul]]:
     int8, int4, head = matmul.MATMULS["int8"], matmul.MATMULS["int4"], matmul.HEAD_MATMULS["int8"]
     by_int8 = _make_multiply_integers(unit, GROUP_INT8, 8, _int8_panels, _add_int8_group)
     by_int4 = _make_multiply_integers(unit, GROUP_INT4, 4, _int4_panels, _add_int4_group)
-    by_bfloat16 = _make_multiply_bfloats(unit)
-    bfloat16 = _with_amx(matmul.MATMULS["bfloat16"], unit, 2 * BLOCK_BFLOAT16, by_bfloat16, _pack_bfloat16_row)
+    bfloat16 = matmul.MATMULS["bfloat16"]
+    by_bfloat16 = _make_multiply_bfloats(unit, bfloat16.value_bytes)
+    bfloat16 = _with_amx(bfloat16, unit, 2 * BLOCK_BFLOAT16, by_bfloat16, _pack_bfloat16_row)
     blocks = {
         "bfloat16": bfloat16,
         "int8": _with_amx(int8, unit, GROUP_INT8, by_int8, int8.pack_row),

@@ -65,11 +65,10 @@ def pack_bfloat16_row(x, row, height, source, n_in):
 @kernel
 def pack_bfloat16_pairs(x, row, height, source, n_in):
     """The same as bfloat16, [n_in / 2, height] pairs of two even or two odd inputs, as `dot_pairs` takes them."""
-    pairs, least = cast(x[0], types.uint32), splat(types.float32(LEAST_ACTIVATION))
+    pairs = cast(x[0], types.uint32)
     for k in range(0, n_in, 2 * LANES):
-        one = round_bfloat(zero_below(load(source, k), least))
-        other = round_bfloat(zero_below(load(source, k + LANES), least))
-        store_apart(pairs, k // 2 * height + row, height, pair_bfloats(one, other))
+        pair = pair_bfloats(bfloats(source, k), bfloats(source, k + LANES))
+        store_apart(pairs, k // 2 * height + row, height, pair)
 
 
 # --- Whole numbers, scaled by groups ----------------------------------------------------------------------------------

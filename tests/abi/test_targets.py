@@ -159,9 +159,10 @@ def test_the_environment_carries_a_target_to_the_compiler(monkeypatch, target):
 @x86_only
 def test_shipped_targets_come_best_first():
     plain, vectors = ("fma", "f16c"), ("fma", "f16c", "avx512", "vnni")
-    assert [target.used for target in SHIPPED] == [(*vectors, "amx"), vectors, plain]
-    assert [target.used for target in shipped_targets("int8", "x86_64")] == [(*vectors, "amx"), vectors, plain]
-    assert [target.used for target in shipped_targets("float32", "x86_64")] == [vectors, plain]
+    assert [target.used for target in SHIPPED] == [(*vectors, "bf16", "amx"), (*vectors, "bf16"), vectors, plain]
+    assert shipped_targets("bfloat16", "x86_64") == list(SHIPPED)
+    assert shipped_targets("int8", "x86_64") == [SHIPPED[0], *SHIPPED[2:]]
+    assert shipped_targets("float32", "x86_64") == list(SHIPPED[2:])
     for better, worse in itertools.pairwise(SHIPPED):
         assert better.features > worse.features
     assert SHIPPED[0].features <= frozenset(llvm.get_host_cpu_features())  # names that LLVM knows

@@ -460,7 +460,7 @@ def wheel(tmp_path, monkeypatch):
     return lambda features: monkeypatch.setattr(kernel_cache, "described_host", lambda: Target("some-cpu", features))
 
 
-WITH_AMX, BEST, PLAIN = SHIPPED
+WITH_AMX, WITH_BF16, BEST, PLAIN = SHIPPED
 
 
 def test_the_best_shipped_object_is_used(wheel):
@@ -487,7 +487,7 @@ def test_a_cpu_that_no_shipped_object_suits_compiles(wheel):
 
 def test_a_wheel_carries_an_object_with_amx_for_each_type_that_uses_it(wheel):
     assert {dtype for dtype in HEAD_DTYPE if WITH_AMX in shipped_targets(dtype, "x86_64")} == set(amx.DTYPES)
-    n_objects = len(HEAD_DTYPE) * 2 + len(amx.DTYPES)
+    n_objects = len(HEAD_DTYPE) * 2 + len(amx.DTYPES) + 1  # and one of bfloat16 for CPUs that multiply pairs of it
     assert len(list((kernel_cache._PACKAGE / "objects").iterdir())) == n_objects
 
 
@@ -501,7 +501,8 @@ def test_the_shipped_object_with_amx_has_to_be_asked_for_and_allowed(wheel, monk
     monkeypatch.setattr(kernel_cache, "described_host", lambda: targets.described_host(cpuinfo))
     for dtype in HEAD_DTYPE:
         found, is_used = find_object(dtype), asked == "1" and not refusal and dtype in amx.DTYPES
-        assert (found.state, found.target) == ("shipped", WITH_AMX if is_used else BEST)
+        without = WITH_BF16 if dtype == "bfloat16" else BEST
+        assert (found.state, found.target) == ("shipped", WITH_AMX if is_used else without)
 
 
 def test_compiled_kernels_with_amx_are_other_kernels(wheel):

@@ -65,7 +65,9 @@ def dtype(request, tmp_path):
 
 
 @pytest.mark.skipif(has_amx(), reason="this CPU has AMX: tests/kernels/test_amx.py runs its instructions")
-@pytest.mark.skipif(not SHIPPED[1].features <= described_host().features, reason="the rest needs AVX-512 with VNNI")
+@pytest.mark.skipif(
+    not SHIPPED[1].features <= described_host().features, reason="the rest needs AVX-512 with VNNI and bfloat16"
+)
 def test_everybodys_bits_come_from_the_machine_code(trap, dtype, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_CPU")}
     done = subprocess.run(
