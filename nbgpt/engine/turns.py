@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
+from ..backend.locks import Lock
+
 _Self = TypeVar("_Self", bound="Turns")
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -24,7 +26,7 @@ class Turns:
     """Base class: any thread may call the methods that are decorated with `takes_turns`; they run one at a time."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # reentrant: a logits processor may ask the model something
+        self.lock = Lock()  # reentrant: a logits processor may ask the model something
         self._caller = 0  # the thread that is in a call
         self._waiting: set[int] = set()  # threads that wait for the lock
         self._n_open = 0  # calls that have begun and not ended: those under way, and those that were interrupted
@@ -80,7 +82,7 @@ def takes_turns(
 
 
 _ALL: weakref.WeakValueDictionary[int, Turns] = weakref.WeakValueDictionary()  # by id()
-_FORK = threading.RLock()
+_FORK = Lock()
 _HELD: list[Turns] = []
 
 

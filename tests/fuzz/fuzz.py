@@ -1,7 +1,7 @@
 """Fuzzes every target of `targets.py`, two at a time, and says how many inputs were tried and what they reached.
 
     python tests/fuzz/fuzz.py                       # 3 seconds each, as .ci/run does
-    python tests/fuzz/fuzz.py --seconds 180 --record    # an hour in all, for docs/reliability.md
+    python tests/fuzz/fuzz.py --seconds 180 --record    # 45 minutes in all, for docs/reliability.md
     python tests/fuzz/fuzz.py --only gguf --seconds 60
 
 Inputs that a target fails on lie in build/fuzz afterwards: `python tests/fuzz/targets.py NAME FILE` runs one again.
