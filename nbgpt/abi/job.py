@@ -115,7 +115,7 @@ class Job(ctypes.Structure):
     """
 
     _fields_ = [(name, _NUMBERS.get(c_type, ctypes.c_void_p)) for name, c_type in SLOT_TYPES.items()]
-    _pack_ = 8
+    _pack_, _layout_ = 8, "ms"  # which Python 3.14 wants to be named where there is a _pack_
 
 
 SLOT = {name: getattr(Job, name).offset // 8 for name in SLOT_TYPES}
