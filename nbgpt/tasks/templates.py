@@ -35,6 +35,8 @@ class TextTemplate:
             self._template: Template = environment.from_string(source)
         except TemplateSyntaxError as error:
             raise ValueError(f"{what}: line {error.lineno}: {error.message}") from None
+        except RecursionError:
+            raise ValueError(f"{what}: its parts are nested too deeply") from None
 
     def render(self, values: Mapping[str, Any]) -> str:
         """The text that the template makes of values, by name. Raises ValueError if it cannot."""
@@ -42,7 +44,15 @@ class TextTemplate:
 
         try:
             return self._template.render(values)
-        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except (
+            TemplateError,
+            ArithmeticError,
+            LookupError,
+            RecursionError,
+            AttributeError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise ValueError(f"{self._what}: {error}") from None
 
 

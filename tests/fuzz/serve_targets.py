@@ -7,7 +7,7 @@ import functools
 import json
 from typing import Any
 
-from harness import json_or, parts_of, scratch, target
+from harness import json_or, parts_of, scratch, strict_target, target
 
 
 @functools.cache
@@ -29,7 +29,7 @@ def _application() -> Any:
     return app(model, limits=limits, chat_template=PLAIN)
 
 
-@target
+@strict_target
 def request(data: bytes) -> None:
     """A route and a body: every body has an answer that is JSON or a stream, and tells of no fault of the server."""
     route, body = parts_of(data, 2)

@@ -22,6 +22,18 @@ def test_every_target_has_seeds_and_they_are_small():
 
 
 @pytest.mark.parametrize("name", sorted(targets.TARGETS))
+def test_a_seed_is_read_to_its_end(name):
+    refusals = []
+    for path in sorted((targets.SEEDS / name).iterdir()):
+        try:
+            targets.TARGETS[name](path.read_bytes())
+            return
+        except harness.DOCUMENTED as error:
+            refusals.append(error)
+    pytest.fail(f"no seed is read: {refusals}")
+
+
+@pytest.mark.parametrize("name", sorted(targets.TARGETS))
 def test_seeds_and_their_neighbours(name, rng):
     """A few hundred mutations without a guide, for those who have no atheris."""
     for path in sorted((targets.SEEDS / name).iterdir()):

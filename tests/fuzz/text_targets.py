@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from harness import DOCUMENTED, file_of, json_or, parts_of, scratch, target
+from harness import DOCUMENTED, file_of, json_or, parts_of, scratch, strict_target, target
 
 _VALUES, _DEPTH = 40, 5
 
@@ -61,7 +61,7 @@ def table(data: bytes) -> None:
             read_rows(file_of(data, name))
 
 
-@target
+@strict_target
 def batch_rows(data: bytes) -> None:
     """The input of a batch, whose first byte says in which format: shards have the rows that the whole has."""
     from nbgpt.batch.index import build, rows_of
@@ -70,7 +70,10 @@ def batch_rows(data: bytes) -> None:
 
     forms = [form for form in FORMATS if form != "parquet"]
     table = Table([file_of(data[1:], "rows")], forms[(data or b"\0")[0] % len(forms)])
-    index = build(table, 2, lambda row: "id" if "id" in row.columns else None)
+    try:
+        index = build(table, 2, lambda row: "id" if "id" in row.columns else None)
+    except DOCUMENTED:
+        return
     rows = [row for row, _ in table.rows()]
     assert rows == [row for number in index.shards(range(index.n_rows)) for row in rows_of(table, index.shard(number))]
     job = Job(OPENAI, id="custom_id") if is_openai(index.first) else Job(prompt="{text}, {label}")
@@ -150,7 +153,7 @@ def compressed(data: bytes) -> None:
             decompress(*bigrams(), file)
 
 
-@target
+@strict_target
 def compression(data: bytes) -> None:
     """Any bytes come back. The first three say how they are cut."""
     from nbgpt.compression import compress, decompress

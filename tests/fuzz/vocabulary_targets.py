@@ -6,7 +6,7 @@ import copy
 import functools
 from typing import Any
 
-from harness import file_of, parts_of, target
+from harness import file_of, parts_of, strict_target, target
 
 
 @target
@@ -98,7 +98,7 @@ def _vocabularies() -> list[Any]:
     return known
 
 
-@target
+@strict_target
 def tokenizer(data: bytes) -> None:
     """Texts come back as they were, but for spaces that belong to words; and token by token, from any token on.
 
