@@ -28,8 +28,8 @@ _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA = 158, 0x1023, 18
 
 def obstacle(features: frozenset[str]) -> str:
     """Why the kernels of this process use no AMX on a CPU with these features; empty if they do."""
-    if not features >= NEEDED:
-        return "the CPU has none"
+    if missing := NEEDED - features:
+        return "the CPU has none" if missing >= FEATURES else f"the CPU lacks {', '.join(sorted(missing))}"
     if os.environ.get("NBGPT_AMX") != "1":
         return "nobody asked for it (NBGPT_AMX=1)"
     refusal = _refusal()

@@ -42,11 +42,12 @@ _KNOWN = {
     "x86-64-v4": _V4,
     "skylake-avx512": _V4,
     "cascadelake": (*_V4, "avx512vnni"),
+    "cooperlake": (*_V4, "avx512vnni", "avx512bf16"),
     "cortex-a72": _ARM_V8,
     "neoverse-n1": tuple(_ARM_BITS),
 }
-_USERS = {"amx": amx.DTYPES, "bf16": ("bfloat16",)}
-"""Types of weights whose kernels test a feature, if not all do."""
+_USERS = {"amx": amx.DTYPES, "bf16": ("bfloat16",), "vnni": ("int8", "int4")}
+"""Types of weights whose kernels test a feature of x86, if not all do."""
 _LINUX_NAMES = {"abm": "lzcnt", "bmi1": "bmi", **{name.replace("-", "_"): name for name in amx.FEATURES}}
 
 

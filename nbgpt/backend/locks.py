@@ -1,4 +1,4 @@
-"""A lock that a Ctrl-C leaves free or held, as the `with` statement says, in Python 3.14 too."""
+"""A reentrant lock that a Ctrl-C leaves free or held, as the `with` statement says, in Python 3.14 too."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sys
 import threading
 
 if sys.version_info < (3, 14):
-    Lock = threading.RLock
+    RLock = threading.RLock
 else:
     import _thread
 
-    class Lock(_thread.RLock):
+    class RLock(_thread.RLock):
         """A reentrant lock.
 
         Since Python 3.14, `with` calls `__enter__` as it calls any function, and an interrupt may come between the call

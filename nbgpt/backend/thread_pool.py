@@ -13,7 +13,7 @@ import numpy as np
 
 from ..abi.job import CLOSED, COUNTERS_OF_PHASE, FIRST_JOB, MAX_JOBS, N_JOBS, PHASES, QUIT, WORKING, Job
 from .kernel_cache import Kernels
-from .locks import Lock
+from .locks import RLock
 
 
 class ThreadPool:
@@ -30,7 +30,7 @@ class ThreadPool:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._lock = Lock()
+        self._lock = RLock()
         self._counters: np.ndarray | None = None
 
     def run(self, jobs: ctypes.Array[Job], n_jobs: int = 1) -> None:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..backend.locks import RLock
+
 STALL_SECONDS = 60.0
 STALL_BYTES = 1 << 16
 """What must come in that time, unless the file ends: a thousand bytes a second."""
@@ -30,7 +32,7 @@ _PAUSE = re.compile(r"(?:^|;\s*t=)(\d+)")  # in `Retry-After: 120` and in `ratel
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
-_one_at_a_time = threading.Lock()
+_one_at_a_time = RLock()
 """The client of huggingface_hub is one for the process, and so are its hooks."""
 
 

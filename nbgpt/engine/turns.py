@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
-from ..backend.locks import Lock
+from ..backend.locks import RLock
 
 _Self = TypeVar("_Self", bound="Turns")
 _Arguments = ParamSpec("_Arguments")
@@ -26,7 +26,7 @@ class Turns:
     """Base class: any thread may call the methods that are decorated with `takes_turns`; they run one at a time."""
 
     def __init__(self) -> None:
-        self.lock = Lock()  # reentrant: a logits processor may ask the model something
+        self.lock = RLock()  # reentrant: a logits processor may ask the model something
         self._caller = 0  # the thread that is in a call
         self._waiting: set[int] = set()  # threads that wait for the lock
         self._n_open = 0  # calls that have begun and not ended: those under way, and those that were interrupted
@@ -82,7 +82,7 @@ def takes_turns(
 
 
 _ALL: weakref.WeakValueDictionary[int, Turns] = weakref.WeakValueDictionary()  # by id()
-_FORK = Lock()
+_FORK = RLock()
 _HELD: list[Turns] = []
 
 

@@ -37,7 +37,7 @@ def _refusing_other_types() -> Iterator[None]:
         yield
     except (TypeError, AttributeError, LookupError) as error:
         raise ValueError(
-            f"a value has another type than it must have ({error!s:.80}); is the file complete?"
+            f"a value is missing or has another type than it must have ({type(error).__name__}: {error!s:.80})"
         ) from error
 
 

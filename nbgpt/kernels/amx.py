@@ -211,7 +211,10 @@ def _make_multiply_tiles(unit: TileUnit, row_tile_bytes: int) -> Any:
 
     @kernel
     def multiply_tiles(out, out_stride, x, are_two, w, n_in):
-        """out [16 or 32, 32] = one row tile or two @ two panels; out and its stride in bytes."""
+        """out [16 or 32, 32] = one row tile or two @ two panels; out and its stride in bytes.
+
+        x: bfloat16 [n_in / 32, 16, 32] for each row tile; w: [n_in / 2, 16, 2] for each panel.
+        """
         zero(0)
         zero(1)
         zero(2)

@@ -219,7 +219,7 @@ def scale_by_power(typing: Any, x: Any, exponent: Any) -> Any:
 
 @intrinsic
 def round_bfloat(typing: Any, x: Any) -> Any:
-    """The nearest bfloat16, ties to even, as float32."""
+    """The nearest bfloat16, ties to even, as float32; NaN stays one in the upper half."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         bits = builder.bitcast(args[0], I32X16)
@@ -227,7 +227,8 @@ def round_bfloat(typing: Any, x: Any) -> Any:
         half = builder.add(constant(I32X16, 0x7FFF), is_odd)  # carries into the upper half if the lower one is more
         rounded = codegen.bfloat_of_upper(builder, builder.add(bits, half))
         is_nan = builder.fcmp_unordered("uno", args[0], args[0])
-        return builder.select(is_nan, args[0], rounded)  # the carry could turn NaN into a number
+        quiet = builder.bitcast(builder.or_(bits, constant(I32X16, 0x400000)), F32X16)
+        return builder.select(is_nan, quiet, rounded)  # the carry, or the cut, could turn NaN into a number
 
     return f32x16(f32x16), generate
 

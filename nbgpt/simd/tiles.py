@@ -115,8 +115,8 @@ def _tile_ahead(builder: Any, dtype: Any, step: Any, columns: int) -> Any:
 
 
 # Hardware prefetchers stop at the end of each panel, some kilobytes long. The distances were measured, see
-# bench/NOTES.md: one row reads panels at memory bandwidth; several rows take long enough for one tile ahead, for which
-# the L1 cache has no room.
+# bench/NOTES.md: one row reads panels at memory bandwidth; several rows take long enough to ask for the next panels,
+# into L2, as L1 has no room for them.
 row_tile = _row_of_weights(None, 0, "The registers at pointer + start + column * step: a row of weights.")
 stream_tile = _row_of_weights(_bytes_ahead, 1, "The same, with a prefetch 4 KB ahead: for one row.")
 ahead_tile = _row_of_weights(_tile_ahead, 2, "The same, with a prefetch of the next row of weights: for several rows.")

@@ -26,7 +26,8 @@ def test_a_cpu_that_has_it(asked):
 
 @pytest.mark.parametrize("feature", sorted(NEEDED))
 def test_a_cpu_that_lacks_a_part(asked, feature):
-    assert obstacle(NEEDED - {feature}) == "the CPU has none"
+    assert obstacle(NEEDED - {feature}) == f"the CPU lacks {feature}"
+    assert obstacle(NEEDED - FEATURES - {feature}) == "the CPU has none"
     assert not asked
 
 

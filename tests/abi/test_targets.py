@@ -86,7 +86,7 @@ def test_amx_is_a_feature_only_where_it_may_be_used(tmp_path, monkeypatch, asked
     cpuinfo.write_text(f"vendor_id: GenuineIntel\ncpu family: 6\nmodel: 143\nflags: {AMX_FLAGS}\n\n")
     host, may_be_used = described_host(cpuinfo), asked == "1" and not refusal
     assert (host.amx, host.used[-1]) == (may_be_used, "amx" if may_be_used else "vnni")
-    assert [host.used_by(dtype)[-1] for dtype in ("float32", "int8")] == ["vnni", host.used[-1]]
+    assert [host.used_by(dtype)[-1] for dtype in ("float32", "int8")] == ["avx512", host.used[-1]]
     assert ("+amx-int8" in host.llvm_features) == may_be_used
     assert ("-amx-int8" in host.llvm_features) == (not may_be_used)  # LLVM knows that the CPU has it
     features = ",".join(f"+{name}" for name in amx.NEEDED)

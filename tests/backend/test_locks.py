@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from nbgpt.backend.locks import Lock
+from nbgpt.backend.locks import RLock
 
 
 def take_until_interrupted(lock):
@@ -18,7 +18,7 @@ def take_until_interrupted(lock):
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
 @pytest.mark.parametrize("n_held", [0, 1])
 def test_interrupts_at_any_moment(n_held):
-    lock, found = Lock(), []
+    lock, found = RLock(), []
 
     def stop(*_):
         raise KeyboardInterrupt

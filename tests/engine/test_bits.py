@@ -282,6 +282,12 @@ def test_any_instruction_set(path, whole, tmp_path):
     same(logits_on("haswell", path, tmp_path), whole)
 
 
+@pytest.mark.skipif(not current_target().bf16, reason="bfloat16's kernels are those of every CPU with AVX-512, or none")
+@pytest.mark.parametrize("path", ["bfloat16"], indirect=True)
+def test_avx512_without_products_of_pairs(path, whole, tmp_path):
+    same(logits_on("cascadelake", path, tmp_path), whole)
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="needs an x86-64 CPU")
 @pytest.mark.parametrize("path", ["float16"], indirect=True)
 def test_without_fused_multiply_add(path, whole, tmp_path):
