@@ -122,14 +122,11 @@ class Batch:
             self.engine.advance(growing, lambda: self._update(writer))
         except BaseException as error:
             self._error = error if isinstance(error, Exception) else RuntimeError(INTERRUPTED)
-            self.engine.between_steps(self._give_up)
+            with self.engine.lock:  # or another thread, in `_update`, would bring back those that it has found open
+                unfinished, self._open = self._open, []
+                self.engine.retire([one.request for one in unfinished])
             raise
         return True
-
-    def _give_up(self) -> None:
-        """Take all requests out. In the middle of `_update` another thread would put back those that it found open."""
-        unfinished, self._open = self._open, []
-        self.engine.retire([one.request for one in unfinished])
 
     def _update(self, writer: Writer) -> bool:
         """Write the new ids of all requests that grow; True if this writer then has pieces, or has come to its end."""
